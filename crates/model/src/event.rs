@@ -1,0 +1,226 @@
+//! Events: numbered, durable facts. An event carries its object's state *after* it, so that a reader who joins
+//! late needs no other source. Ids are `<journal>-<sequence number>`, gapless on a node.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::ids::{ExecId, IdError, Namespace, RunId, StoreId, WorkloadId, WorkloadName};
+use crate::spec::Limits;
+use crate::workload::{LostReason, Phase, StartFailure};
+
+/// `<journal>-<sequence number>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId {
+    /// The journal: the id of the store that numbered it.
+    pub journal: StoreId,
+    /// From 1, without gaps.
+    pub sequence: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.journal, self.sequence)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let error = || IdError::Hex { what: "an event id", text: text.chars().take(80).collect(), digits: StoreId::DIGITS };
+        let (journal, sequence) = text.split_once('-').ok_or_else(error)?;
+        let sequence = sequence.parse().map_err(|_| error())?;
+        Ok(Self { journal: journal.parse()?, sequence })
+    }
+}
+
+/// What happened. `type` in JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type")]
+pub enum EventKind {
+    /// A workload was accepted.
+    #[serde(rename = "workload.created")]
+    WorkloadCreated,
+    /// Its limits were changed.
+    #[serde(rename = "workload.updated")]
+    WorkloadUpdated {
+        /// The limits now in force.
+        limits: Limits,
+    },
+    /// Somebody asked it to stop.
+    #[serde(rename = "workload.stopping")]
+    WorkloadStopping {
+        /// Why: `stop`, `restart`, `remove`, `owner_gone`, `shutdown`.
+        reason: StopReason,
+    },
+    /// It will be started again after a delay.
+    #[serde(rename = "workload.restarting")]
+    WorkloadRestarting {
+        /// The delay, milliseconds.
+        delay_ms: u64,
+        /// Failures in a row so far.
+        attempt: u32,
+    },
+    /// It is gone.
+    #[serde(rename = "workload.removed")]
+    WorkloadRemoved,
+    /// A run was accepted: a sandbox is being prepared.
+    #[serde(rename = "run.created")]
+    RunCreated,
+    /// Its program runs.
+    #[serde(rename = "run.started")]
+    RunStarted {
+        /// The main process.
+        pid: u32,
+    },
+    /// The kernel killed within it for memory.
+    #[serde(rename = "run.oom")]
+    RunOom {
+        /// Kills so far.
+        oom_kills: u64,
+    },
+    /// Its program ended.
+    #[serde(rename = "run.exited")]
+    RunExited {
+        /// How.
+        exit: Exit,
+    },
+    /// Its program was never started.
+    #[serde(rename = "run.failed")]
+    RunFailed {
+        /// Why.
+        failure: StartFailure,
+    },
+    /// Nobody knows how it ended.
+    #[serde(rename = "run.lost")]
+    RunLost {
+        /// Why.
+        reason: LostReason,
+    },
+    /// A second program was started inside a run.
+    #[serde(rename = "exec.started")]
+    ExecStarted {
+        /// Which.
+        exec: ExecId,
+        /// Its process.
+        pid: u32,
+    },
+    /// It ended.
+    #[serde(rename = "exec.exited")]
+    ExecExited {
+        /// Which.
+        exec: ExecId,
+        /// How.
+        exit: Exit,
+    },
+    /// The daemon came up.
+    #[serde(rename = "node.started")]
+    NodeStarted {
+        /// Its version.
+        version: String,
+        /// Runs found alive.
+        adopted: u32,
+        /// Ends that happened while no daemon was there.
+        ended_meanwhile: u32,
+        /// Runs that could not be found again.
+        lost: u32,
+    },
+    /// The node takes no new work, or takes work again.
+    #[serde(rename = "node.lame_duck")]
+    NodeLameDuck {
+        /// Whether it is one now.
+        lame_duck: bool,
+    },
+}
+
+impl EventKind {
+    /// The name in `type`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::WorkloadCreated => "workload.created",
+            Self::WorkloadUpdated { .. } => "workload.updated",
+            Self::WorkloadStopping { .. } => "workload.stopping",
+            Self::WorkloadRestarting { .. } => "workload.restarting",
+            Self::WorkloadRemoved => "workload.removed",
+            Self::RunCreated => "run.created",
+            Self::RunStarted { .. } => "run.started",
+            Self::RunOom { .. } => "run.oom",
+            Self::RunExited { .. } => "run.exited",
+            Self::RunFailed { .. } => "run.failed",
+            Self::RunLost { .. } => "run.lost",
+            Self::ExecStarted { .. } => "exec.started",
+            Self::ExecExited { .. } => "exec.exited",
+            Self::NodeStarted { .. } => "node.started",
+            Self::NodeLameDuck { .. } => "node.lame_duck",
+        }
+    }
+}
+
+/// Why a workload was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// `stop`.
+    Stop,
+    /// `restart`.
+    Restart,
+    /// `rm -f`.
+    Remove,
+    /// The client of a foreground `run --rm` is gone.
+    OwnerGone,
+    /// `node down --stop-workloads`.
+    Shutdown,
+}
+
+/// Whose event it is, and how the object stands after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Subject {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: WorkloadName,
+    /// The run, where the event is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// How the workload stands after the event.
+    pub phase: Phase,
+    /// Its generation.
+    pub generation: u32,
+    /// Runs so far.
+    pub runs: u32,
+}
+
+/// An event as the store keeps it; its sequence number is its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Event {
+    /// Wall clock, milliseconds.
+    pub time_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+    /// Whose it is; absent for events of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_json_says() {
+        let event = Event { time_ms: 1, kind: EventKind::NodeLameDuck { lame_duck: true }, subject: None };
+        let json = serde_json::to_value(&event).expect("print");
+        assert_eq!(json["type"], event.kind.name());
+        assert_eq!(serde_json::from_value::<Event>(json).expect("parse"), event);
+    }
+}

@@ -1,0 +1,46 @@
+//! The nouns of Hostler: what a workload, a run, an exit and an event *are*.
+//!
+//! Every other crate may name this one; it names none of them. Nothing here does I/O, reads a clock or
+//! draws a random number: times, ids and entropy come in as arguments.
+//!
+//! - [`ids`]: typed identifiers that cannot be mixed up
+//! - [`bytes`]: byte strings that survive JSON (arguments, environment, paths)
+//! - [`spec`]: what someone wants run, immutable once accepted
+//! - [`workload`]: an accepted workload and its run, with the run's states
+//! - [`exit`]: how a run or an exec ended, told apart by cause
+//! - [`event`]: the numbered facts that readers follow
+//! - [`launch`]: what the agent is told to start, fully resolved
+//! - [`error`]: every refusal, with its stable type and HTTP status
+//! - [`units`]: parsing and printing of sizes, durations and signals
+//! - [`limits`]: the bound of every queue, input and wait
+//! - [`config`]: `hostler.toml`
+
+pub mod bytes;
+pub mod config;
+pub mod error;
+pub mod event;
+pub mod exit;
+pub mod ids;
+pub mod launch;
+pub mod limits;
+pub mod spec;
+pub mod units;
+pub mod workload;
+
+pub use bytes::ByteString;
+pub use error::{Problem, ProblemKind};
+pub use exit::{Cause, Exit, ExitStatus};
+pub use ids::{ExecId, Namespace, NodeTag, RunId, SandboxId, StoreId, WorkloadId, WorkloadName};
+pub use spec::Spec;
+pub use workload::{Run, RunState, Workload};
+
+/// The two clocks a decision may need, and the randomness it may spend. Always an argument, never read here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// `CLOCK_BOOTTIME` in milliseconds: durations and deadlines within one boot.
+    pub boot_ms: u64,
+    /// Wall clock, milliseconds since the Unix epoch: dates.
+    pub wall_ms: u64,
+    /// Fresh random bits, for jitter and generated names.
+    pub entropy: u64,
+}

@@ -1,0 +1,491 @@
+//! What someone wants run. A [`Spec`] is parsed once, checked once, and immutable once accepted.
+//!
+//! The spec says what was *asked*; what was resolved from it on this machine (numeric ids, the environment as
+//! the program gets it) is in [`crate::launch`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::ByteString;
+use crate::error::{Problem, ProblemKind};
+use crate::ids::WorkloadName;
+use crate::limits;
+use crate::units::Signal;
+
+/// A workload as it is asked for. Unknown keys are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The program and its arguments; a program without a slash is looked up in the workload's `PATH`.
+    pub command: Vec<ByteString>,
+    /// Unique in the namespace; made from the program's name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<WorkloadName>,
+    /// `KEY=VALUE` entries, byte for byte, in this order; a later one wins over an earlier one of the same key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<ByteString>,
+    /// Working directory, absolute; `/` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<ByteString>,
+    /// `UID[:GID]` or `NAME[:GROUP]`; the caller when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// When it is started again.
+    #[serde(default)]
+    pub restart: Restart,
+    /// How it is asked to stop.
+    #[serde(default)]
+    pub stop: Stop,
+    /// Longest time one run may take, milliseconds; then it is stopped with cause `timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_time_ms: Option<u64>,
+    /// Longest time from acceptance of a run to its started program, milliseconds.
+    #[serde(default = "default_start_deadline_ms")]
+    pub start_deadline_ms: u64,
+    /// Limits of the run as a whole; any of them gives the run a cgroup of its own.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
+    /// Limits of each process (`setrlimit`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    /// Where stdin, stdout and stderr are connected.
+    #[serde(default)]
+    pub stdio: Stdio,
+    /// Free `key: value` marks, for filters.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Remove the workload and its log as soon as it has ended for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remove: bool,
+    /// How much log is kept.
+    #[serde(default)]
+    pub log: Log,
+    /// Forbid gaining privileges through set-uid programs. On unless root says otherwise.
+    #[serde(default = "yes")]
+    pub no_new_privileges: bool,
+}
+
+fn default_start_deadline_ms() -> u64 {
+    limits::START_DEADLINE_MS
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Whether a workload is started again after an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartWhen {
+    /// One run, whatever its end.
+    #[default]
+    Never,
+    /// After any end but success.
+    OnFailure,
+    /// After every end: a service.
+    Always,
+}
+
+/// The restart policy. The delay before attempt n is `min(initial · 2ⁿ, max)`, of which a random half may be left off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    /// When.
+    pub when: RestartWhen,
+    /// Restarts in a row without a healthy run between, at most; unlimited when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// First delay, milliseconds.
+    pub backoff_initial_ms: u64,
+    /// Longest delay, milliseconds.
+    pub backoff_max_ms: u64,
+    /// A run that lived this long clears the count of attempts, milliseconds.
+    pub healthy_after_ms: u64,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            when: RestartWhen::Never,
+            max_attempts: None,
+            backoff_initial_ms: limits::BACKOFF_INITIAL_MS,
+            backoff_max_ms: limits::BACKOFF_MAX_MS,
+            healthy_after_ms: limits::HEALTHY_AFTER_MS,
+        }
+    }
+}
+
+/// Stop escalation: `signal` to the main process, `grace_ms` later a kill of everything in the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// The first signal.
+    pub signal: Signal,
+    /// Time to react to it, milliseconds.
+    pub grace_ms: u64,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { signal: Signal::TERM, grace_ms: limits::STOP_GRACE_MS }
+    }
+}
+
+/// Limits of a whole run, enforced by its cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory, bytes; past it the kernel kills within the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// CPU time for each second of wall time, thousandths of a core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_millis: Option<u32>,
+    /// Processes and threads alive at one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+impl Limits {
+    /// No limit asked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These limits with every one that `change` names replaced.
+    #[must_use]
+    pub fn updated(self, change: Self) -> Self {
+        Self {
+            memory_bytes: change.memory_bytes.or(self.memory_bytes),
+            cpu_millis: change.cpu_millis.or(self.cpu_millis),
+            pids: change.pids.or(self.pids),
+        }
+    }
+
+    /// Checks each value for sense, machine or no machine.
+    pub fn check(&self) -> Result<(), Problem> {
+        if self.memory_bytes.is_some_and(|bytes| bytes < MEMORY_MIN) {
+            return Err(invalid("limits.memory_bytes", "must be at least 1M: no program starts in less"));
+        }
+        if self.cpu_millis.is_some_and(|millis| millis < 10) {
+            return Err(invalid("limits.cpu_millis", "must be at least 10, a hundredth of a core"));
+        }
+        if self.pids == Some(0) {
+            return Err(invalid("limits.pids", "must be at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// Least memory limit that is accepted, bytes.
+const MEMORY_MIN: u64 = 1 << 20;
+
+/// Which `setrlimit` resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names are setrlimit(2)'s own")]
+pub enum RlimitKind {
+    As,
+    Core,
+    Cpu,
+    Data,
+    Fsize,
+    Locks,
+    Memlock,
+    Msgqueue,
+    Nice,
+    Nofile,
+    Nproc,
+    Rss,
+    Rtprio,
+    Rttime,
+    Sigpending,
+    Stack,
+}
+
+/// One `setrlimit`. Absent means unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Rlimit {
+    /// Which.
+    pub kind: RlimitKind,
+    /// Soft limit, in the resource's own unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<u64>,
+    /// Hard limit, in the resource's own unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hard: Option<u64>,
+}
+
+/// Where a run's standard streams are connected.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Stdio {
+    /// Keep stdin open for `attach` and foreground runs; otherwise it is empty.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interactive: bool,
+    /// Give the program a terminal; stdout and stderr become one stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tty: Option<TtySize>,
+    /// The caller will attach as the owner of the streams: output waits for him instead of being dropped.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub owner: bool,
+    /// Read stdin from this file, opened as the workload's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<ByteString>,
+    /// Append stdout to this file, opened as the workload's user, instead of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<ByteString>,
+    /// Append stderr to this file, opened as the workload's user, instead of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<ByteString>,
+}
+
+/// A terminal's size in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TtySize {
+    /// Width.
+    pub columns: u16,
+    /// Height.
+    pub rows: u16,
+}
+
+impl Default for TtySize {
+    fn default() -> Self {
+        Self { columns: 80, rows: 24 }
+    }
+}
+
+/// How much log is kept: at most `segments` files of about `segment_bytes` each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Size at which a segment is closed, bytes.
+    pub segment_bytes: u64,
+    /// Segments kept, the open one included.
+    pub segments: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { segment_bytes: limits::LOG_SEGMENT_DEFAULT, segments: limits::LOG_SEGMENTS_DEFAULT }
+    }
+}
+
+fn invalid(field: &str, what: &str) -> Problem {
+    Problem::new(ProblemKind::InvalidSpec, format!("{field} {what}"))
+}
+
+impl Spec {
+    /// A spec of this command with every default.
+    #[must_use]
+    pub fn new(command: Vec<ByteString>) -> Self {
+        Self {
+            command,
+            name: None,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            restart: Restart::default(),
+            stop: Stop::default(),
+            max_time_ms: None,
+            start_deadline_ms: limits::START_DEADLINE_MS,
+            limits: Limits::default(),
+            rlimits: Vec::new(),
+            stdio: Stdio::default(),
+            labels: BTreeMap::new(),
+            remove: false,
+            log: Log::default(),
+            no_new_privileges: true,
+        }
+    }
+
+    /// Everything about the spec that can be judged without looking at the machine.
+    pub fn check(&self) -> Result<(), Problem> {
+        self.check_command()?;
+        self.check_paths()?;
+        self.check_labels()?;
+        self.limits.check()?;
+        for rlimit in &self.rlimits {
+            if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
+                return Err(invalid("rlimits", &format!("{:?}: the soft limit is above the hard one", rlimit.kind)));
+            }
+        }
+        if self.max_time_ms == Some(0) || self.start_deadline_ms == 0 {
+            return Err(invalid("max_time_ms, start_deadline_ms", "must be above 0"));
+        }
+        let restart = &self.restart;
+        if restart.backoff_initial_ms == 0 || restart.backoff_initial_ms > restart.backoff_max_ms {
+            return Err(invalid("restart.backoff_initial_ms", "must be from 1 to restart.backoff_max_ms"));
+        }
+        if restart.when == RestartWhen::Never && restart.max_attempts.is_some() {
+            return Err(invalid("restart.max_attempts", "has no effect when restart.when is never"));
+        }
+        if self.log.segments == 0 || self.log.segment_bytes < 4_096 {
+            return Err(invalid("log", "must keep at least 1 segment of at least 4096 bytes"));
+        }
+        if self.remove && restart.when == RestartWhen::Always {
+            return Err(invalid("remove", "has no effect with restart always: such a workload never ends by itself"));
+        }
+        self.check_stdio()
+    }
+
+    fn check_command(&self) -> Result<(), Problem> {
+        if self.command.first().is_none_or(|program| program.as_bytes().is_empty()) {
+            return Err(invalid("command", "must name a program"));
+        }
+        if self.command.len() > limits::ARGUMENTS_MAX {
+            return Err(Problem::new(
+                ProblemKind::ArgumentsTooLong,
+                format!("command has {} arguments, more than {}", self.command.len(), limits::ARGUMENTS_MAX),
+            ));
+        }
+        if self.env.len() > limits::ENVIRONMENT_MAX {
+            return Err(invalid("env", &format!("has more than {} entries", limits::ENVIRONMENT_MAX)));
+        }
+        for entry in &self.env {
+            if !entry.as_bytes().iter().skip(1).any(|byte| *byte == b'=') || entry.as_bytes()[0] == b'=' {
+                return Err(invalid("env", &format!("entry {:?} is not KEY=VALUE", shorten(entry))));
+            }
+        }
+        let mut total = 0;
+        for text in self.command.iter().chain(&self.env) {
+            if text.contains_nul() {
+                return Err(invalid("command, env", "must not contain a NUL byte"));
+            }
+            if text.as_bytes().len() > limits::ARGUMENT_LENGTH_MAX {
+                return Err(Problem::new(
+                    ProblemKind::ArgumentsTooLong,
+                    format!(
+                        "one argument or environment entry has {} bytes; Linux takes at most {}",
+                        text.as_bytes().len(),
+                        limits::ARGUMENT_LENGTH_MAX
+                    ),
+                ));
+            }
+            total += text.as_bytes().len() + 9;
+        }
+        if total > limits::ARGUMENTS_TOTAL_MAX {
+            return Err(Problem::new(
+                ProblemKind::ArgumentsTooLong,
+                format!(
+                    "command and env take {total} bytes together, more than {}; pass large data through stdin or a file",
+                    limits::ARGUMENTS_TOTAL_MAX
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_paths(&self) -> Result<(), Problem> {
+        let paths = [
+            ("workdir", &self.workdir),
+            ("stdio.stdin", &self.stdio.stdin),
+            ("stdio.stdout", &self.stdio.stdout),
+            ("stdio.stderr", &self.stdio.stderr),
+        ];
+        for (field, path) in paths {
+            let Some(path) = path else { continue };
+            if path.as_bytes().first() != Some(&b'/') {
+                return Err(invalid(field, &format!("{:?} must be an absolute path", shorten(path))));
+            }
+            if path.contains_nul() || path.as_bytes().len() > limits::PATH_LENGTH_MAX {
+                return Err(invalid(field, &format!("must have no NUL byte and at most {} bytes", limits::PATH_LENGTH_MAX)));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_labels(&self) -> Result<(), Problem> {
+        if self.labels.len() > limits::LABELS_MAX {
+            return Err(invalid("labels", &format!("has more than {} entries", limits::LABELS_MAX)));
+        }
+        for (key, value) in &self.labels {
+            let good = !key.is_empty()
+                && key.len() <= limits::LABEL_LENGTH_MAX
+                && value.len() <= limits::LABEL_LENGTH_MAX
+                && !key.chars().chain(value.chars()).any(char::is_control)
+                && !key.contains('=');
+            if !good {
+                return Err(invalid(
+                    "labels",
+                    &format!("{key:?}: keys and values are text of at most {} bytes, keys without '='", limits::LABEL_LENGTH_MAX),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_stdio(&self) -> Result<(), Problem> {
+        let stdio = &self.stdio;
+        if stdio.interactive && stdio.stdin.is_some() {
+            return Err(invalid("stdio.stdin", "cannot be a file when stdio.interactive is set"));
+        }
+        if stdio.tty.is_some() && (stdio.stdin.is_some() || stdio.stdout.is_some() || stdio.stderr.is_some()) {
+            return Err(invalid("stdio.tty", "cannot be combined with files for stdin, stdout or stderr"));
+        }
+        Ok(())
+    }
+}
+
+fn shorten(text: &ByteString) -> String {
+    text.to_string_lossy().chars().take(60).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str) -> Result<(), String> {
+        let spec: Spec = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        spec.check().map_err(|problem| problem.detail)
+    }
+
+    #[test]
+    fn accepts_the_minimum_and_survives_json() {
+        let spec: Spec = serde_json::from_str(r#"{"command":["true"]}"#).expect("parse");
+        spec.check().expect("valid");
+        let again: Spec = serde_json::from_str(&serde_json::to_string(&spec).expect("print")).expect("parse");
+        assert_eq!(spec, again);
+        assert_eq!(spec, Spec::new(vec!["true".into()]));
+    }
+
+    #[test]
+    fn refuses_with_the_field_named() {
+        let long = format!(r#"{{"command":["true","{}"]}}"#, "x".repeat(200_000));
+        let cases = [
+            (r#"{"command":[]}"#, "command"),
+            (r#"{"command":[""]}"#, "command"),
+            (r#"{"command":["a\u0000b"]}"#, "NUL"),
+            (r#"{"command":["true"],"colour":1}"#, "colour"),
+            (r#"{"command":["true"],"env":["=x"]}"#, "KEY=VALUE"),
+            (r#"{"command":["true"],"env":["x"]}"#, "KEY=VALUE"),
+            (r#"{"command":["true"],"workdir":"tmp"}"#, "workdir"),
+            (r#"{"command":["true"],"name":"../x"}"#, "name"),
+            (r#"{"command":["true"],"limits":{"pids":0}}"#, "pids"),
+            (r#"{"command":["true"],"limits":{"memory_bytes":4096}}"#, "memory"),
+            (r#"{"command":["true"],"restart":{"max_attempts":3}}"#, "no effect"),
+            (r#"{"command":["true"],"rlimits":[{"kind":"nofile","soft":5,"hard":4}]}"#, "soft"),
+            (r#"{"command":["true"],"stdio":{"tty":{"columns":1,"rows":1},"stdout":"/x"}}"#, "tty"),
+            (r#"{"command":["true"],"remove":true,"restart":{"when":"always"}}"#, "remove"),
+            (long.as_str(), "131071"),
+        ];
+        for (json, word) in cases {
+            let error = check(json).expect_err(json);
+            assert!(error.contains(word), "{error:?} does not name {word:?}");
+        }
+    }
+}

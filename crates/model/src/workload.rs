@@ -1,0 +1,291 @@
+//! An accepted workload and its current run.
+//!
+//! ```text
+//! run:  preparing ──► running ──► stopping ──► ended{exit}
+//!           │            └───────────┴───────► ended{exit} | lost{reason}
+//!           └──► failed{reason} | lost{reason}
+//! ```
+//! A workload without a live run waits (`restart_at_boot_ms`), was stopped, or has ended for good.
+//! `pending` is the workload's word for "accepted, waiting for its turn"; `paused` comes with the runtimes that can freeze.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::ids::{Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
+use crate::spec::{Limits, Spec};
+
+/// Who the program runs as, resolved when the workload was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<u32>,
+    /// Login name, when the user database has one: becomes `USER` and `LOGNAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Home directory, when the user database has one: becomes `HOME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+}
+
+/// What the last explicit request said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Run it, and follow its restart policy.
+    Run,
+    /// Stay stopped until someone starts it.
+    Stopped,
+    /// Stop it and forget it.
+    Removed,
+}
+
+/// Why the program never started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StartFailure {
+    /// Which step failed.
+    pub kind: StartFailureKind,
+    /// What was being done and what the system answered, for people.
+    pub message: String,
+}
+
+/// The steps of a start that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StartFailureKind {
+    /// The program does not exist or is not in `PATH` (a shell would say 127).
+    CommandNotFound,
+    /// The program exists and cannot be executed (a shell would say 126).
+    CommandNotExecutable,
+    /// The working directory cannot be entered.
+    Workdir,
+    /// A file for stdin, stdout or stderr cannot be opened.
+    Stdio,
+    /// User or groups cannot be set.
+    Credentials,
+    /// A limit that this machine cannot give.
+    Limit,
+    /// No sandbox could be made.
+    Sandbox,
+    /// Not started within its start deadline.
+    Deadline,
+    /// Stopped before it was started.
+    Cancelled,
+    /// Anything else the system refused.
+    System,
+}
+
+impl StartFailureKind {
+    /// What a shell would return for it; 125 is docker's and podman's "the tool itself failed".
+    #[must_use]
+    pub fn shell_code(self) -> u8 {
+        match self {
+            Self::CommandNotFound => 127,
+            Self::CommandNotExecutable => 126,
+            _ => 125,
+        }
+    }
+}
+
+/// Why nobody can say how the run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LostReason {
+    /// The machine was rebooted.
+    Reboot,
+    /// The agent died; what was left of the run was killed.
+    Agent,
+    /// The run directory was gone or unreadable when the daemon looked for it.
+    RunDirectory,
+}
+
+/// Where a run is in its life. The three last states are final.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum RunState {
+    /// Accepted; a sandbox is being prepared. The deadline is on the boot clock.
+    Preparing {
+        /// When waiting for the start ends, boot clock, milliseconds.
+        deadline_boot_ms: u64,
+    },
+    /// The program runs.
+    Running,
+    /// The stop signal was sent; at the deadline everything in the run is killed.
+    Stopping {
+        /// When the kill comes, boot clock, milliseconds. Absent once it was sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kill_at_boot_ms: Option<u64>,
+    },
+    /// The program ended.
+    Ended {
+        /// How.
+        exit: Exit,
+    },
+    /// The program was never started.
+    Failed {
+        /// Why.
+        failure: StartFailure,
+    },
+    /// Nobody knows how it ended.
+    Lost {
+        /// Why.
+        reason: LostReason,
+    },
+}
+
+impl RunState {
+    /// Whether this state is final.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Ended { .. } | Self::Failed { .. } | Self::Lost { .. })
+    }
+
+    /// What a shell would return for a final state; 125 where there is no exit status to return.
+    #[must_use]
+    pub fn shell_code(&self) -> Option<u8> {
+        match self {
+            Self::Ended { exit } => Some(exit.status.shell_code()),
+            Self::Failed { failure } => Some(failure.kind.shell_code()),
+            Self::Lost { .. } => Some(125),
+            _ => None,
+        }
+    }
+}
+
+/// One incarnation of a workload: at most one start, exactly one end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Where it is in its life.
+    #[serde(flatten)]
+    pub state: RunState,
+    /// When it was accepted, wall clock, milliseconds.
+    pub created_at_ms: u64,
+    /// When the program started, wall clock, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at_ms: Option<u64>,
+    /// The main process, while it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The sandbox it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxId>,
+    /// Processes killed for memory so far.
+    #[serde(default)]
+    pub oom_kills: u64,
+}
+
+/// A workload: a spec that was accepted, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Workload {
+    /// Its id.
+    pub id: WorkloadId,
+    /// Whose it is.
+    pub namespace: Namespace,
+    /// Its name, unique in the namespace.
+    pub name: WorkloadName,
+    /// Counts changes of what was asked, from 1.
+    pub generation: u32,
+    /// What was asked.
+    pub spec: Arc<Spec>,
+    /// Who it runs as.
+    pub identity: Identity,
+    /// The limits in force: the spec's, with later updates.
+    pub limits: Limits,
+    /// What the last explicit request said.
+    pub desired: Desired,
+    /// When it was accepted, wall clock, milliseconds.
+    pub created_at_ms: u64,
+    /// Runs so far.
+    pub runs: u32,
+    /// Failed attempts in a row, for the back-off.
+    #[serde(default)]
+    pub failures_in_a_row: u32,
+    /// When the next run starts, boot clock, milliseconds, while one is waiting for its back-off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_at_boot_ms: Option<u64>,
+    /// The current run, or the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+}
+
+/// One word for people and filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Accepted, waiting for its first start or the next.
+    Pending,
+    /// A sandbox is being prepared.
+    Preparing,
+    /// The program runs.
+    Running,
+    /// The program was asked to stop.
+    Stopping,
+    /// The last run ended, and no other will come by itself.
+    Ended,
+    /// The last run could not be started, and no other will come by itself.
+    Failed,
+    /// The last run was lost, and no other will come by itself.
+    Lost,
+}
+
+impl Phase {
+    /// The word as JSON and people see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Preparing => "preparing",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl Workload {
+    /// The run that is not yet at its end.
+    #[must_use]
+    pub fn live_run(&self) -> Option<&Run> {
+        self.run.as_ref().filter(|run| !run.state.is_final())
+    }
+
+    /// Whether no run is live and none will come by itself.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        !matches!(self.phase(), Phase::Pending | Phase::Preparing | Phase::Running | Phase::Stopping)
+    }
+
+    /// Where it stands, in one word.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.run.as_ref().map(|run| &run.state) {
+            Some(RunState::Preparing { .. }) => Phase::Preparing,
+            Some(RunState::Running) => Phase::Running,
+            Some(RunState::Stopping { .. }) => Phase::Stopping,
+            _ if self.restart_at_boot_ms.is_some() => Phase::Pending,
+            Some(RunState::Ended { .. }) => Phase::Ended,
+            Some(RunState::Failed { .. }) => Phase::Failed,
+            Some(RunState::Lost { .. }) => Phase::Lost,
+            None => Phase::Pending,
+        }
+    }
+}

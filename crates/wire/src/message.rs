@@ -1,0 +1,325 @@
+//! The control messages. Fields may be added with a default; a change of meaning needs a new protocol version.
+
+use hostler_model::exit::Exit;
+use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
+use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::spec::{Limits, TtySize};
+use hostler_model::units::Signal;
+use hostler_model::workload::StartFailure;
+use serde::{Deserialize, Serialize};
+
+/// Lowest protocol version this build speaks.
+pub const PROTOCOL_MIN: u16 = 1;
+/// Highest protocol version this build speaks.
+pub const PROTOCOL_MAX: u16 = 1;
+
+/// The version to use with a peer that speaks `min` to `max`, if there is a common one.
+#[must_use]
+pub fn negotiate(min: u16, max: u16) -> Option<u16> {
+    let highest = max.min(PROTOCOL_MAX);
+    (highest >= min.max(PROTOCOL_MIN)).then_some(highest)
+}
+
+/// Node to agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "message")]
+pub enum ToAgent {
+    /// First on every connection.
+    Hello {
+        /// Lowest version spoken.
+        protocol_min: u16,
+        /// Highest version spoken.
+        protocol_max: u16,
+        /// Whose agent it is; an agent of another store closes the connection.
+        store: StoreId,
+    },
+    /// Make everything ready for this run, program not yet executed: run directory, cgroup, streams, and a forked
+    /// child that has applied its confinement and waits. Answered by `Prepared` or `StartFailed`.
+    Prepare {
+        /// What to start.
+        launch: Box<Launch>,
+    },
+    /// The run is committed: execute the prepared program. May follow `Prepare` at once. Answered by `Started` or
+    /// `StartFailed`.
+    Execute {
+        /// Which run.
+        run: RunId,
+    },
+    /// Undo `Prepare`. Never after `Execute`. The agent removes the run directory and answers `Idle`.
+    Abort {
+        /// Which run.
+        run: RunId,
+    },
+    /// Send a signal.
+    Signal {
+        /// Which signal.
+        signal: Signal,
+        /// To whom.
+        scope: SignalScope,
+    },
+    /// Kill everything in the run, exec'd programs and orphans included, until nothing is left.
+    Kill {
+        /// Which run.
+        run: RunId,
+    },
+    /// Change limits. Answered by `Done`.
+    Update {
+        /// Echoed in the answer.
+        request: u64,
+        /// The limits now in force, all of them.
+        limits: Limits,
+    },
+    /// Start a second program. Answered by `ExecStarted` or `ExecFailed`.
+    Exec {
+        /// Its id.
+        exec: ExecId,
+        /// What to start.
+        launch: Box<ExecLaunch>,
+    },
+    /// Open a channel to the streams of the run or an exec. Output follows from `from`, or from the oldest byte
+    /// still in the backlog. The receiver must grant credit before the first byte comes.
+    Attach {
+        /// The channel's number, chosen by the node, not in use.
+        channel: u32,
+        /// Whose streams.
+        target: AttachTarget,
+        /// Output waits for this reader instead of dropping. At most one owner for each target: a new one takes over.
+        owner: bool,
+        /// This channel may also send stdin.
+        stdin: bool,
+        /// Where to begin; absent: the oldest byte in the backlog.
+        from: Option<StreamOffsets>,
+    },
+    /// Close a channel. Of an owner: he is gone for good, output turns to dropping.
+    Detach {
+        /// Which channel.
+        channel: u32,
+    },
+    /// Set a terminal's size.
+    Resize {
+        /// Whose terminal.
+        target: AttachTarget,
+        /// The new size.
+        size: TtySize,
+    },
+    /// Ask for the resources in use now. Answered by `Stats`.
+    Stats {
+        /// Echoed in the answer.
+        request: u64,
+    },
+    /// The end (or start failure) of this run is on disk: remove its directory. Then be idle, or leave.
+    Committed {
+        /// Which run.
+        run: RunId,
+        /// Take the next run if nothing of this one is left; otherwise leave.
+        reuse: bool,
+    },
+    /// Leave, if idle.
+    Quit,
+}
+
+/// To whom a signal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalScope {
+    /// The run's main process.
+    Main,
+    /// One exec'd program.
+    Exec(ExecId),
+}
+
+/// Whose streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachTarget {
+    /// The run's main process.
+    Main,
+    /// One exec'd program.
+    Exec(ExecId),
+}
+
+/// Offsets of the next byte wanted, since the program's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StreamOffsets {
+    /// On stdout.
+    pub stdout: u64,
+    /// On stderr.
+    pub stderr: u64,
+}
+
+/// Agent to node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "message")]
+pub enum FromAgent {
+    /// The answer to `Hello`.
+    Hello(Hello),
+    /// A run is ready to be executed.
+    Prepared {
+        /// Which run.
+        run: RunId,
+        /// The process that will become the program.
+        pid: u32,
+    },
+    /// The program runs: `execve` succeeded.
+    Started {
+        /// Which run.
+        run: RunId,
+        /// Its process.
+        pid: u32,
+        /// Wall clock, milliseconds.
+        started_at_ms: u64,
+    },
+    /// The program was never executed, and will not be. Nothing of it is left but the run directory.
+    StartFailed {
+        /// Which run.
+        run: RunId,
+        /// Why.
+        failure: StartFailure,
+    },
+    /// The program ended; all execs have been reported before. The exit record is in the run directory.
+    Exited {
+        /// Which run.
+        run: RunId,
+        /// How.
+        exit: Exit,
+    },
+    /// The kernel killed for memory within the run.
+    Oom {
+        /// Which run.
+        run: RunId,
+        /// Kills so far.
+        oom_kills: u64,
+    },
+    /// An exec'd program runs.
+    ExecStarted {
+        /// Which.
+        exec: ExecId,
+        /// Its process.
+        pid: u32,
+    },
+    /// An exec could not be started.
+    ExecFailed(ExecFailure),
+    /// An exec'd program ended and its output was read, or the drain ran out.
+    ExecExited {
+        /// Which.
+        exec: ExecId,
+        /// How.
+        exit: Exit,
+    },
+    /// The streams of this channel are complete; it is closed.
+    ChannelClosed {
+        /// Which channel.
+        channel: u32,
+    },
+    /// The answer to `Stats`.
+    Stats {
+        /// From the question.
+        request: u64,
+        /// What is used.
+        stats: RunStats,
+    },
+    /// The answer to `Update`.
+    Done {
+        /// From the question.
+        request: u64,
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// Killing everything took longer than it may: these processes are stuck in the kernel.
+    Stuck {
+        /// Which run.
+        run: RunId,
+        /// The processes.
+        pids: Vec<u32>,
+    },
+    /// Ready for the next run of the same namespace.
+    Idle,
+}
+
+/// Why an exec could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecFailure {
+    /// Which.
+    pub exec: ExecId,
+    /// Why.
+    pub failure: StartFailure,
+}
+
+/// Who an agent is and how it stands: the truth after a crash of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Lowest version spoken.
+    pub protocol_min: u16,
+    /// Highest version spoken.
+    pub protocol_max: u16,
+    /// Its sandbox.
+    pub sandbox: SandboxId,
+    /// Its process.
+    pub pid: u32,
+    /// How it stands.
+    pub state: AgentState,
+    /// Execs alive, with their processes.
+    #[serde(default)]
+    pub execs: Vec<(ExecId, u32)>,
+}
+
+/// How an agent stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum AgentState {
+    /// Waiting for a run.
+    Idle,
+    /// A run is prepared, its program not yet executed.
+    Prepared {
+        /// Which run.
+        run: RunId,
+        /// The waiting process.
+        pid: u32,
+    },
+    /// `Execute` was received; the program runs.
+    Running {
+        /// Which run.
+        run: RunId,
+        /// The main process.
+        pid: u32,
+        /// Wall clock, milliseconds.
+        started_at_ms: u64,
+        /// Kills for memory so far.
+        oom_kills: u64,
+    },
+    /// The program could not be started; not yet committed.
+    Failed {
+        /// Which run.
+        run: RunId,
+        /// Why.
+        failure: StartFailure,
+    },
+    /// The program ended; not yet committed.
+    Ended {
+        /// Which run.
+        run: RunId,
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// Resources in use now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunStats {
+    /// CPU time used so far, microseconds.
+    pub cpu_us: u64,
+    /// Memory in use, bytes: the cgroup's, or the sum of resident sets.
+    pub memory_bytes: u64,
+    /// The memory limit in force, bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes (with a cgroup: processes and threads).
+    pub pids: u32,
+    /// The limit on them.
+    pub pids_limit: Option<u64>,
+    /// Bytes read from block devices, where a cgroup tells.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to block devices, where a cgroup tells.
+    pub written_bytes: Option<u64>,
+    /// Log bytes that could not be written.
+    pub log_dropped_bytes: u64,
+}
