@@ -10,6 +10,8 @@
 //! - [`exit`]: how a run or an exec ended, told apart by cause
 //! - [`event`]: the numbered facts that readers follow
 //! - [`launch`]: what the agent is told to start, fully resolved
+//! - [`record`]: what the store keeps
+//! - [`rundir`]: the files that outlive agent and daemon
 //! - [`error`]: every refusal, with its stable type and HTTP status
 //! - [`units`]: parsing and printing of sizes, durations and signals
 //! - [`limits`]: the bound of every queue, input and wait
@@ -23,6 +25,8 @@ pub mod exit;
 pub mod ids;
 pub mod launch;
 pub mod limits;
+pub mod record;
+pub mod rundir;
 pub mod spec;
 pub mod units;
 pub mod workload;

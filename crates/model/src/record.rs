@@ -1,0 +1,71 @@
+//! What the store keeps: the state of everything, one record for each thing. The supervisor makes records, the
+//! store writes them, and reading all of them back gives the supervisor's state again.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::ids::{Namespace, WorkloadId};
+use crate::workload::Workload;
+
+/// One change of what is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// The workload now stands like this.
+    Workload(Arc<Workload>),
+    /// The workload is gone.
+    WorkloadRemoved(WorkloadId),
+    /// The node now stands like this.
+    Node(NodeRecord),
+    /// A creation with this key was accepted.
+    IdempotencyKey(IdempotencyKey),
+    /// The key is forgotten.
+    IdempotencyKeyForgotten(Namespace, String),
+}
+
+/// What is known of the node itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// No new work is taken.
+    #[serde(default)]
+    pub lame_duck: bool,
+    /// The boot the node last ran in, so that a reboot is noticed.
+    #[serde(default)]
+    pub boot_id: String,
+}
+
+/// A creation that must not happen twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdempotencyKey {
+    /// Whose key.
+    pub namespace: Namespace,
+    /// The key as the caller sent it.
+    pub key: String,
+    /// Hash of the request's body: the same key with another body is refused.
+    pub digest: String,
+    /// What it made.
+    pub workload: WorkloadId,
+    /// When, wall clock, milliseconds.
+    pub created_at_ms: u64,
+}
+
+/// Whether somebody waits for the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// May linger for a moment and share the next commit.
+    Lazy,
+    /// Commit as soon as possible.
+    Prompt,
+}
+
+/// Records and events that become durable together, or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Changes, in order; a later one of the same thing wins.
+    pub records: Vec<Record>,
+    /// Events, in order; the store numbers them.
+    pub events: Vec<Event>,
+    /// Whether somebody waits.
+    pub urgency: Urgency,
+}

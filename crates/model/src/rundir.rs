@@ -1,0 +1,79 @@
+//! The files of a run directory, `run/<run id>/`: what is left to find when agent or daemon are gone.
+//!
+//! - `run.json` ([`RunFile`]) is written before the program is executed.
+//! - `exit.json` ([`ExitFile`]) is preallocated as `exit.json.new` at the same time, so that a full disk cannot
+//!   lose an end; it is filled and renamed before the node is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::ids::{Namespace, RunId, SandboxId, StoreId};
+use crate::workload::StartFailure;
+
+/// Name of the file that holds a [`RunFile`].
+pub const RUN_FILE: &str = "run.json";
+/// Name of the file that holds an [`ExitFile`].
+pub const EXIT_FILE: &str = "exit.json";
+/// Its name until it is complete.
+pub const EXIT_FILE_NEW: &str = "exit.json.new";
+/// Name of an agent's socket in its sandbox directory.
+pub const AGENT_SOCKET: &str = "agent.sock";
+
+/// A process that cannot be mistaken for a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: u32,
+    /// Field 22 of `/proc/<pid>/stat`, clock ticks after boot.
+    pub start_ticks: u64,
+}
+
+/// Who runs what here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Which store the run belongs to; runs of another store are left alone.
+    pub store: StoreId,
+    /// The run.
+    pub run: RunId,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// The sandbox whose agent is the parent.
+    pub sandbox: SandboxId,
+    /// The boot in which the process numbers mean something.
+    pub boot_id: String,
+    /// The agent.
+    pub agent: ProcessId,
+    /// The main process.
+    pub main: ProcessId,
+    /// The run's own cgroup: its name under the node's parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Size of the preallocated `exit.json.new`, bytes.
+    pub exit_reserved: u32,
+}
+
+/// How the run came to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Outcome {
+    /// The program ended.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+    /// The program was never executed.
+    StartFailed {
+        /// Why.
+        failure: StartFailure,
+    },
+}
+
+/// The durable end. Padded with spaces to the size that was preallocated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitFile {
+    /// The run.
+    pub run: RunId,
+    /// Its end.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
