@@ -1,1 +1,13 @@
-//! (in the making)
+//! The HTTP interface as types: what is asked, what is answered, under which path; and the client that asks.
+//!
+//! - [`types`]: request and response bodies
+//! - [`stream`]: messages of the WebSocket doors (attach, exec) and of the event streams
+//! - [`endpoints`]: every path with its method, in one table that the router and the OpenAPI document are checked against
+//! - [`client`]: a client over the unix socket
+//!
+//! Not here: any decision. The daemon's door turns these into requests for `provision::accept`.
+
+pub mod client;
+pub mod endpoints;
+pub mod stream;
+pub mod types;

@@ -1,0 +1,1 @@
+//! A client over the unix socket. (in the making)

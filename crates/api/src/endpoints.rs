@@ -1,0 +1,85 @@
+//! Every path of the interface, in one table. The daemon's router is tested against it, and the OpenAPI document
+//! is made from it. `{ref}` is a workload's name, its id, or a unique prefix of its id.
+
+/// HTTP method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are HTTP's own")]
+pub enum Method {
+    Get,
+    Post,
+    Patch,
+    Delete,
+}
+
+/// How the answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// One JSON body of this type.
+    Json(&'static str),
+    /// Server-sent events whose data is of this type.
+    Events(&'static str),
+    /// One JSON body, or server-sent events with `follow`.
+    JsonOrEvents(&'static str),
+    /// A WebSocket, see [`crate::stream`].
+    WebSocket,
+    /// Plain text.
+    Text,
+}
+
+/// One path and method.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{ref}` parts.
+    pub path: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// Type of the query, by schema name.
+    pub query: Option<&'static str>,
+    /// Type of the body, by schema name.
+    pub body: Option<&'static str>,
+    /// Status of success.
+    pub status: u16,
+    /// What success answers with.
+    pub answer: Answer,
+}
+
+const fn endpoint(
+    method: Method,
+    path: &'static str,
+    summary: &'static str,
+    query: Option<&'static str>,
+    body: Option<&'static str>,
+    status: u16,
+    answer: Answer,
+) -> Endpoint {
+    Endpoint { method, path, summary, query, body, status, answer }
+}
+
+/// The table.
+#[rustfmt::skip]
+pub const ENDPOINTS: &[Endpoint] = &[
+    endpoint(Method::Get, "/healthz", "Whether the node is ready", None, None, 200, Answer::Text),
+    endpoint(Method::Get, "/metrics", "Metrics in the OpenMetrics text format", None, None, 200, Answer::Text),
+    endpoint(Method::Get, "/v1/openapi.json", "This document", None, None, 200, Answer::Json("OpenApi")),
+    endpoint(Method::Get, "/v1/node", "What the node is and how it stands", None, None, 200, Answer::Json("NodeInfo")),
+    endpoint(Method::Get, "/v1/node/doctor", "What this machine can and cannot do", None, None, 200, Answer::Json("DoctorReport")),
+    endpoint(Method::Post, "/v1/node/lame-duck", "Take no new work, or take work again", None, Some("LameDuckRequest"), 200, Answer::Json("NodeInfo")),
+    endpoint(Method::Post, "/v1/node/down", "Stop the daemon", None, Some("DownRequest"), 200, Answer::Json("DownReport")),
+    endpoint(Method::Get, "/v1/events", "Follow events; resumable by Last-Event-ID", Some("EventsQuery"), None, 200, Answer::Events("EventView")),
+    endpoint(Method::Get, "/v1/workloads", "List workloads", Some("ListQuery"), None, 200, Answer::Json("WorkloadList")),
+    endpoint(Method::Post, "/v1/workloads", "Create and start a workload; Idempotency-Key makes it happen once", Some("CreateQuery"), Some("Spec"), 201, Answer::Json("WorkloadView")),
+    endpoint(Method::Get, "/v1/workloads/{ref}", "One workload", Some("NamespaceQuery"), None, 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Patch, "/v1/workloads/{ref}", "Change the limits of a workload, running or not", Some("NamespaceQuery"), Some("UpdateRequest"), 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Delete, "/v1/workloads/{ref}", "Remove a workload and its log", Some("RemoveQuery"), None, 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Post, "/v1/workloads/{ref}/start", "Start it again", Some("NamespaceQuery"), None, 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Post, "/v1/workloads/{ref}/stop", "Stop it, and keep it stopped", Some("NamespaceQuery"), Some("StopRequest"), 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Post, "/v1/workloads/{ref}/restart", "Stop it and start it again", Some("NamespaceQuery"), Some("StopRequest"), 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Post, "/v1/workloads/{ref}/kill", "Send a signal; the restart policy applies", Some("NamespaceQuery"), Some("KillRequest"), 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Get, "/v1/workloads/{ref}/wait", "Answer when it has ended for good", Some("WaitQuery"), None, 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Get, "/v1/workloads/{ref}/logs", "Its output; resumable by Last-Event-ID", Some("LogsQuery"), None, 200, Answer::Events("LogLine")),
+    endpoint(Method::Get, "/v1/workloads/{ref}/stats", "Resources in use", Some("StatsQuery"), None, 200, Answer::JsonOrEvents("Stats")),
+    endpoint(Method::Get, "/v1/workloads/{ref}/attach", "Its streams, live, with a backlog", Some("AttachQuery"), None, 101, Answer::WebSocket),
+    endpoint(Method::Get, "/v1/workloads/{ref}/exec", "Run a second program inside it", Some("NamespaceQuery"), None, 101, Answer::WebSocket),
+];
