@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hostler_model::ids::{ExecId, NodeTag, StoreId};
-use hostler_model::spec::{Limits, Rlimit, Spec, TtySize};
+use hostler_model::spec::{Limits, Rlimit, TtySize};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Phase, Workload};
 use hostler_model::{ByteString, Namespace};
