@@ -216,6 +216,9 @@ pub struct Workload {
     /// Failed attempts in a row, for the back-off.
     #[serde(default)]
     pub failures_in_a_row: u32,
+    /// Start again as soon as the current run has ended, whatever the policy says: `restart` was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart_requested: bool,
     /// When the next run starts, boot clock, milliseconds, while one is waiting for its back-off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_at_boot_ms: Option<u64>,

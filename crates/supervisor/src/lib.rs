@@ -1,1 +1,31 @@
-//! (in the making)
+//! The only decider: one pure `step` over everything that can happen.
+//!
+//! ```text
+//!  requests (doors) ─┐                        ┌─ batch: records + events ──► store ── commit ──┐
+//!  facts (runtime) ──┼─► State::step(input, ──┼─ early actions (prepare) ──► runtime, at once   │
+//!  the clock ────────┘        now) → Outcome  └─ actions, replies, notices ◄── only after ──────┘
+//! ```
+//! **The commit gate** is kept by the caller: `actions`, `replies` and `notices` of an outcome are carried out after
+//! its batch is on disk; `early` ones may overlap the commit, because they execute nothing of the user's.
+//!
+//! - [`input`]: what can happen, and what comes of it
+//! - [`state`]: what is known, with its indexes; loading it back from records
+//! - `request`: answers to requests
+//! - `fact`: what the runtime reports
+//! - `lifecycle`: starting, stopping and ending runs; the only place where a run changes its state
+//! - `adopt`: what is found when a daemon comes up
+//! - [`policy`]: restart or rest, and the back-off
+//!
+//! Not here: processes, files, sockets, clocks, randomness. Everything comes in as an argument.
+#![forbid(unsafe_code)]
+
+mod adopt;
+mod fact;
+pub mod input;
+mod lifecycle;
+pub mod policy;
+mod request;
+pub mod state;
+
+pub use input::{Action, Create, Fact, Found, FoundState, Input, Notice, Outcome, Request, Token};
+pub use state::{Settings, State};

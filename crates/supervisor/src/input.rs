@@ -1,0 +1,264 @@
+//! The closed set of things that can happen, and of what can come of them.
+
+use std::sync::Arc;
+
+use hostler_model::event::StopReason;
+use hostler_model::exit::Exit;
+use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId};
+use hostler_model::record::Batch;
+use hostler_model::spec::{Limits, Spec};
+use hostler_model::units::Signal;
+use hostler_model::workload::{Identity, LostReason, StartFailure, Workload};
+use hostler_model::{Problem, launch::ExecLaunch};
+
+/// Ties an answer to its question. The caller numbers them.
+pub type Token = u64;
+
+/// Everything that can happen.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Somebody asks; exactly one answer with this token follows.
+    Request(Token, Request),
+    /// The runtime reports.
+    Fact(Fact),
+    /// A timer may be due.
+    Tick,
+    /// The daemon came up and looked around. First of all inputs, once.
+    Adopted {
+        /// Every run found on this machine that belongs to this store.
+        found: Vec<Found>,
+        /// The boot it was found in.
+        boot_id: String,
+        /// The daemon's version, for the event.
+        version: String,
+    },
+    /// Free space fell below the mark, or is above it again.
+    DiskFull(bool),
+    /// The client of a foreground run is gone.
+    OwnerGone(RunId),
+}
+
+/// What callers can ask. References are resolved and authorised before.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Accept a workload and start it.
+    Create(Box<Create>),
+    /// Start one that is at rest, or waits for a restart.
+    Start(WorkloadId),
+    /// Stop it, and keep it stopped.
+    Stop {
+        /// Which.
+        workload: WorkloadId,
+        /// Instead of the spec's signal.
+        signal: Option<Signal>,
+        /// Instead of the spec's grace, milliseconds.
+        grace_ms: Option<u64>,
+    },
+    /// Stop it and start it again.
+    Restart {
+        /// Which.
+        workload: WorkloadId,
+        /// Instead of the spec's signal.
+        signal: Option<Signal>,
+        /// Instead of the spec's grace, milliseconds.
+        grace_ms: Option<u64>,
+    },
+    /// Send a signal; the restart policy applies to what comes of it.
+    Kill {
+        /// Which.
+        workload: WorkloadId,
+        /// The signal.
+        signal: Signal,
+        /// To this exec instead of the main process.
+        exec: Option<ExecId>,
+    },
+    /// Forget it.
+    Remove {
+        /// Which.
+        workload: WorkloadId,
+        /// Kill it first if it is live.
+        force: bool,
+    },
+    /// Change limits.
+    Update {
+        /// Which.
+        workload: WorkloadId,
+        /// Those that change.
+        limits: Limits,
+    },
+    /// Start a second program inside.
+    Exec {
+        /// Which workload.
+        workload: WorkloadId,
+        /// The new exec's id.
+        exec: ExecId,
+        /// What to start.
+        launch: Box<ExecLaunch>,
+    },
+    /// Take no new work, or take work again.
+    LameDuck(bool),
+    /// Stop everything that runs, for the daemon is going down with its workloads.
+    StopAll,
+}
+
+/// A creation, verified and normalised by `provision::accept`.
+#[derive(Debug, Clone)]
+pub struct Create {
+    /// Fresh random id.
+    pub id: WorkloadId,
+    /// Whose.
+    pub namespace: Namespace,
+    /// What.
+    pub spec: Arc<Spec>,
+    /// As whom.
+    pub identity: Identity,
+    /// The caller's idempotency key and the digest of his request.
+    pub idempotency: Option<(String, String)>,
+}
+
+/// What the runtime reports. Facts of one run arrive in order; a fact of a run that is over is an echo, not news.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "fields are the ones of hostler-wire's messages")]
+pub enum Fact {
+    /// The program runs.
+    Started { run: RunId, sandbox: SandboxId, pid: u32, started_at_ms: u64 },
+    /// The program was never executed, and will not be.
+    StartFailed { run: RunId, failure: StartFailure },
+    /// The program ended.
+    Exited { run: RunId, exit: Exit },
+    /// The kernel killed for memory.
+    Oom { run: RunId, oom_kills: u64 },
+    /// An exec runs.
+    ExecStarted { run: RunId, exec: ExecId, pid: u32 },
+    /// An exec could not be started.
+    ExecFailed { run: RunId, exec: ExecId, failure: StartFailure },
+    /// An exec ended.
+    ExecExited { run: RunId, exec: ExecId, exit: Exit },
+    /// The agent died and left no end behind; what was left of the run is killed.
+    AgentLost { run: RunId },
+    /// New limits are in force, or why not.
+    Updated { run: RunId, result: Result<(), String> },
+}
+
+/// A run found when the daemon came up.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Which.
+    pub run: RunId,
+    /// How it stands.
+    pub state: FoundState,
+}
+
+/// How a found run stands.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "fields are the ones of hostler-wire's messages")]
+pub enum FoundState {
+    /// Its program waits to be executed.
+    Prepared,
+    /// Its program runs.
+    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64 },
+    /// It ended.
+    Ended { exit: Exit },
+    /// It could not be started.
+    StartFailed { failure: StartFailure },
+    /// Nobody knows.
+    Lost(LostReason),
+}
+
+/// What the runtime is to do. Each is carried out elsewhere and answered by facts.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Make everything ready; executes nothing of the user's, so it may overlap the commit.
+    Prepare(Arc<Workload>),
+    /// Execute what was prepared.
+    Execute(RunId),
+    /// The run is over for us before it really was: undo, or kill, whatever there is of it.
+    Discard(RunId),
+    /// Signal the main process.
+    Signal(RunId, Signal),
+    /// Signal an exec.
+    SignalExec(RunId, ExecId, Signal),
+    /// Kill everything in the run.
+    Kill(RunId),
+    /// Put limits in force; answered by [`Fact::Updated`].
+    Update(RunId, Limits),
+    /// Start a second program.
+    Exec(RunId, ExecId, Box<ExecLaunch>),
+    /// The end is on disk: its directory can go, its agent is free.
+    Release(RunId),
+    /// The workload is gone: so is its log.
+    RemoveLog(WorkloadId),
+}
+
+/// News for those who wait, that is not in an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// An exec could not be started.
+    ExecFailed(ExecId, StartFailure),
+    /// An exec will never be heard of again: its run is over.
+    ExecLost(ExecId),
+}
+
+/// Everything that comes of one or more steps.
+#[derive(Debug)]
+pub struct Outcome {
+    /// To be committed before anything below `early` happens.
+    pub batch: Batch,
+    /// May be carried out at once.
+    pub early: Vec<Action>,
+    /// After the commit, in order.
+    pub actions: Vec<Action>,
+    /// After the commit: exactly one for each request.
+    pub replies: Vec<(Token, Result<Reply, Problem>)>,
+    /// After the commit.
+    pub notices: Vec<Notice>,
+}
+
+/// The good answers.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// How the workload now stands.
+    Workload(Arc<Workload>),
+    /// The exec was sent to this run.
+    Exec(RunId),
+    /// How many runs were asked to stop.
+    Stopping(u32),
+    /// Done, and nothing to show.
+    Done,
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Self {
+            batch: Batch {
+                records: Vec::new(),
+                events: Vec::new(),
+                urgency: hostler_model::record::Urgency::Lazy,
+            },
+            early: Vec::new(),
+            actions: Vec::new(),
+            replies: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+}
+
+impl Outcome {
+    /// Nothing came of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.batch.records.is_empty()
+            && self.batch.events.is_empty()
+            && self.early.is_empty()
+            && self.actions.is_empty()
+            && self.replies.is_empty()
+            && self.notices.is_empty()
+    }
+}
+
+/// Why a stop escalation begins; part of the event.
+pub(crate) struct StopOrder {
+    pub(crate) reason: StopReason,
+    pub(crate) signal: Option<Signal>,
+    pub(crate) grace_ms: Option<u64>,
+}

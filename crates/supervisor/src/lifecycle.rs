@@ -1,0 +1,239 @@
+//! Starting, stopping and ending runs: the only place where a run changes its state.
+
+use hostler_model::event::{EventKind, StopReason};
+use hostler_model::ids::{RunId, SandboxId, WorkloadId};
+use hostler_model::record::Urgency;
+use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailureKind, Workload};
+use hostler_model::Now;
+
+use crate::input::{Action, Notice, Outcome, StopOrder};
+use crate::policy::{self, Next};
+use crate::state::State;
+
+impl State {
+    /// Gives the workload a new run and sets it going. There must be no live one.
+    pub(crate) fn start_run(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) {
+        assert!(workload.live_run().is_none(), "one live run at a time");
+        workload.runs += 1;
+        workload.restart_at_boot_ms = None;
+        workload.restart_requested = false;
+        let id = RunId { workload: workload.id, number: workload.runs };
+        workload.run = Some(Run {
+            id,
+            state: RunState::Preparing { deadline_boot_ms: now.boot_ms.saturating_add(workload.spec.start_deadline_ms) },
+            created_at_ms: now.wall_ms,
+            started_at_ms: None,
+            pid: None,
+            sandbox: None,
+            oom_kills: 0,
+        });
+        Self::event(&workload, EventKind::RunCreated, now, out);
+        let workload = self.put(workload, out);
+        out.early.push(Action::Prepare(workload));
+        out.actions.push(Action::Execute(id));
+    }
+
+    /// The program runs.
+    pub(crate) fn run_started(&mut self, mut workload: Workload, found: Started, now: Now, out: &mut Outcome) {
+        let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
+        let news = run.started_at_ms.is_none();
+        run.pid = Some(found.pid);
+        run.sandbox = Some(found.sandbox);
+        run.started_at_ms = Some(found.started_at_ms);
+        run.oom_kills = run.oom_kills.max(found.oom_kills);
+        if matches!(run.state, RunState::Preparing { .. }) {
+            run.state = RunState::Running;
+        }
+        if news {
+            Self::event(&workload, EventKind::RunStarted { pid: found.pid }, now, out);
+        }
+        self.put(workload, out);
+    }
+
+    /// Begins the stop escalation of a live run.
+    pub(crate) fn stop_run(&mut self, mut workload: Workload, order: &StopOrder, now: Now, out: &mut Outcome) {
+        let stop = workload.spec.stop;
+        let grace_ms = order.grace_ms.unwrap_or(stop.grace_ms);
+        let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
+        let id = run.id;
+        let kill_at = now.boot_ms.saturating_add(grace_ms);
+        let again = match run.state {
+            // A second stop can shorten the grace of the first, never lengthen it.
+            RunState::Stopping { kill_at_boot_ms } => {
+                run.state = RunState::Stopping { kill_at_boot_ms: kill_at_boot_ms.map(|before| before.min(kill_at)) };
+                true
+            }
+            _ => {
+                run.state = RunState::Stopping { kill_at_boot_ms: Some(kill_at) };
+                false
+            }
+        };
+        if grace_ms == 0 {
+            run.state = RunState::Stopping { kill_at_boot_ms: None };
+            out.actions.push(Action::Kill(id));
+        } else {
+            out.actions.push(Action::Signal(id, order.signal.unwrap_or(stop.signal)));
+        }
+        if !again {
+            Self::event(&workload, EventKind::WorkloadStopping { reason: order.reason }, now, out);
+        }
+        self.put(workload, out);
+    }
+
+    /// A run came to its end: exactly once for each run, whatever the order in which news arrive.
+    pub(crate) fn end_run(&mut self, mut workload: Workload, end: RunState, now: Now, out: &mut Outcome) {
+        assert!(end.is_final(), "an end is final");
+        let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
+        let id = run.id;
+        if let RunState::Ended { exit } = &end {
+            // The start's own fact may have been lost with the daemon; the end tells it too.
+            if run.started_at_ms.is_none() {
+                run.started_at_ms = Some(exit.started_at_ms);
+            }
+            run.oom_kills = run.oom_kills.max(exit.oom_kills);
+        }
+        run.state = end.clone();
+        run.pid = None;
+        run.sandbox = None;
+        self.settle_waiters(id, out);
+        let next = self.after_end(&mut workload, &end, now);
+        let kind = match end {
+            RunState::Ended { exit } => EventKind::RunExited { exit },
+            RunState::Failed { failure } => EventKind::RunFailed { failure },
+            RunState::Lost { reason } => EventKind::RunLost { reason },
+            _ => unreachable!("checked above"),
+        };
+        Self::event(&workload, kind, now, out);
+        out.actions.push(Action::Release(id));
+        out.batch.urgency = Urgency::Prompt;
+        match next {
+            After::Remove => {
+                self.put(workload.clone(), out);
+                self.remove(workload.id, now, out);
+            }
+            After::StartNow => self.start_run(workload, now, out),
+            After::Wait { delay_ms, attempt } => {
+                Self::event(&workload, EventKind::WorkloadRestarting { delay_ms, attempt }, now, out);
+                self.put(workload, out);
+            }
+            After::Rest => {
+                self.put(workload, out);
+            }
+        }
+    }
+
+    fn after_end(&self, workload: &mut Workload, end: &RunState, now: Now) -> After {
+        match workload.desired {
+            Desired::Removed => return After::Remove,
+            Desired::Stopped => return After::Rest,
+            Desired::Run => {}
+        }
+        if workload.restart_requested {
+            workload.failures_in_a_row = 0;
+            if self.node.lame_duck || self.going_down || self.disk_full {
+                workload.restart_at_boot_ms = Some(now.boot_ms);
+                return After::Wait { delay_ms: 0, attempt: 0 };
+            }
+            return After::StartNow;
+        }
+        let lived_ms = match end {
+            RunState::Ended { exit } => exit.duration_ms,
+            _ => 0,
+        };
+        let policy = &workload.spec.restart;
+        match policy::after_end(policy, end, workload.failures_in_a_row, lived_ms, now.entropy) {
+            Next::Restart { delay_ms, attempt } => {
+                workload.failures_in_a_row = attempt;
+                workload.restart_at_boot_ms = Some(now.boot_ms.saturating_add(delay_ms));
+                After::Wait { delay_ms, attempt }
+            }
+            Next::Rest if workload.spec.remove => After::Remove,
+            Next::Rest => After::Rest,
+        }
+    }
+
+    /// Everybody who waits for something inside the run hears that it is over.
+    fn settle_waiters(&mut self, run: RunId, out: &mut Outcome) {
+        if let Some(execs) = self.execs.remove(&run) {
+            out.notices.extend(execs.into_iter().map(Notice::ExecLost));
+        }
+        if let Some((token, _)) = self.updates.remove(&run) {
+            let problem = hostler_model::Problem::new(
+                hostler_model::ProblemKind::Conflict,
+                "the run ended before the new limits were in force",
+            );
+            out.replies.push((token, Err(problem)));
+        }
+    }
+
+    /// Takes a workload without a live run out for good, with its log.
+    pub(crate) fn remove(&mut self, id: WorkloadId, now: Now, out: &mut Outcome) {
+        let Some(workload) = self.take(id, out) else { return };
+        assert!(workload.live_run().is_none(), "a live workload is stopped before it is removed");
+        Self::event(&workload, EventKind::WorkloadRemoved, now, out);
+        out.actions.push(Action::RemoveLog(id));
+        out.batch.urgency = Urgency::Prompt;
+    }
+
+    /// Timers that are due.
+    pub(crate) fn tick(&mut self, now: Now, out: &mut Outcome) {
+        for id in self.due(now.boot_ms) {
+            let Some(mut workload) = self.edit(id) else { continue };
+            let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else {
+                if self.live.len() >= self.settings.live_runs_max {
+                    // Not lost, only late: the next end makes room, and this looks again in a second.
+                    workload.restart_at_boot_ms = Some(now.boot_ms + 1_000);
+                    self.put(workload, out);
+                } else {
+                    self.start_run(workload, now, out);
+                }
+                continue;
+            };
+            let run_id = run.id;
+            match run.state {
+                RunState::Preparing { .. } => {
+                    let message = format!(
+                        "not started within {}",
+                        hostler_model::units::format_duration(workload.spec.start_deadline_ms)
+                    );
+                    let failure = StartFailure { kind: StartFailureKind::Deadline, message };
+                    out.actions.push(Action::Discard(run_id));
+                    self.end_run(workload, RunState::Failed { failure }, now, out);
+                }
+                RunState::Stopping { .. } => {
+                    run.state = RunState::Stopping { kill_at_boot_ms: None };
+                    out.actions.push(Action::Kill(run_id));
+                    self.put(workload, out);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The client of a foreground run is gone: one that nobody else would ever see is stopped.
+    pub(crate) fn owner_gone(&mut self, run: RunId, now: Now, out: &mut Outcome) {
+        let Some(mut workload) = self.edit(run.workload) else { return };
+        let is_current = workload.live_run().is_some_and(|live| live.id == run);
+        if !is_current || !workload.spec.remove || !workload.spec.stdio.owner {
+            return;
+        }
+        workload.desired = Desired::Removed;
+        let order = StopOrder { reason: StopReason::OwnerGone, signal: None, grace_ms: None };
+        self.stop_run(workload, &order, now, out);
+    }
+}
+
+/// What the runtime knows of a started program.
+pub(crate) struct Started {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) pid: u32,
+    pub(crate) started_at_ms: u64,
+    pub(crate) oom_kills: u64,
+}
+
+enum After {
+    Rest,
+    Remove,
+    StartNow,
+    Wait { delay_ms: u64, attempt: u32 },
+}

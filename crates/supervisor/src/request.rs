@@ -1,0 +1,329 @@
+//! Answers to requests. A refusal changes nothing.
+
+use hostler_model::event::{Event, EventKind, StopReason};
+use hostler_model::ids::{ExecId, WorkloadId, WorkloadName};
+use hostler_model::launch::ExecLaunch;
+use hostler_model::record::{IdempotencyKey, Record};
+use hostler_model::spec::{Limits, Spec};
+use hostler_model::units::Signal;
+use hostler_model::workload::{Desired, RunState, Workload};
+use hostler_model::{Now, Problem, ProblemKind, limits};
+
+use crate::input::{Action, Create, Outcome, Reply, Request, StopOrder, Token};
+use crate::state::State;
+
+type Answer = Result<Reply, Problem>;
+
+fn conflict(detail: String) -> Problem {
+    Problem::new(ProblemKind::Conflict, detail)
+}
+
+impl State {
+    /// `None`: the answer comes later, with the fact it depends on.
+    pub(crate) fn request(&mut self, token: Token, request: Request, now: Now, out: &mut Outcome) -> Option<Answer> {
+        Some(match request {
+            Request::Create(create) => self.create(*create, now, out),
+            Request::Start(id) => self.start(id, now, out),
+            Request::Stop { workload, signal, grace_ms } => {
+                let order = StopOrder { reason: StopReason::Stop, signal, grace_ms };
+                self.stop(workload, &order, now, out)
+            }
+            Request::Restart { workload, signal, grace_ms } => {
+                let order = StopOrder { reason: StopReason::Restart, signal, grace_ms };
+                self.restart(workload, &order, now, out)
+            }
+            Request::Kill { workload, signal, exec } => self.kill(workload, signal, exec, out),
+            Request::Remove { workload, force } => self.remove_asked(workload, force, now, out),
+            Request::Update { workload, limits } => return self.update(token, workload, limits, now, out),
+            Request::Exec { workload, exec, launch } => self.exec(workload, exec, launch, out),
+            Request::LameDuck(lame_duck) => Ok(self.lame_duck(lame_duck, now, out)),
+            Request::StopAll => Ok(self.stop_all(now, out)),
+        })
+    }
+
+    fn find(&self, id: WorkloadId) -> Result<Workload, Problem> {
+        self.edit(id).ok_or_else(|| Problem::new(ProblemKind::NotFound, format!("workload {id} is gone")))
+    }
+
+    /// Whether new work may begin.
+    fn admit(&self) -> Result<(), Problem> {
+        if self.node.lame_duck {
+            let detail = "the node is a lame duck: it lets running work finish and takes no new work; \
+                          end that with: hostler node lame-duck --off";
+            return Err(Problem::new(ProblemKind::LameDuck, detail));
+        }
+        if self.going_down {
+            return Err(Problem::new(ProblemKind::Unavailable, "the node is going down"));
+        }
+        if self.disk_full {
+            let detail = "too little disk space is left to record what happens to new work; free some space";
+            return Err(Problem::new(ProblemKind::DiskFull, detail));
+        }
+        if self.live.len() >= self.settings.live_runs_max {
+            let detail = format!("{} runs are live, the most this node takes", self.live.len());
+            return Err(Problem { retry_after_s: Some(5), ..Problem::new(ProblemKind::LimitReached, detail) });
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, create: Create, now: Now, out: &mut Outcome) -> Answer {
+        if let Some((key, digest)) = &create.idempotency
+            && let Some(known) = self.keys.get(&(create.namespace.clone(), key.clone()))
+            && now.wall_ms.saturating_sub(known.created_at_ms) <= limits::IDEMPOTENCY_AGE_MAX_MS
+        {
+            if known.digest != *digest {
+                let detail = format!("key {key:?} was used for workload {} with another request", known.workload);
+                return Err(Problem::new(ProblemKind::IdempotencyMismatch, detail));
+            }
+            return match self.workloads.get(&known.workload) {
+                Some(workload) => Ok(Reply::Workload(workload.clone())),
+                None => Err(conflict(format!("this request made workload {}, which is removed by now", known.workload))),
+            };
+        }
+        self.admit()?;
+        if self.workloads.len() >= limits::WORKLOADS_MAX || self.workloads.contains_key(&create.id) {
+            return Err(Problem::new(ProblemKind::LimitReached, "too many workloads are known; remove some with: hostler rm"));
+        }
+        let name = match &create.spec.name {
+            Some(name) => name.clone(),
+            None => generated_names(&create.spec, create.id)
+                .into_iter()
+                .find(|name| !self.names.contains_key(&(create.namespace.clone(), name.clone())))
+                .ok_or_else(|| conflict("no free name is left for this program; give it one with --name".to_owned()))?,
+        };
+        if let Some(taken) = self.names.get(&(create.namespace.clone(), name.clone())) {
+            let phase = self.workloads[taken].phase().as_str();
+            let detail = format!(
+                "{name} is the name of workload {taken}, which is {phase}; take another name, or remove it with: hostler rm {name}"
+            );
+            return Err(Problem::new(ProblemKind::NameInUse, detail));
+        }
+        if let Some((key, digest)) = create.idempotency {
+            self.remember_key(key, digest, &create.namespace, create.id, now, out);
+        }
+        let workload = Workload {
+            id: create.id,
+            namespace: create.namespace,
+            name,
+            generation: 1,
+            limits: create.spec.limits,
+            spec: create.spec,
+            identity: create.identity,
+            desired: Desired::Run,
+            created_at_ms: now.wall_ms,
+            runs: 0,
+            failures_in_a_row: 0,
+            restart_requested: false,
+            restart_at_boot_ms: None,
+            run: None,
+        };
+        Self::event(&workload, EventKind::WorkloadCreated, now, out);
+        let id = workload.id;
+        self.start_run(workload, now, out);
+        Ok(Reply::Workload(self.workloads[&id].clone()))
+    }
+
+    fn remember_key(
+        &mut self,
+        key: String,
+        digest: String,
+        namespace: &hostler_model::Namespace,
+        workload: WorkloadId,
+        now: Now,
+        out: &mut Outcome,
+    ) {
+        while self.keys.len() >= limits::IDEMPOTENCY_KEYS_MAX {
+            let Some(oldest) = self.key_order.pop_front() else { break };
+            self.keys.remove(&oldest);
+            out.batch.records.push(Record::IdempotencyKeyForgotten(oldest.0, oldest.1));
+        }
+        let id = (namespace.clone(), key.clone());
+        let record = IdempotencyKey {
+            namespace: namespace.clone(),
+            key,
+            digest,
+            workload,
+            created_at_ms: now.wall_ms,
+        };
+        if self.keys.insert(id.clone(), record.clone()).is_none() {
+            self.key_order.push_back(id);
+        }
+        out.batch.records.push(Record::IdempotencyKey(record));
+    }
+
+    fn start(&mut self, id: WorkloadId, now: Now, out: &mut Outcome) -> Answer {
+        let mut workload = self.find(id)?;
+        if workload.live_run().is_some() {
+            return Err(conflict(format!("{} is already {}", workload.name, workload.phase().as_str())));
+        }
+        self.admit()?;
+        workload.desired = Desired::Run;
+        workload.failures_in_a_row = 0;
+        self.start_run(workload, now, out);
+        Ok(Reply::Workload(self.workloads[&id].clone()))
+    }
+
+    fn stop(&mut self, id: WorkloadId, order: &StopOrder, now: Now, out: &mut Outcome) -> Answer {
+        let mut workload = self.find(id)?;
+        if workload.desired == Desired::Run {
+            workload.desired = Desired::Stopped;
+        }
+        workload.restart_at_boot_ms = None;
+        workload.restart_requested = false;
+        if workload.live_run().is_some() {
+            self.stop_run(workload, order, now, out);
+        } else {
+            self.put(workload, out);
+        }
+        Ok(Reply::Workload(self.workloads[&id].clone()))
+    }
+
+    fn restart(&mut self, id: WorkloadId, order: &StopOrder, now: Now, out: &mut Outcome) -> Answer {
+        let mut workload = self.find(id)?;
+        match self.admit() {
+            // A restart of a live run needs no room of its own.
+            Err(problem) if problem.kind == ProblemKind::LimitReached && workload.live_run().is_some() => {}
+            admitted => admitted?,
+        }
+        if workload.desired == Desired::Removed {
+            return Err(conflict(format!("{} is being removed", workload.name)));
+        }
+        workload.desired = Desired::Run;
+        workload.failures_in_a_row = 0;
+        if workload.live_run().is_some() {
+            workload.restart_requested = true;
+            self.stop_run(workload, order, now, out);
+        } else {
+            self.start_run(workload, now, out);
+        }
+        Ok(Reply::Workload(self.workloads[&id].clone()))
+    }
+
+    fn kill(&mut self, id: WorkloadId, signal: Signal, exec: Option<ExecId>, out: &mut Outcome) -> Answer {
+        let workload = self.find(id)?;
+        let Some(run) = workload.live_run() else {
+            return Err(conflict(format!("{} is not running: it is {}", workload.name, workload.phase().as_str())));
+        };
+        match exec {
+            Some(exec) => {
+                if !self.execs.get(&run.id).is_some_and(|execs| execs.contains(&exec)) {
+                    let detail = format!("{} has no running exec {exec}", workload.name);
+                    return Err(Problem::new(ProblemKind::NotFound, detail));
+                }
+                out.actions.push(Action::SignalExec(run.id, exec, signal));
+            }
+            None => out.actions.push(Action::Signal(run.id, signal)),
+        }
+        Ok(Reply::Workload(self.workloads[&id].clone()))
+    }
+
+    fn remove_asked(&mut self, id: WorkloadId, force: bool, now: Now, out: &mut Outcome) -> Answer {
+        let mut workload = self.find(id)?;
+        if workload.live_run().is_some() {
+            if !force {
+                return Err(conflict(format!(
+                    "{name} is {phase}; stop it first with: hostler stop {name}, or remove it all the same with: hostler rm -f {name}",
+                    name = workload.name,
+                    phase = workload.phase().as_str()
+                )));
+            }
+            workload.desired = Desired::Removed;
+            let order = StopOrder { reason: StopReason::Remove, signal: None, grace_ms: Some(0) };
+            self.stop_run(workload, &order, now, out);
+            return Ok(Reply::Workload(self.workloads[&id].clone()));
+        }
+        let last = self.workloads[&id].clone();
+        self.remove(id, now, out);
+        Ok(Reply::Workload(last))
+    }
+
+    fn update(&mut self, token: Token, id: WorkloadId, change: Limits, now: Now, out: &mut Outcome) -> Option<Answer> {
+        let mut workload = match self.find(id) {
+            Ok(workload) => workload,
+            Err(problem) => return Some(Err(problem)),
+        };
+        if change.is_empty() {
+            let detail = "name at least one limit to change";
+            return Some(Err(Problem::new(ProblemKind::MalformedRequest, detail)));
+        }
+        if let Err(problem) = change.check() {
+            return Some(Err(problem));
+        }
+        let limits = workload.limits.updated(change);
+        if let Some(run) = workload.live_run() {
+            let run = run.id;
+            if workload.limits.is_empty() {
+                return Some(Err(conflict(format!(
+                    "{name} was started without limits, so it has no cgroup that could be changed; set the limits, \
+                     then restart it: hostler stop {name} && hostler update … {name} && hostler start {name}",
+                    name = workload.name
+                ))));
+            }
+            if self.updates.contains_key(&run) {
+                return Some(Err(conflict(format!("another update of {} is under way", workload.name))));
+            }
+            self.updates.insert(run, (token, limits));
+            out.actions.push(Action::Update(run, limits));
+            return None;
+        }
+        workload.limits = limits;
+        workload.generation += 1;
+        Self::event(&workload, EventKind::WorkloadUpdated { limits }, now, out);
+        Some(Ok(Reply::Workload(self.put(workload, out))))
+    }
+
+    fn exec(&mut self, id: WorkloadId, exec: ExecId, launch: Box<ExecLaunch>, out: &mut Outcome) -> Answer {
+        let workload = self.find(id)?;
+        let running = workload.live_run().filter(|run| matches!(run.state, RunState::Running | RunState::Stopping { .. }));
+        let Some(run) = running.map(|run| run.id) else {
+            return Err(conflict(format!(
+                "{name} is not running: it is {phase}; start it with: hostler start {name}",
+                name = workload.name,
+                phase = workload.phase().as_str()
+            )));
+        };
+        let execs = self.execs.entry(run).or_default();
+        if execs.len() >= limits::EXECS_PER_RUN_MAX || !execs.insert(exec) {
+            let detail = format!("{} has {} execs running, the most it may have", workload.name, execs.len());
+            return Err(Problem::new(ProblemKind::LimitReached, detail));
+        }
+        out.actions.push(Action::Exec(run, exec, launch));
+        Ok(Reply::Exec(run))
+    }
+
+    fn lame_duck(&mut self, lame_duck: bool, now: Now, out: &mut Outcome) -> Reply {
+        if self.node.lame_duck != lame_duck {
+            self.node.lame_duck = lame_duck;
+            out.batch.records.push(Record::Node(self.node.clone()));
+            let kind = EventKind::NodeLameDuck { lame_duck };
+            out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: None });
+        }
+        Reply::Done
+    }
+
+    /// What runs is asked to stop; what the policy would start again starts with the next daemon.
+    fn stop_all(&mut self, now: Now, out: &mut Outcome) -> Reply {
+        self.going_down = true;
+        let live: Vec<_> = self.live.iter().copied().collect();
+        let mut count = 0;
+        for id in live {
+            let Some(workload) = self.edit(id) else { continue };
+            let order = StopOrder { reason: StopReason::Shutdown, signal: None, grace_ms: None };
+            self.stop_run(workload, &order, now, out);
+            count += 1;
+        }
+        Reply::Stopping(count)
+    }
+}
+
+/// `<program>-<first digits of the id>`: readable, and as unique as the id; longer ones for the rare case that it is taken.
+fn generated_names(spec: &Spec, id: WorkloadId) -> Vec<WorkloadName> {
+    let program = spec.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+    let base = program.rsplit('/').next().unwrap_or_default();
+    let mut text: String = base.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(40).collect();
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        text = "run".to_owned();
+    }
+    let id = id.to_string();
+    [format!("{text}-{}", &id[..6]), format!("{text}-{id}"), id].iter().filter_map(|text| text.parse().ok()).collect()
+}

@@ -1,0 +1,415 @@
+//! Generated sequences of everything that can happen, against a simulated machine: crashes at every point between
+//! decision, commit and action, and the promises of DESIGN section 4 checked after every step.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use hostler_model::event::EventKind;
+use hostler_model::exit::{Exit, ExitStatus, Usage};
+use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId};
+use hostler_model::launch::{ExecLaunch, Program};
+use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
+use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
+use hostler_model::units::Signal;
+use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
+use hostler_model::{Cause, Now};
+use hostler_supervisor::{Action, Create, Fact, Found, FoundState, Input, Outcome, Request, Settings, State};
+use proptest::prelude::*;
+
+/// What the machine really does.
+#[derive(Debug, Clone, PartialEq)]
+enum Process {
+    Prepared,
+    Running,
+    /// Over, with the fact that tells it; it stays until released.
+    Over(Fact2),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Fact2 {
+    Exited(Exit),
+    Failed(StartFailure),
+    Lost,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Create { when: u8, max: Option<u8>, remove: bool, key: Option<u8>, limited: bool, owner: bool },
+    Request { kind: u8, which: usize },
+    /// Something happens in a process: it starts, fails, exits, is lost.
+    World { which: usize, what: u8 },
+    Tick { ms: u16 },
+    /// The daemon dies: before the next commit, or after it and before its actions.
+    Crash { committed: bool, reboot: bool },
+    DiskFull(bool),
+    OwnerGone { which: usize },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        3 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>())
+            .prop_map(|(when, max, remove, key, limited, owner)| Op::Create { when, max, remove, key, limited, owner }),
+        5 => (0u8..12, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
+        8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
+        3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
+        1 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(committed, reboot)| Op::Crash { committed, reboot }),
+        1 => prop::bool::weighted(0.3).prop_map(Op::DiskFull),
+        1 => any::<usize>().prop_map(|which| Op::OwnerGone { which }),
+    ]
+}
+
+#[derive(Default)]
+struct Disk {
+    workloads: BTreeMap<WorkloadId, Workload>,
+    keys: HashMap<(Namespace, String), IdempotencyKey>,
+    node: NodeRecord,
+}
+
+struct World {
+    state: State,
+    disk: Disk,
+    processes: HashMap<RunId, Process>,
+    now: Now,
+    boot: u32,
+    next: u32,
+    executed: HashSet<RunId>,
+    ended: HashSet<RunId>,
+    token: u64,
+    answered: HashSet<u64>,
+    asked: HashSet<u64>,
+}
+
+const SETTINGS: Settings = Settings { live_runs_max: 5, ended_workloads: 4 };
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            state: State::load(SETTINGS, NodeRecord::default(), [], Vec::new()),
+            disk: Disk::default(),
+            processes: HashMap::new(),
+            now: Now { boot_ms: 1_000, wall_ms: 1_700_000_000_000, entropy: 7 },
+            boot: 1,
+            next: 0,
+            executed: HashSet::new(),
+            ended: HashSet::new(),
+            token: 0,
+            answered: HashSet::new(),
+            asked: HashSet::new(),
+        };
+        world.adopt();
+        world
+    }
+
+    fn adopt(&mut self) {
+        let found = self
+            .processes
+            .iter()
+            .map(|(run, process)| Found {
+                run: *run,
+                state: match process {
+                    Process::Prepared => FoundState::Prepared,
+                    Process::Running => running(),
+                    Process::Over(Fact2::Exited(exit)) => FoundState::Ended { exit: exit.clone() },
+                    Process::Over(Fact2::Failed(failure)) => FoundState::StartFailed { failure: failure.clone() },
+                    Process::Over(Fact2::Lost) => FoundState::Lost(LostReason::Agent),
+                },
+            })
+            .collect();
+        let boot_id = format!("boot-{}", self.boot);
+        self.input(Input::Adopted { found, boot_id, version: "test".to_owned() });
+    }
+
+    fn input(&mut self, input: Input) {
+        let out = self.decide(input);
+        self.commit(&out);
+        self.act(out);
+    }
+
+    fn decide(&mut self, input: Input) -> Outcome {
+        self.now.entropy = self.now.entropy.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut out = Outcome::default();
+        self.state.step(input, self.now, &mut out);
+        for action in &out.early {
+            let Action::Prepare(workload) = action else { panic!("only Prepare may be early: {action:?}") };
+            let run = workload.run.as_ref().expect("prepared workloads have a run").id;
+            // A crash may have left it prepared already.
+            self.processes.entry(run).or_insert(Process::Prepared);
+        }
+        out
+    }
+
+    fn commit(&mut self, out: &Outcome) {
+        for event in &out.batch.events {
+            let run = event.subject.as_ref().and_then(|subject| subject.run);
+            match &event.kind {
+                EventKind::RunExited { .. } | EventKind::RunFailed { .. } | EventKind::RunLost { .. } => {
+                    let run = run.expect("ends are of runs");
+                    assert!(self.ended.insert(run), "{run} ended twice");
+                }
+                EventKind::RunStarted { .. } | EventKind::RunOom { .. } => {
+                    assert!(!self.ended.contains(&run.expect("of a run")), "news after the end");
+                }
+                _ => {}
+            }
+        }
+        for record in &out.batch.records {
+            match record {
+                Record::Workload(workload) => {
+                    self.disk.workloads.insert(workload.id, Workload::clone(workload));
+                }
+                Record::WorkloadRemoved(id) => {
+                    let gone = self.disk.workloads.remove(id).expect("removed once");
+                    assert!(gone.live_run().is_none(), "removed while live");
+                }
+                Record::Node(node) => self.disk.node = node.clone(),
+                Record::IdempotencyKey(key) => {
+                    self.disk.keys.insert((key.namespace.clone(), key.key.clone()), key.clone());
+                }
+                Record::IdempotencyKeyForgotten(namespace, key) => {
+                    self.disk.keys.remove(&(namespace.clone(), key.clone()));
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, out: Outcome) {
+        for (token, _) in &out.replies {
+            assert!(self.asked.contains(token) && self.answered.insert(*token), "one answer for each question");
+        }
+        for action in out.actions {
+            match action {
+                Action::Execute(run) => {
+                    assert!(self.disk.workloads.contains_key(&run.workload), "executed before it was committed");
+                    assert!(!self.ended.contains(&run), "{run} executed after its end");
+                    if self.processes.get(&run) == Some(&Process::Prepared) {
+                        assert!(self.executed.insert(run), "{run} executed twice");
+                        self.processes.insert(run, Process::Running);
+                    }
+                }
+                Action::Kill(run) | Action::Discard(run) => {
+                    let over = match self.processes.get(&run) {
+                        Some(Process::Prepared) => Fact2::Failed(cancelled()),
+                        Some(Process::Running) => Fact2::Exited(exit(None)),
+                        _ => continue,
+                    };
+                    self.processes.insert(run, Process::Over(over));
+                }
+                Action::Release(run) => {
+                    assert!(self.ended.contains(&run) || !self.disk.workloads.contains_key(&run.workload));
+                    assert!(!matches!(self.processes.get(&run), Some(Process::Running)), "released while it runs");
+                    self.processes.remove(&run);
+                }
+                Action::RemoveLog(workload) => assert!(!self.disk.workloads.contains_key(&workload)),
+                Action::Signal(run, _) | Action::Update(run, _) | Action::Exec(run, ..) | Action::SignalExec(run, ..) => {
+                    assert!(!self.ended.contains(&run), "action after the end");
+                }
+                Action::Prepare(_) => panic!("Prepare is early"),
+            }
+        }
+        self.check();
+    }
+
+    /// What must hold whenever nothing is under way.
+    fn check(&self) {
+        let kept: BTreeMap<_, _> = self.state.workloads().iter().map(|(id, w)| (*id, Workload::clone(w))).collect();
+        assert_eq!(kept, self.disk.workloads, "the state is what replay gives");
+        assert_eq!(self.state.node(), &self.disk.node);
+        assert_eq!(self.state.keys(), &self.disk.keys);
+        let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
+        assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
+        let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
+        assert_eq!(names.len(), kept.len(), "names are unique");
+    }
+
+    fn crash(&mut self, committed: bool, reboot: bool) {
+        // A decision is under way when the daemon dies.
+        self.token += 1;
+        self.asked.insert(self.token);
+        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false)));
+        let out = self.decide(Input::Request(self.token, request));
+        if committed {
+            self.commit(&out);
+        }
+        if reboot {
+            self.boot += 1;
+            self.now.boot_ms = 500;
+            for process in self.processes.values_mut() {
+                if !matches!(process, Process::Over(_)) {
+                    *process = Process::Over(Fact2::Lost);
+                }
+            }
+        }
+        self.state = State::load(
+            SETTINGS,
+            self.disk.node.clone(),
+            self.disk.workloads.values().cloned(),
+            self.disk.keys.values().cloned().collect(),
+        );
+        self.adopt();
+        self.asked.clear();
+        self.answered.clear();
+    }
+
+    fn creation(&mut self, when: u8, max: Option<u8>, remove: bool, key: Option<u8>, limited: bool, owner: bool) -> Create {
+        self.next += 1;
+        let mut spec = Spec::new(vec!["true".into()]);
+        spec.restart = Restart {
+            when: [RestartWhen::Never, RestartWhen::OnFailure, RestartWhen::Always][usize::from(when)],
+            max_attempts: max.filter(|_| when > 0).map(u32::from),
+            ..Restart::default()
+        };
+        spec.remove = remove && when != 2;
+        spec.stdio.owner = owner;
+        if limited {
+            spec.limits = Limits { pids: Some(5), ..Limits::default() };
+        }
+        let [_, _, a, b] = [0, 0, (self.next >> 8) as u8, self.next as u8];
+        Create {
+            id: WorkloadId::from_bytes([1, 0, 0, 0, a, b]),
+            namespace: Namespace::owner(),
+            spec: Arc::new(spec),
+            identity: Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None },
+            idempotency: key.map(|key| (key.to_string(), when.to_string())),
+        }
+    }
+
+    fn pick<T: Copy + Ord>(items: impl Iterator<Item = T>, which: usize) -> Option<T> {
+        let mut items: Vec<_> = items.collect();
+        items.sort();
+        (!items.is_empty()).then(|| items[which % items.len()])
+    }
+
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Create { when, max, remove, key, limited, owner } => {
+                let create = self.creation(when, max, remove, key, limited, owner);
+                self.ask(Request::Create(Box::new(create)));
+            }
+            Op::Request { kind, which } => {
+                let Some(workload) = Self::pick(self.state.workloads().keys().copied(), which) else { return };
+                let (signal, grace_ms) = (None, (kind % 2 == 0).then_some(0));
+                let request = match kind {
+                    0 | 1 => Request::Stop { workload, signal, grace_ms },
+                    2 => Request::Start(workload),
+                    3 | 4 => Request::Restart { workload, signal, grace_ms },
+                    5 => Request::Kill { workload, signal: Signal::KILL, exec: None },
+                    6 => Request::Remove { workload, force: true },
+                    7 => Request::Remove { workload, force: false },
+                    8 => Request::Update { workload, limits: Limits { pids: Some(9), ..Limits::default() } },
+                    9 => Request::Exec { workload, exec: ExecId::from_bytes([0; 4]), launch: Box::new(exec_launch()) },
+                    10 => Request::LameDuck(which % 2 == 0),
+                    _ => Request::StopAll,
+                };
+                self.ask(request);
+            }
+            Op::World { which, what } => self.happen(which, what),
+            Op::Tick { ms } => {
+                self.now.boot_ms += u64::from(ms);
+                self.now.wall_ms += u64::from(ms);
+                self.input(Input::Tick);
+            }
+            Op::Crash { committed, reboot } => self.crash(committed, reboot),
+            Op::DiskFull(full) => self.input(Input::DiskFull(full)),
+            Op::OwnerGone { which } => {
+                let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
+                self.input(Input::OwnerGone(run));
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.token += 1;
+        self.asked.insert(self.token);
+        self.input(Input::Request(self.token, request));
+    }
+
+    fn happen(&mut self, which: usize, what: u8) {
+        let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
+        let sandbox = SandboxId::from_bytes([0; 6]);
+        let over = |world: &mut Self, over: Fact2| {
+            world.processes.insert(run, Process::Over(over.clone()));
+            over
+        };
+        let told = match (self.processes[&run].clone(), what) {
+            (Process::Over(told), _) => told,
+            (Process::Running, 0) => return self.input(Input::Fact(Fact::Started { run, sandbox, pid: 7, started_at_ms: 9 })),
+            (Process::Running, 1) => return self.input(Input::Fact(Fact::Oom { run, oom_kills: 1 })),
+            (Process::Running, 2) => return self.input(Input::Fact(Fact::Updated { run, result: Ok(()) })),
+            (Process::Running, 3) => over(self, Fact2::Lost),
+            (Process::Running, code) => over(self, Fact2::Exited(exit(Some(code - 4)))),
+            (Process::Prepared, 0..4) => return,
+            (Process::Prepared, _) => over(self, Fact2::Failed(cancelled())),
+        };
+        self.input(Input::Fact(match told {
+            Fact2::Exited(exit) => Fact::Exited { run, exit },
+            Fact2::Failed(failure) => Fact::StartFailed { run, failure },
+            Fact2::Lost => Fact::AgentLost { run },
+        }));
+    }
+
+    /// Everything is told to stop; after every process has ended, nothing may be left over.
+    fn settle(&mut self) {
+        self.ask(Request::LameDuck(true));
+        for _ in 0..20 {
+            let all: Vec<_> = self.state.workloads().keys().copied().collect();
+            for workload in all {
+                if self.state.workloads().get(&workload).is_some_and(|w| w.live_run().is_some()) {
+                    self.ask(Request::Remove { workload, force: true });
+                }
+            }
+            for which in 0..self.processes.len() {
+                self.happen(which, 4);
+            }
+            self.now.boot_ms += 100_000;
+            self.input(Input::Tick);
+        }
+        assert!(self.state.workloads().values().all(|workload| workload.live_run().is_none()), "something never ends");
+        assert_eq!(self.state.next_wake_ms(), None, "a timer is left");
+        assert!(self.processes.is_empty(), "never released: {:?}", self.processes);
+        let open: Vec<_> = self.asked.difference(&self.answered).collect();
+        assert!(open.is_empty(), "questions without an answer: {open:?}");
+    }
+}
+
+fn running() -> FoundState {
+    FoundState::Running { sandbox: SandboxId::from_bytes([0; 6]), pid: 7, started_at_ms: 9, oom_kills: 0 }
+}
+
+fn cancelled() -> StartFailure {
+    StartFailure { kind: StartFailureKind::Cancelled, message: "undone".to_owned() }
+}
+
+fn exit(code: Option<u8>) -> Exit {
+    let status = code.map_or(ExitStatus::Signal(Signal::KILL), ExitStatus::Code);
+    let cause = match code {
+        Some(0) => Cause::Success,
+        Some(_) => Cause::Error,
+        None => Cause::Killed,
+    };
+    Exit { status, cause, core_dumped: false, oom_kills: 0, started_at_ms: 9, ended_at_ms: 10, duration_ms: 1, usage: Usage::default() }
+}
+
+fn exec_launch() -> ExecLaunch {
+    let program = Program {
+        command: vec!["true".into()],
+        env: Vec::new(),
+        workdir: "/".into(),
+        identity: None,
+        rlimits: Vec::new(),
+        no_new_privileges: true,
+    };
+    ExecLaunch { program, interactive: false, tty: None }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn promises_hold_whatever_happens(ops in prop::collection::vec(op(), 0..80)) {
+        let mut world = World::new();
+        for op in ops {
+            world.run(op);
+        }
+        world.settle();
+    }
+}
