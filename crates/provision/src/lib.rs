@@ -1,1 +1,19 @@
-//! (in the making)
+//! Where every request enters: verify, authorise, normalise. Doors bring requests here; what comes out is for the
+//! supervisor, which alone decides.
+//!
+//! - [`accept`]: from a caller and a spec to a creation, or a precise refusal
+//! - [`caller`]: who asks, and what he may touch
+//! - [`users`]: the machine's user database, read from its files
+//! - [`launch`]: from an accepted workload to what the agent is told
+//!
+//! Not here yet: signed reservations, sources and feedback.
+#![forbid(unsafe_code)]
+
+pub mod accept;
+pub mod caller;
+pub mod launch;
+pub mod users;
+
+pub use accept::{accept_exec, accept_workload};
+pub use caller::{Caller, Scope};
+pub use users::Users;

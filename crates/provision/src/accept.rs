@@ -1,0 +1,149 @@
+//! From a request to what the supervisor is asked. A caller who is not the owner runs work as himself, with no more
+//! rights than a shell of his would have.
+
+use hostler_model::launch::{ExecLaunch, Program};
+use hostler_model::spec::{Rlimit, RlimitKind, Spec, TtySize};
+use hostler_model::workload::{Identity, Workload};
+use hostler_model::{ByteString, Problem, ProblemKind};
+
+use crate::caller::Caller;
+use crate::launch;
+use crate::users::Users;
+
+/// Checks a spec and resolves who it runs as.
+pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
+    caller.admit()?;
+    spec.check()?;
+    check_rights(caller, &spec.rlimits)?;
+    if !spec.no_new_privileges && !caller.is_owner() {
+        return Err(Problem::new(ProblemKind::Forbidden, "no_new_privileges can be switched off by the node's owner only"));
+    }
+    identity(caller, spec.user.as_deref(), users)
+}
+
+/// What an exec asks, in full.
+#[derive(Debug, Clone, Default)]
+pub struct ExecAsked {
+    /// Program and arguments.
+    pub command: Vec<ByteString>,
+    /// On top of the workload's environment.
+    pub env: Vec<ByteString>,
+    /// Instead of the workload's.
+    pub workdir: Option<ByteString>,
+    /// Instead of the workload's.
+    pub user: Option<String>,
+    /// Instead of the workload's.
+    pub rlimits: Vec<Rlimit>,
+    /// Keep stdin open.
+    pub interactive: bool,
+    /// Give it a terminal.
+    pub tty: Option<TtySize>,
+}
+
+/// Checks an exec in this workload, under the same rules as a workload of its own, and resolves it.
+pub fn accept_exec(caller: &Caller, workload: &Workload, asked: ExecAsked, users: &Users) -> Result<ExecLaunch, Problem> {
+    caller.admit()?;
+    let mut spec = Spec::new(asked.command);
+    spec.env = asked.env;
+    spec.workdir = asked.workdir;
+    spec.rlimits = asked.rlimits;
+    spec.check()?;
+    check_rights(caller, &spec.rlimits)?;
+    let identity = match asked.user {
+        Some(user) => identity(caller, Some(&user), users)?,
+        None => workload.identity.clone(),
+    };
+    let env = launch::environment(workload, &identity, &spec.env, asked.tty.is_some());
+    let program = Program {
+        command: spec.command,
+        env,
+        workdir: spec.workdir.or_else(|| workload.spec.workdir.clone()).unwrap_or_else(|| "/".into()),
+        identity: (caller.node_uid == 0).then_some(identity),
+        rlimits: if spec.rlimits.is_empty() { workload.spec.rlimits.clone() } else { spec.rlimits },
+        no_new_privileges: workload.spec.no_new_privileges,
+    };
+    Ok(ExecLaunch { program, interactive: asked.interactive, tty: asked.tty })
+}
+
+fn identity(caller: &Caller, asked: Option<&str>, users: &Users) -> Result<Identity, Problem> {
+    let own = || users.resolve(&caller.uid.to_string());
+    let Some(asked) = asked else {
+        // Root in a rootless node still gets the node's user: the daemon can run as nobody else.
+        return if caller.node_uid == 0 { own() } else { users.resolve(&caller.node_uid.to_string()) };
+    };
+    let identity = users.resolve(asked)?;
+    if caller.node_uid != 0 && identity.uid != caller.node_uid {
+        let detail = format!("this node does not run as root, so it can run work only as user {}", caller.node_uid);
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    if caller.is_owner() {
+        return Ok(identity);
+    }
+    let himself = own()?;
+    let group_is_his = identity.gid == himself.gid || identity.gid == caller.gid || himself.groups.contains(&identity.gid);
+    if identity.uid != caller.uid || !group_is_his {
+        let detail = format!("user {} may run work only as himself, not as {asked}", caller.uid);
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
+    Ok(identity)
+}
+
+/// The agent sets limits as root; what a user could not do himself, it must not do for him.
+fn check_rights(caller: &Caller, rlimits: &[Rlimit]) -> Result<(), Problem> {
+    if caller.is_owner() {
+        return Ok(());
+    }
+    let privileged = |rlimit: &&Rlimit| {
+        matches!(rlimit.kind, RlimitKind::Nice | RlimitKind::Rtprio | RlimitKind::Rttime | RlimitKind::Memlock)
+            || rlimit.hard.is_none()
+    };
+    match rlimits.iter().find(privileged) {
+        None => Ok(()),
+        Some(rlimit) => {
+            let detail = format!("user {} may not raise the limit {:?}: only the node's owner may", caller.uid, rlimit.kind);
+            Err(Problem::new(ProblemKind::Forbidden, detail))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(caller: Caller, change: impl FnOnce(&mut Spec)) -> Result<u32, ProblemKind> {
+        let mut spec = Spec::new(vec!["true".into()]);
+        change(&mut spec);
+        accept_workload(&caller, &spec, &Users::default()).map(|identity| identity.uid).map_err(|problem| problem.kind)
+    }
+
+    const ROOT: Caller = Caller { uid: 0, gid: 0, node_uid: 0 };
+    const ANN: Caller = Caller { uid: 4242, gid: 4242, node_uid: 0 };
+    const ROOTLESS: Caller = Caller { uid: 4242, gid: 4242, node_uid: 4242 };
+
+    #[test]
+    fn work_runs_as_the_caller_unless_root_says_otherwise() {
+        assert_eq!(kind(ROOT, |_| ()), Ok(0));
+        assert_eq!(kind(ANN, |_| ()), Ok(4242));
+        assert_eq!(kind(ROOT, |spec| spec.user = Some("4243:7".into())), Ok(4243));
+        assert_eq!(kind(ANN, |spec| spec.user = Some("4242".into())), Ok(4242));
+        for user in ["0", "root", "4243", "4242:0", "0:4242"] {
+            assert_eq!(kind(ANN, |spec| spec.user = Some(user.into())), Err(ProblemKind::Forbidden), "{user}");
+            if !user.starts_with("4242") {
+                assert_eq!(kind(ROOTLESS, |spec| spec.user = Some(user.into())), Err(ProblemKind::Forbidden), "{user}");
+            }
+        }
+        assert_eq!(kind(ROOT, |spec| spec.user = Some("no-such-user".into())), Err(ProblemKind::UnknownUser));
+    }
+
+    #[test]
+    fn others_get_no_privileges() {
+        let nice = Rlimit { kind: RlimitKind::Nice, soft: Some(40), hard: Some(40) };
+        let unlimited = Rlimit { kind: RlimitKind::Nofile, soft: Some(1), hard: None };
+        for rlimit in [nice, unlimited] {
+            assert_eq!(kind(ANN, |spec| spec.rlimits = vec![rlimit]), Err(ProblemKind::Forbidden));
+            assert_eq!(kind(ROOT, |spec| spec.rlimits = vec![rlimit]), Ok(0));
+        }
+        assert_eq!(kind(ANN, |spec| spec.no_new_privileges = false), Err(ProblemKind::Forbidden));
+        assert_eq!(kind(ROOT, |spec| spec.no_new_privileges = false), Ok(0));
+    }
+}

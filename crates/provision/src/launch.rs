@@ -1,0 +1,78 @@
+//! From an accepted workload to what the agent is told: the environment in full, the directories, the cgroup's name.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use hostler_model::ByteString;
+use hostler_model::launch::{Launch, Program};
+use hostler_model::workload::{Identity, Workload};
+
+/// `PATH` of a workload whose spec sets none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The launch of a workload's current run. `logs` is the node's log directory.
+#[must_use]
+pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<Launch> {
+    let run = workload.run.as_ref()?.id;
+    let spec = &workload.spec;
+    let program = Program {
+        command: spec.command.clone(),
+        env: environment(workload, &workload.identity, &[], spec.stdio.tty.is_some()),
+        workdir: spec.workdir.clone().unwrap_or_else(|| "/".into()),
+        identity: privileged.then(|| workload.identity.clone()),
+        rlimits: spec.rlimits.clone(),
+        no_new_privileges: spec.no_new_privileges,
+    };
+    Some(Launch {
+        run,
+        namespace: workload.namespace.clone(),
+        program,
+        stdio: spec.stdio.clone(),
+        log_directory: log_directory(logs, workload).as_os_str().as_bytes().to_vec().into(),
+        log: spec.log,
+        limits: workload.limits,
+        cgroup: (!workload.limits.is_empty()).then(|| run.to_string()),
+        stop: spec.stop,
+        max_time_ms: spec.max_time_ms,
+    })
+}
+
+/// Where a workload's log segments are.
+#[must_use]
+pub fn log_directory(logs: &Path, workload: &Workload) -> std::path::PathBuf {
+    logs.join(workload.id.to_string())
+}
+
+/// The environment: a few defaults, the spec's entries over them, `extra` over those; one entry a key, and bytes stay
+/// as they are. Nothing of the daemon's own environment gets in.
+#[must_use]
+pub fn environment(workload: &Workload, identity: &Identity, extra: &[ByteString], tty: bool) -> Vec<ByteString> {
+    let mut entries: Vec<ByteString> = vec![format!("PATH={DEFAULT_PATH}").into()];
+    entries.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")).into());
+    if let Some(user) = &identity.user {
+        entries.push(format!("USER={user}").into());
+        entries.push(format!("LOGNAME={user}").into());
+    }
+    if tty {
+        entries.push("TERM=xterm".into());
+    }
+    let ours = [
+        Some(format!("HOSTLER_WORKLOAD={}", workload.id)),
+        Some(format!("HOSTLER_NAME={}", workload.name)),
+        workload.run.as_ref().map(|run| format!("HOSTLER_RUN={}", run.id)),
+    ];
+    entries.extend(ours.into_iter().flatten().map(ByteString::from));
+    for entry in workload.spec.env.iter().chain(extra) {
+        let key = key(entry);
+        match entries.iter_mut().find(|known| self::key(known) == key) {
+            Some(known) => *known = entry.clone(),
+            None => entries.push(entry.clone()),
+        }
+    }
+    entries
+}
+
+fn key(entry: &ByteString) -> &[u8] {
+    let bytes = entry.as_bytes();
+    &bytes[..bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len())]
+}
