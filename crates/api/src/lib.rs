@@ -4,10 +4,12 @@
 //! - [`stream`]: messages of the WebSocket doors (attach, exec) and of the event streams
 //! - [`endpoints`]: every path with its method, in one table that the router and the OpenAPI document are checked against
 //! - [`client`]: a client over the unix socket
+//! - [`paths`]: where a node keeps its files, the same for daemon and client
 //!
 //! Not here: any decision. The daemon's door turns these into requests for `provision::accept`.
 
 pub mod client;
 pub mod endpoints;
+pub mod paths;
 pub mod stream;
 pub mod types;

@@ -2,7 +2,8 @@
 //!
 //! **WebSocket** (`…/attach`, `…/exec`). Binary messages are stream bytes: one byte for the stream (0 stdin, 1 stdout,
 //! 2 stderr), then the data. Text messages are JSON control messages, [`ToServer`] and [`FromServer`]. An exec begins
-//! with [`ToServer::Exec`]. The server's last message is [`FromServer::Ended`], after everything of the program's
+//! with [`ToServer::Exec`]. An attachment follows the workload through restarts: [`FromServer::Attached`] comes for each run,
+//! and offsets begin at 0 with each. The server's last message is [`FromServer::Ended`], after everything of the program's
 //! output, or [`FromServer::Problem`]; then it closes. A client that closes first as an owner gives up its streams.
 //!
 //! **Server-sent events**. `/v1/events`: `id` is the event's id, `event` its type, `data` an [`EventView`].
@@ -41,6 +42,9 @@ pub struct AttachQuery {
     pub stdin: bool,
     /// Only what comes from now on, without the backlog.
     pub no_backlog: bool,
+    /// Resume: the run that the offsets belong to, from [`FromServer::Attached`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
     /// Resume: offset of the next byte wanted on stdout. Both or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout_offset: Option<u64>,
@@ -94,7 +98,7 @@ pub enum FromServer {
         /// How much, bytes.
         bytes: u64,
     },
-    /// The run ended, durably: `ended`, `failed` or `lost`.
+    /// The workload is at rest, durably; this is how its last run came out: `ended`, `failed` or `lost`.
     Ended {
         /// Which run.
         run: RunId,

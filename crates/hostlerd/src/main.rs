@@ -1,2 +1,266 @@
-//! (in the making)
-fn main() {}
+//! `hostlerd`: the daemon. Wiring and signals; everything else has its own room.
+//!
+//! Up: configuration → directories → store (whose lock makes this the only daemon of its root) → agent installed →
+//! runs adopted → socket open → ready. Down, by a signal or a request: the door closes, what was accepted is
+//! committed, idle agents leave, workloads go on. When the store fails under it, the daemon replaces itself by a
+//! fresh one, which adopts what runs.
+#![forbid(unsafe_code)]
+
+mod agent_binary;
+mod config;
+mod doctor;
+mod doors;
+mod failpoint;
+mod filter;
+mod logs;
+mod metrics;
+mod node;
+
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use hostler_api::paths::Layout;
+use hostler_linux::{cgroup, clock, daemon, procfs};
+use hostler_model::config::Config;
+use hostler_model::ids::{NodeTag, StoreId};
+use hostler_model::limits;
+use hostler_runtime::Runtime;
+use hostler_store::{Ballast, NewStore, Options, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Runs workloads on this machine, and loses nothing of what becomes of them.
+#[derive(Debug, Parser)]
+#[command(name = "hostlerd", version)]
+struct Arguments {
+    /// Keep everything of this node under one directory.
+    #[arg(long, env = "HOSTLER_ROOT", value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Read this file instead of the usual hostler.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, say what is wrong with it, and end.
+    #[arg(long)]
+    check_config: bool,
+    /// Leave the session of whoever started this.
+    #[arg(long, hide = true)]
+    detached: bool,
+}
+
+/// Counts how often in a row a daemon replaced itself.
+const REPLACED: &str = "HOSTLER_REPLACED";
+/// After so many times in a row it gives up: the disk does not come back.
+const REPLACED_MAX: u32 = 5;
+/// Having lived so long, it starts to count anew.
+const REPLACED_RESET: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "hostlerd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let uid = daemon::effective_uid();
+    let layout = Layout::new(arguments.root.as_deref(), uid).context("finding the node's directory")?;
+    let path = arguments.config.clone().unwrap_or_else(|| layout.config_file());
+    let config = config::load(&path, arguments.config.is_some())?;
+    if arguments.check_config {
+        let what = if path.exists() { "is good" } else { "does not exist; the defaults are used" };
+        println!("{} {what}", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.detached {
+        // Fails only for a process that leads its group already; then there is nothing to leave.
+        let _ = daemon::new_session();
+    }
+    start_log(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(usize::from(config.node.workers))
+        .max_blocking_threads(64)
+        .thread_keep_alive(Duration::from_secs(2))
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let began = clock::boot_ms();
+    let ended = runtime.block_on(run(&layout, config, uid))?;
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match ended {
+        Ended::Down => Ok(ExitCode::SUCCESS),
+        Ended::Failed(failure) => Err(replace(&layout, &failure, began)),
+    }
+}
+
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.node.log)
+        .with_context(|| format!("node.log = {:?} is not a log filter", config.node.log))?;
+    let colour = io::IsTerminal::is_terminal(&io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
+    Ok(())
+}
+
+enum Ended {
+    Down,
+    Failed(node::Failure),
+}
+
+async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended> {
+    make_directories(layout, uid == 0)?;
+    let (store, loaded) = open_store(layout, &config)?;
+    let ballast = Ballast::beside(&layout.store());
+    if daemon::free_bytes(&layout.data).unwrap_or(0) > limits::BALLAST * 4
+        && let Err(error) = ballast.ensure()
+    {
+        tracing::warn!(%error, "no ballast for a full disk");
+    }
+    let pid_file = layout.pid_file();
+    std::fs::write(&pid_file, format!("{}\n", std::process::id())).with_context(|| format!("writing {}", pid_file.display()))?;
+    let agent = agent_binary::install(&layout.agents()).context("installing the agent")?;
+    let cgroup = cgroup_parent(&config, loaded.meta.tag);
+    let (facts_sender, facts) = mpsc::channel(limits::SUPERVISOR_QUEUE);
+    let settings = hostler_runtime::Settings {
+        store: loaded.meta.store,
+        agent: agent.clone(),
+        sandboxes: layout.sandboxes(),
+        runs: layout.runs(),
+        agent_log: Some(layout.daemon_log()),
+        idle: config.pool.process.idle as usize,
+        reuse: config.pool.process.reuse,
+        cgroup: cgroup.clone(),
+    };
+    let runtime = Runtime::start(settings, facts_sender);
+    let watcher = logs::Watcher::new().context("watching logs")?;
+    let boot_id = procfs::boot_id().context("reading the boot id")?;
+    let created = loaded.created;
+    let parts = node::Parts { store, loaded, runtime, facts, layout: layout.clone(), config, cgroup, uid, boot_id };
+    let (node, handles) = node::start(parts).await;
+    let socket = layout.socket();
+    let listener = doors::http::listen(&socket, uid == 0).with_context(|| format!("listening on {}", socket.display()))?;
+    if let Err(error) = agent_binary::remove_unused(&layout.agents(), &agent) {
+        tracing::warn!(%error, "looking for agents of older builds");
+    }
+    tokio::spawn(node.clone().watch_disk());
+    tracing::info!(node = %node.meta.store, created, socket = %socket.display(), "ready");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    let ended = serve(node.clone(), handles, listener, watcher).await?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if matches!(ended, Ended::Down) {
+        node.runtime.shutdown().await;
+        let _ = std::fs::remove_file(&socket);
+        let _ = std::fs::remove_file(&pid_file);
+        tracing::info!("down");
+    }
+    Ok(ended)
+}
+
+async fn serve(
+    node: std::sync::Arc<node::Node>,
+    handles: node::Handles,
+    listener: tokio::net::UnixListener,
+    watcher: logs::Watcher,
+) -> anyhow::Result<Ended> {
+    /// How long short answers may take to finish on the way down.
+    const FINISH: Duration = Duration::from_secs(5);
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let mut down = handles.down;
+    let door = tokio::spawn(doors::http::serve(listener, node.clone(), watcher));
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("SIGINT"),
+        _ = down.wait_for(|down| *down) => {}
+        failure = handles.failure => if let Ok(failure) = failure {
+            return Ok(Ended::Failed(failure));
+        }
+    }
+    node.go_down();
+    match tokio::time::timeout(FINISH, door).await {
+        Ok(Ok(served)) => served.context("serving the socket")?,
+        Ok(Err(error)) => return Err(error).context("serving the socket"),
+        Err(_) => tracing::warn!("some answers did not finish in time"),
+    }
+    Ok(Ended::Down)
+}
+
+fn make_directories(layout: &Layout, privileged: bool) -> anyhow::Result<()> {
+    let make = |path: &Path, mode: u32| {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .with_context(|| format!("making the directory {}", path.display()))
+    };
+    // Others may pass through root's directories to the socket; what is in them is closed to them one by one.
+    make(&layout.runtime, if privileged { 0o755 } else { 0o700 })?;
+    make(&layout.data, if privileged { 0o711 } else { 0o700 })?;
+    for closed in [layout.sandboxes(), layout.runs(), layout.logs()] {
+        make(&closed, 0o700)?;
+    }
+    Ok(())
+}
+
+fn open_store(layout: &Layout, config: &Config) -> anyhow::Result<(Store, hostler_store::Loaded)> {
+    let options = Options {
+        events_max: config.retention.events,
+        events_age_max_ms: u64::from(config.retention.events_hours) * 3_600_000,
+        ..Options::default()
+    };
+    let identity = NewStore {
+        store: StoreId::from_bytes(node::random()),
+        tag: NodeTag::from_bytes(node::random()),
+        now_ms: clock::wall_ms(),
+    };
+    Ok(Store::open(&layout.store(), options, identity)?)
+}
+
+/// Where limits are enforced; a machine without usable cgroups runs work without them, and `doctor` says so.
+fn cgroup_parent(config: &Config, tag: NodeTag) -> Option<cgroup::Parent> {
+    match cgroup::Hierarchies::detect() {
+        Ok(hierarchies) => {
+            let parent = cgroup::Parent::new(&hierarchies, config.cgroup.parent.as_deref(), tag);
+            let _ = parent.available();
+            Some(parent)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no limits for workloads");
+            None
+        }
+    }
+}
+
+/// Puts a fresh daemon in the place of this one: same process, same arguments, nothing of its memory.
+fn replace(layout: &Layout, failure: &node::Failure, began_ms: u64) -> anyhow::Error {
+    if failure.no_space {
+        match Ballast::beside(&layout.store()).release() {
+            Ok(true) => tracing::warn!("the disk is full: gave up the ballast, so that ends can still be recorded"),
+            Ok(false) => tracing::error!("the disk is full, and the ballast is used up"),
+            Err(error) => tracing::error!(%error, "giving up the ballast"),
+        }
+    }
+    let lived = Duration::from_millis(clock::boot_ms().saturating_sub(began_ms));
+    let before = std::env::var(REPLACED).ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+    let count = if lived > REPLACED_RESET { 1 } else { before + 1 };
+    if count > REPLACED_MAX {
+        return anyhow::anyhow!("{}; tried {REPLACED_MAX} times in a row; workloads go on without a daemon", failure.what);
+    }
+    // A disk that was full may have room again in a moment.
+    std::thread::sleep(Duration::from_millis(100 * u64::from(count)));
+    let program = std::env::current_exe().unwrap_or_else(|_| "hostlerd".into());
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(REPLACED, count.to_string())
+        .exec();
+    anyhow::Error::new(error).context("replacing the daemon after a failed commit")
+}

@@ -45,6 +45,10 @@ problem_kinds! {
     ArgumentsTooLong = "arguments-too-long", 422, "The argument list is too long";
     /// The user or group does not exist.
     UnknownUser = "unknown-user", 422, "The user or group does not exist";
+    /// The program does not exist, or is not in `PATH`.
+    CommandNotFound = "command-not-found", 422, "The command does not exist";
+    /// The program exists and cannot be executed.
+    CommandNotExecutable = "command-not-executable", 422, "The command cannot be executed";
     /// A limit that this machine cannot give.
     LimitUnavailable = "limit-unavailable", 422, "This machine cannot give the limit";
     /// Not allowed for this caller.

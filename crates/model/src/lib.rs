@@ -15,7 +15,7 @@
 //! - [`error`]: every refusal, with its stable type and HTTP status
 //! - [`units`]: parsing and printing of sizes, durations and signals
 //! - [`limits`]: the bound of every queue, input and wait
-//! - [`config`]: `hostler.toml`
+//! - [`config`] is `hostler.toml`
 
 pub mod bytes;
 pub mod config;

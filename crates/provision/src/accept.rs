@@ -8,6 +8,7 @@ use hostler_model::{ByteString, Problem, ProblemKind};
 
 use crate::caller::Caller;
 use crate::launch;
+use crate::program;
 use crate::users::Users;
 
 /// Checks a spec and resolves who it runs as.
@@ -18,7 +19,11 @@ pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Id
     if !spec.no_new_privileges && !caller.is_owner() {
         return Err(Problem::new(ProblemKind::Forbidden, "no_new_privileges can be switched off by the node's owner only"));
     }
-    identity(caller, spec.user.as_deref(), users)
+    let identity = identity(caller, spec.user.as_deref(), users)?;
+    if caller.is_owner() {
+        program::check(spec)?;
+    }
+    Ok(identity)
 }
 
 /// What an exec asks, in full.

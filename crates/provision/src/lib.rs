@@ -4,6 +4,7 @@
 //! - [`accept`]: from a caller and a spec to a creation, or a precise refusal
 //! - [`caller`]: who asks, and what he may touch
 //! - [`users`]: the machine's user database, read from its files
+//! - [`program`]: whether the program is there at all
 //! - [`launch`]: from an accepted workload to what the agent is told
 //!
 //! Not here yet: signed reservations, sources and feedback.
@@ -12,6 +13,7 @@
 pub mod accept;
 pub mod caller;
 pub mod launch;
+pub mod program;
 pub mod users;
 
 pub use accept::{accept_exec, accept_workload};

@@ -1,0 +1,47 @@
+//! The promised numbers of SPECIFICATION.md, measured on real nodes: each beside its floor or peer of the same run,
+//! as medians, because machines are shared. Prints a table, and JSON to `target/bench.json`.
+//!
+//! - [`node`]: a node under a directory of its own, from the release binaries
+//! - [`client`]: as little HTTP client as possible, so that it is not what is measured
+//! - [`floor`]: the machine without us: spawn and wait, append and sync
+//! - [`figures`]: the measurements
+//! - [`report`]: table and JSON
+#![forbid(unsafe_code)]
+
+mod client;
+mod figures;
+mod floor;
+mod node;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+fn main() -> anyhow::Result<()> {
+    let only = std::env::args().nth(1);
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
+    let binaries = std::env::current_exe()?.parent().map(PathBuf::from).context("the bench lies beside the binaries")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut report = report::Report::default();
+    runtime.block_on(async {
+        if wanted("latency") {
+            figures::latency(&binaries, &mut report).await?;
+        }
+        if wanted("throughput") {
+            figures::throughput(&binaries, &mut report).await?;
+        }
+        if wanted("memory") {
+            figures::memory(&binaries, &mut report).await?;
+        }
+        if wanted("adoption") {
+            figures::adoption(&binaries, &mut report).await?;
+        }
+        anyhow::Ok(())
+    })?;
+    report.print();
+    let json = binaries.parent().unwrap_or(&binaries).join("bench.json");
+    std::fs::write(&json, report.json()?).with_context(|| format!("writing {}", json.display()))?;
+    println!("\nJSON: {}", json.display());
+    Ok(())
+}

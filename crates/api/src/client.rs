@@ -1,1 +1,0 @@
-//! A client over the unix socket. (in the making)

@@ -1,0 +1,162 @@
+//! Attach: a workload's streams over a WebSocket, through restarts, until it is at rest.
+
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, Path, State};
+use hostler_api::stream::{AttachQuery, FromServer};
+use hostler_model::ids::WorkloadId;
+use hostler_model::workload::{RunState, Workload};
+use hostler_model::{Problem, ProblemKind, RunId};
+use hostler_runtime::{AttachRequest, Attachment, Role};
+use hostler_wire::{AttachTarget, StreamOffsets};
+use tokio::sync::watch;
+
+use super::answer::{Answer, Asked};
+use super::parked::Held;
+use super::relay::{MESSAGE_MAX, Pumped, Relay};
+use super::{Door, Peer};
+use crate::node::view::Seen;
+
+pub(crate) async fn open(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<AttachQuery>,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Answer {
+    let upgrade = upgrade.map_err(|rejection| Problem::new(ProblemKind::MalformedRequest, rejection.body_text()))?;
+    let found = door.resolve(peer, query.namespace.clone(), &reference);
+    let (id, held) = match found {
+        Ok(workload) => {
+            let run = workload.run.as_ref().map(|run| run.id);
+            let held = run.filter(|_| query.owner).and_then(|run| Some((run, door.parked.take(run)?)));
+            if held.is_none() && workload.is_at_rest() && !query.owner {
+                let detail = format!(
+                    "{name} is not running: it is {phase}; see its output with: hostler logs {name}",
+                    name = workload.name,
+                    phase = workload.phase().as_str()
+                );
+                return Err(Problem::new(ProblemKind::Conflict, detail).into());
+            }
+            (workload.id, held)
+        }
+        // A short foreground run with `remove` may be gone already; its streams are still held for its owner. Only he
+        // knows the id, which is 48 random bits, and it was made for him within the last seconds.
+        Err(refusal) => match query.owner.then(|| door.parked.take_by_reference(&reference)).flatten() {
+            Some((run, held)) => (run.workload, Some((run, held))),
+            None => return Err(refusal),
+        },
+    };
+    let door = door.clone();
+    Ok(upgrade.max_message_size(MESSAGE_MAX).on_upgrade(move |socket| session(door, id, query, held, socket)))
+}
+
+struct Session {
+    door: Door,
+    query: AttachQuery,
+    watched: watch::Receiver<Option<Seen>>,
+    relay: Relay,
+    /// The run that was shown last.
+    shown: Option<RunId>,
+}
+
+async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<(RunId, Held)>, socket: WebSocket) {
+    let relay = Relay::new(socket, door.node.runtime.clone(), door.node.going_down());
+    let watched = match &held {
+        Some((_, held)) => held.watched.clone(),
+        None => door.node.view.watch(id),
+    };
+    let mut session = Session { door, query, watched, relay, shown: None };
+    let mut pumped = Pumped::Complete;
+    if let Some((run, held)) = held {
+        let attachment = held.attachment().await;
+        pumped = session.show(run, attachment, None).await;
+    }
+    if pumped == Pumped::Complete {
+        pumped = session.follow().await;
+    }
+    if pumped == Pumped::ClientGone
+        && session.query.owner
+        && let Some(run) = session.current().or(session.shown)
+    {
+        session.door.node.owner_gone(run).await;
+    }
+    session.relay.close(&pumped).await;
+}
+
+impl Session {
+    /// Run after run, until the workload is at rest.
+    async fn follow(&mut self) -> Pumped {
+        loop {
+            let seen = self.watched.borrow_and_update().clone();
+            let Some(seen) = seen else { return Pumped::Complete };
+            let live = seen.workload.live_run().map(|run| run.id).filter(|run| self.shown != Some(*run));
+            if let Some(run) = live.filter(|_| !seen.removed) {
+                let (from, attachment) = self.attach(run).await;
+                match self.show(run, attachment, from).await {
+                    Pumped::Complete => continue,
+                    other => return other,
+                }
+            }
+            if seen.removed || seen.workload.is_at_rest() {
+                return self.tell_end(&seen.workload).await;
+            }
+            tokio::select! {
+                changed = self.watched.changed() => if changed.is_err() { continue },
+                interrupted = self.relay.interrupted() => return interrupted,
+            }
+        }
+    }
+
+    async fn attach(&self, run: RunId) -> (Option<StreamOffsets>, Option<Attachment>) {
+        let offsets = self.query.stdout_offset.zip(self.query.stderr_offset);
+        let resumes = self.query.run.is_none_or(|asked| asked == run);
+        let from = match offsets.filter(|_| resumes) {
+            Some((stdout, stderr)) => Some(StreamOffsets { stdout, stderr }),
+            // Beyond anything written so far: only what comes from now on.
+            None if self.query.no_backlog && self.shown.is_none() => {
+                Some(StreamOffsets { stdout: u64::MAX, stderr: u64::MAX })
+            }
+            None => None,
+        };
+        let role = if self.query.owner { Role::Owner } else { Role::Reader };
+        let request = AttachRequest { target: AttachTarget::Main, role, stdin: self.query.stdin, from };
+        let attachment = self.door.node.runtime.attach(run, request).await;
+        (from.filter(|from| from.stdout != u64::MAX), attachment.ok())
+    }
+
+    /// One run, from its streams to its durable end.
+    async fn show(&mut self, run: RunId, attachment: Option<Attachment>, from: Option<StreamOffsets>) -> Pumped {
+        self.shown = Some(run);
+        let tty = self.watched.borrow().as_ref().is_some_and(|seen| seen.workload.spec.stdio.tty.is_some());
+        if self.relay.say(&FromServer::Attached { run, tty }).await == Pumped::ClientGone {
+            return Pumped::ClientGone;
+        }
+        if let Some(Attachment { mut output, input }) = attachment {
+            self.relay.connect(self.query.stdin.then_some(input), run, AttachTarget::Main).await;
+            match self.relay.pump(&mut output, from).await {
+                Pumped::Complete => {}
+                other => return other,
+            }
+        }
+        // Complete for the reader; the end is told when it is on disk.
+        let over = |seen: &Option<Seen>| {
+            seen.as_ref().is_none_or(|seen| {
+                seen.removed || seen.workload.live_run().is_none_or(|live| live.id != run)
+            })
+        };
+        tokio::select! {
+            _ = self.watched.wait_for(over) => Pumped::Complete,
+            interrupted = self.relay.interrupted() => interrupted,
+        }
+    }
+
+    async fn tell_end(&mut self, workload: &Workload) -> Pumped {
+        let Some(run) = workload.run.as_ref().filter(|run| run.state.is_final()) else { return Pumped::Complete };
+        let message = FromServer::Ended { run: run.id, state: RunState::clone(&run.state) };
+        self.relay.say(&message).await
+    }
+
+    fn current(&self) -> Option<RunId> {
+        self.watched.borrow().as_ref().and_then(|seen| seen.workload.live_run()).map(|run| run.id)
+    }
+}

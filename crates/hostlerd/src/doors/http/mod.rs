@@ -1,0 +1,126 @@
+//! HTTP/JSON on the unix socket.
+//!
+//! Who asks is told by the peer credentials of the connection. Every refusal is a problem document. Long answers
+//! (events, logs, attach) end when the daemon goes down; clients resume with the next one.
+//!
+//! - `answer`: problems as responses, bodies and queries as typed values
+//! - `workloads`: create, list, start, stop, …
+//! - `node`: the node itself, metrics, health
+//! - `events`, `logs`: server-sent events
+//! - `attach`, `exec`: WebSockets, with `relay` between them and the agent's channels
+
+mod answer;
+mod attach;
+mod events;
+mod exec;
+mod logs;
+mod node;
+mod parked;
+mod relay;
+mod workloads;
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::connect_info::Connected;
+use axum::routing::{any, get, post};
+use axum::serve::IncomingStream;
+use hostler_linux::daemon;
+use hostler_model::limits;
+use hostler_provision::Caller;
+use tokio::net::UnixListener;
+
+use crate::logs::Watcher;
+use crate::node::Node;
+use parked::Parked;
+
+/// What every handler sees.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) node: Arc<Node>,
+    pub(crate) watcher: Watcher,
+    pub(crate) parked: Arc<Parked>,
+}
+
+/// The caller, or nobody when the kernel would not tell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) Option<(u32, u32)>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok().map(|credentials| (credentials.uid(), credentials.gid())))
+    }
+}
+
+impl Door {
+    pub(crate) fn caller(&self, peer: Peer) -> Result<Caller, hostler_model::Problem> {
+        let (uid, gid) = peer.0.ok_or_else(|| {
+            hostler_model::Problem::new(hostler_model::ProblemKind::Forbidden, "the kernel does not tell who is calling")
+        })?;
+        let caller = Caller { uid, gid, node_uid: self.node.uid };
+        caller.admit()?;
+        Ok(caller)
+    }
+}
+
+/// The routes; tested against `hostler_api::endpoints`.
+pub(crate) fn router(door: Door) -> Router {
+    Router::new()
+        .route("/healthz", get(node::health))
+        .route("/metrics", get(node::metrics))
+        .route("/v1/openapi.json", get(node::openapi))
+        .route("/v1/node", get(node::info))
+        .route("/v1/node/doctor", get(node::doctor))
+        .route("/v1/node/lame-duck", post(node::lame_duck))
+        .route("/v1/node/down", post(node::down))
+        .route("/v1/events", get(events::follow))
+        .route("/v1/workloads", get(workloads::list).post(workloads::create))
+        .route("/v1/workloads/{ref}", get(workloads::get).patch(workloads::update).delete(workloads::remove))
+        .route("/v1/workloads/{ref}/start", post(workloads::start))
+        .route("/v1/workloads/{ref}/stop", post(workloads::stop))
+        .route("/v1/workloads/{ref}/restart", post(workloads::restart))
+        .route("/v1/workloads/{ref}/kill", post(workloads::kill))
+        .route("/v1/workloads/{ref}/wait", get(workloads::wait))
+        .route("/v1/workloads/{ref}/logs", get(logs::read))
+        .route("/v1/workloads/{ref}/stats", get(workloads::stats))
+        .route("/v1/workloads/{ref}/attach", any(attach::open))
+        .route("/v1/workloads/{ref}/exec", any(exec::open))
+        .fallback(answer::not_found)
+        .method_not_allowed_fallback(answer::method_not_allowed)
+        .layer(DefaultBodyLimit::max(limits::HTTP_BODY_MAX))
+        .with_state(door)
+}
+
+/// Opens the socket. A rootless node's is for its user alone; root's can be reached by everybody, because what a
+/// caller may do follows from who he is.
+pub fn listen(socket: &Path, privileged: bool) -> io::Result<UnixListener> {
+    let directory = socket.parent().unwrap_or(Path::new("/"));
+    let mode = if privileged { 0o755 } else { 0o700 };
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(directory)?;
+    // Whoever holds the store's lock owns the socket's name: a file that is there is a dead daemon's.
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = daemon::listen_deep(socket)?;
+    let mode = if privileged { 0o666 } else { 0o600 };
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// Serves until the node goes down; then lets short answers finish.
+pub async fn serve(listener: UnixListener, node: Arc<Node>, watcher: Watcher) -> io::Result<()> {
+    let mut down = node.going_down();
+    let door = Door { parked: Arc::new(Parked::new(node.clone())), node, watcher };
+    let service = router(door).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async move {
+            let _ = down.wait_for(|down| *down).await;
+        })
+        .await
+}

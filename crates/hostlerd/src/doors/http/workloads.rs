@@ -1,0 +1,301 @@
+//! Workloads: create, look, change, remove.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response, sse};
+use futures_util::stream;
+use hostler_api::types::{
+    CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest,
+    WaitFor, WaitQuery, WorkloadList, WorkloadView,
+};
+use hostler_linux::clock;
+use hostler_model::ids::WorkloadId;
+use hostler_model::spec::{Limits, Spec};
+use hostler_model::workload::Workload;
+use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
+use hostler_provision::accept_workload;
+use hostler_supervisor::input::Reply;
+use hostler_supervisor::{Create, Request};
+use sha2::{Digest, Sha256};
+
+use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
+use super::{Door, Peer};
+use crate::filter::Filter;
+use crate::metrics::Operation;
+use crate::node::{random, view};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+pub(crate) async fn create(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asked(query): Asked<CreateQuery>,
+    headers: HeaderMap,
+    Body { value: spec, bytes }: Body<Spec>,
+) -> Answer {
+    let began = Instant::now();
+    let caller = door.caller(peer)?;
+    let namespace = caller.namespace(query.namespace)?;
+    let identity = accept_workload(&caller, &spec, &door.node.users)?;
+    door.check_limits(&spec.limits)?;
+    let key = idempotency_key(&headers)?;
+    let idempotency = key.map(|key| (key, hex(&Sha256::digest(&bytes))));
+    let id = WorkloadId::from_bytes(random());
+    let foreground = spec.stdio.owner;
+    // Before asking: a short job may be over, and even removed, before the answer is read.
+    let mut watched = door.node.view.watch(id);
+    let create = Create { id, namespace, spec: Arc::new(spec), identity, idempotency };
+    let accepted = workload_of(door.node.request(Request::Create(Box::new(create))).await?)?;
+    door.node.metrics.observe_duration(Operation::Create, began.elapsed());
+    if accepted.id != id {
+        watched = door.node.view.watch(accepted.id);
+    } else if foreground {
+        let first = RunId { workload: id, number: 1 };
+        door.parked.park(first, watched.clone());
+    }
+    let seen = match query.wait {
+        None | Some(WaitFor::Accepted) => accepted,
+        Some(until) => {
+            let reached = view::reach(&mut watched, until).await;
+            reached.map_or(accepted, |seen| seen.workload)
+        }
+    };
+    let location = HeaderValue::from_str(&format!("/v1/workloads/{}", seen.id)).ok();
+    let mut response = json(StatusCode::CREATED, &WorkloadView::from(seen));
+    if let Some(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| !text.is_empty() && text.len() <= limits::IDEMPOTENCY_KEY_MAX);
+    let problem = || {
+        let detail = format!("Idempotency-Key must be 1 to {} visible ASCII characters", limits::IDEMPOTENCY_KEY_MAX);
+        Refusal(Problem::new(ProblemKind::MalformedRequest, detail))
+    };
+    text.map(|text| Some(text.to_owned())).ok_or_else(problem)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) async fn list(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asked(query): Asked<ListQuery>,
+) -> Answer {
+    let scope = door.caller(peer)?.scope(query.namespace.as_deref())?;
+    let filter = Filter::for_workloads(query.filter.as_deref())?;
+    let mut workloads = door.node.view.list(&scope);
+    workloads.retain(|workload| (query.all || !workload.is_at_rest()) && filter.accepts_workload(workload));
+    let workloads = workloads.into_iter().map(WorkloadView::from).collect();
+    Ok(json(StatusCode::OK, &WorkloadList { workloads }))
+}
+
+pub(crate) async fn get(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<NamespaceQuery>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
+}
+
+pub(crate) async fn start(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<NamespaceQuery>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    door.ask(Request::Start(workload.id)).await
+}
+
+pub(crate) async fn stop(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<NamespaceQuery>,
+    OptionalBody(body): OptionalBody<StopRequest>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    door.ask(Request::Stop { workload: workload.id, signal: body.signal, grace_ms: body.grace_ms }).await
+}
+
+pub(crate) async fn restart(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<NamespaceQuery>,
+    OptionalBody(body): OptionalBody<StopRequest>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    door.ask(Request::Restart { workload: workload.id, signal: body.signal, grace_ms: body.grace_ms }).await
+}
+
+pub(crate) async fn kill(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<NamespaceQuery>,
+    Body { value: body, .. }: Body<KillRequest>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    door.ask(Request::Kill { workload: workload.id, signal: body.signal, exec: body.exec }).await
+}
+
+pub(crate) async fn update(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<NamespaceQuery>,
+    Body { value: body, .. }: Body<UpdateRequest>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    door.check_limits(&body.limits)?;
+    door.ask(Request::Update { workload: workload.id, limits: body.limits }).await
+}
+
+pub(crate) async fn remove(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<RemoveQuery>,
+) -> Answer {
+    let began = Instant::now();
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    let answer = door.ask(Request::Remove { workload: workload.id, force: query.force }).await;
+    door.node.metrics.observe_duration(Operation::Delete, began.elapsed());
+    answer
+}
+
+pub(crate) async fn wait(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<WaitQuery>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    let mut watched = door.node.view.watch(workload.id);
+    let mut down = door.node.going_down();
+    let timeout = async {
+        match query.timeout_ms {
+            Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            None => std::future::pending().await,
+        }
+    };
+    let until = query.until.unwrap_or(WaitFor::Ended);
+    tokio::select! {
+        seen = view::reach(&mut watched, until) => {
+            Ok(json(StatusCode::OK, &WorkloadView::from(seen.map_or(workload, |seen| seen.workload))))
+        }
+        () = timeout => {
+            let detail = format!("{} is still {} after that time", workload.name, workload.phase().as_str());
+            Err(Problem::new(ProblemKind::Timeout, detail).into())
+        }
+        _ = down.wait_for(|down| *down) => Err(Problem::new(ProblemKind::Unavailable, "the node is going down").into()),
+    }
+}
+
+pub(crate) async fn stats(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<StatsQuery>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    let first = door.stats(workload.id).await?;
+    if !query.follow {
+        return Ok(json(StatusCode::OK, &first));
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let states = stream::unfold((door, workload.id, ticks, true), |(door, id, mut ticks, more)| async move {
+        if !more || *door.node.going_down().borrow() {
+            return None;
+        }
+        ticks.tick().await;
+        let event = match door.stats(id).await {
+            Ok(stats) => sse::Event::default().json_data(&stats),
+            Err(_) => {
+                let end = sse::Event::default().event("end").data("{}");
+                return Some((Ok(end), (door, id, ticks, false)));
+            }
+        };
+        Some((event, (door, id, ticks, true)))
+    });
+    Ok(sse::Sse::new(states).into_response())
+}
+
+impl Door {
+    /// The workload that a reference means to this caller.
+    pub(crate) fn resolve(&self, peer: Peer, namespace: Option<Namespace>, reference: &str) -> Answer<Arc<Workload>> {
+        let namespace = self.caller(peer)?.namespace(namespace)?;
+        Ok(self.node.view.resolve(&namespace, reference)?)
+    }
+
+    async fn ask(&self, request: Request) -> Answer<Response> {
+        let workload = workload_of(self.node.request(request).await?)?;
+        Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
+    }
+
+    async fn stats(&self, id: WorkloadId) -> Answer<Stats> {
+        let began = Instant::now();
+        let workload = self.node.view.get(id);
+        let run = workload.as_ref().and_then(|workload| workload.live_run()).map(|run| run.id).ok_or_else(|| {
+            let phase = workload.as_ref().map_or("gone", |workload| workload.phase().as_str());
+            Problem::new(ProblemKind::Conflict, format!("it uses nothing: it is {phase}"))
+        })?;
+        let used = self.node.runtime.stats(run).await.map_err(|error| Problem::new(ProblemKind::Timeout, error.to_string()))?;
+        self.node.metrics.observe_duration(Operation::Stats, began.elapsed());
+        Ok(Stats {
+            time_ms: clock::wall_ms(),
+            cpu_us: used.cpu_us,
+            memory_bytes: used.memory_bytes,
+            memory_limit_bytes: used.memory_limit_bytes,
+            pids: used.pids,
+            pids_limit: used.pids_limit,
+            read_bytes: used.read_bytes,
+            written_bytes: used.written_bytes,
+            log_dropped_bytes: used.log_dropped_bytes,
+        })
+    }
+
+    /// A limit that this machine cannot give is refused before anything is made.
+    fn check_limits(&self, limits: &Limits) -> Answer<()> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let refuse = |what: &str, why: &str| {
+            let detail = format!("cannot limit {what}: {why}; see: hostler doctor");
+            Refusal(Problem::new(ProblemKind::LimitUnavailable, detail))
+        };
+        let Some(parent) = &self.node.cgroup else {
+            return Err(refuse("anything", "this node has no cgroups"));
+        };
+        let available = parent.available();
+        let asked = [
+            ("memory", limits.memory_bytes.is_some(), &available.memory),
+            ("cpu", limits.cpu_millis.is_some(), &available.cpu),
+            ("pids", limits.pids.is_some(), &available.pids),
+        ];
+        match asked.into_iter().find_map(|(what, asked, state)| Some((what, state.as_ref().err().filter(|_| asked)?))) {
+            Some((what, why)) => Err(refuse(what, why)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn workload_of(reply: Reply) -> Answer<Arc<Workload>> {
+    match reply {
+        Reply::Workload(workload) => Ok(workload),
+        other => Err(Problem::new(ProblemKind::Internal, format!("an unexpected answer: {other:?}")).into()),
+    }
+}

@@ -1,0 +1,181 @@
+//! The loop around `State::step`: gathers inputs, decides them in one go, hands the batch to the store's writer, and
+//! goes on. It waits for nothing but inputs and timers, and for the writer only when its queue is full.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostler_linux::clock;
+use hostler_model::{Problem, limits};
+use hostler_provision::launch::launch_of;
+use hostler_runtime::Runtime;
+use hostler_store::Store;
+use hostler_supervisor::input::{Reply, Token};
+use hostler_supervisor::{Action, Fact, Input, Outcome, State};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::publisher::Publication;
+use super::{Message, now};
+
+type ReplySender = oneshot::Sender<Result<Reply, Problem>>;
+
+pub(crate) struct Decider {
+    state: State,
+    store: Store,
+    published: mpsc::UnboundedSender<Publication>,
+    runtime: Runtime,
+    logs: PathBuf,
+    privileged: bool,
+    /// One permit for each batch that the writer may hold.
+    room: Arc<Semaphore>,
+    waiting: HashMap<Token, ReplySender>,
+    next_token: Token,
+}
+
+impl Decider {
+    pub(crate) fn new(
+        state: State,
+        store: Store,
+        published: mpsc::UnboundedSender<Publication>,
+        runtime: Runtime,
+        logs: PathBuf,
+        privileged: bool,
+    ) -> Self {
+        Self {
+            state,
+            store,
+            published,
+            runtime,
+            logs,
+            privileged,
+            room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
+            waiting: HashMap::new(),
+            next_token: 0,
+        }
+    }
+
+    /// Runs until every sender of inputs is gone; then what is under way is committed and the store closed.
+    pub(crate) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Message>,
+        mut facts: mpsc::Receiver<hostler_runtime::Fact>,
+        adopted: Input,
+    ) {
+        self.decide(vec![adopted]).await;
+        let mut messages = Vec::new();
+        let mut news = Vec::new();
+        loop {
+            let wake = self.state.next_wake_ms();
+            let due = async {
+                match wake {
+                    Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(clock::boot_ms()))).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut batch = Vec::new();
+            tokio::select! {
+                biased;
+                count = facts.recv_many(&mut news, limits::SUPERVISOR_BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+                count = inputs.recv_many(&mut messages, limits::SUPERVISOR_BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+                () = due => batch.push(Input::Tick),
+            }
+            batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));
+            batch.extend(messages.drain(..).map(|message| self.input(message)));
+            self.decide(batch).await;
+        }
+        let store = self.store;
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "closing the store");
+        }
+    }
+
+    fn input(&mut self, message: Message) -> Input {
+        match message {
+            Message::Input(input) => input,
+            Message::Request(request, sender) => {
+                self.next_token += 1;
+                self.waiting.insert(self.next_token, sender);
+                Input::Request(self.next_token, request)
+            }
+        }
+    }
+
+    async fn decide(&mut self, inputs: Vec<Input>) {
+        let now = now();
+        let mut out = Outcome::default();
+        for input in inputs {
+            self.state.step(input, now, &mut out);
+        }
+        if out.is_empty() {
+            return;
+        }
+        crate::failpoint::hit("decided");
+        for action in out.early.drain(..) {
+            if let Action::Prepare(workload) = action
+                && let Some(launch) = launch_of(&workload, &self.logs, self.privileged)
+            {
+                self.runtime.prepare(launch);
+            }
+        }
+        crate::failpoint::hit("prepared");
+        // The queue of the writer has twice as many places as there are permits: it cannot be full.
+        let permit = self.room.clone().acquire_owned().await.expect("never closed");
+        let replies = out
+            .replies
+            .into_iter()
+            .filter_map(|(token, reply)| self.waiting.remove(&token).map(|sender| (sender, reply)))
+            .collect();
+        let mut publication = Publication {
+            records: out.batch.records.clone(),
+            events: out.batch.events.clone(),
+            actions: out.actions,
+            replies,
+            notices: out.notices,
+            committed: None,
+        };
+        let published = self.published.clone();
+        let done = Box::new(move |result| {
+            publication.committed = Some(result);
+            let _ = published.send(publication);
+            drop(permit);
+        });
+        if self.store.submit(out.batch, now.wall_ms, done).is_err() {
+            tracing::error!("the store takes no more batches; it has failed or is closing");
+        }
+    }
+}
+
+fn fact(fact: hostler_runtime::Fact) -> Option<Fact> {
+    use hostler_runtime::Fact as Theirs;
+    Some(match fact {
+        Theirs::Prepared { .. } => return None,
+        Theirs::Started { run, sandbox, pid, started_at_ms } => {
+            crate::failpoint::hit("started");
+            Fact::Started { run, sandbox, pid, started_at_ms }
+        }
+        Theirs::StartFailed { run, failure } => Fact::StartFailed { run, failure },
+        Theirs::Exited { run, exit } => {
+            crate::failpoint::hit("exited");
+            Fact::Exited { run, exit }
+        }
+        Theirs::Oom { run, oom_kills } => Fact::Oom { run, oom_kills },
+        Theirs::ExecStarted { run, exec, pid } => Fact::ExecStarted { run, exec, pid },
+        Theirs::ExecFailed { run, exec, failure } => Fact::ExecFailed { run, exec, failure },
+        Theirs::ExecExited { run, exec, exit } => Fact::ExecExited { run, exec, exit },
+        Theirs::AgentLost { run } => Fact::AgentLost { run },
+        Theirs::Stuck { run, pids } => {
+            tracing::error!(%run, ?pids, "processes cannot be killed: they are stuck in the kernel");
+            return None;
+        }
+    })
+}

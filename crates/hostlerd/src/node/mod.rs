@@ -1,0 +1,273 @@
+//! The node: one task decides, the store's writer commits, one task publishes what was committed.
+//!
+//! ```text
+//!  doors ── request ──► decider ── batch ──► store writer ── done ──► publisher ──► view, replies, waiters
+//!  runtime ── fact ───►   │ State::step                                   └───────► runtime (actions)
+//!                         └── early actions ──► runtime
+//! ```
+//! The decider never waits for a disk; the publisher keeps the order of commits. What readers see ([`View`]) is only
+//! ever what was committed. When a commit fails, nothing in memory can be trusted any more: the daemon replaces itself
+//! by a fresh one ([`Failure`]), which replays the store and adopts what runs.
+//!
+//! - [`view`]: the committed state for readers, and those who wait for it to change
+//! - `decider`: the loop around `State::step`
+//! - `publisher`: what happens after a commit
+
+mod decider;
+mod publisher;
+pub mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hostler_api::paths::Layout;
+use hostler_linux::clock;
+use hostler_model::config::Config;
+use hostler_model::ids::RunId;
+use hostler_model::{Now, Problem, ProblemKind, limits};
+use hostler_provision::Users;
+use hostler_runtime::Runtime;
+use hostler_store::{Loaded, Reader, Store};
+use hostler_supervisor::input::Reply;
+use hostler_supervisor::{Found, FoundState, Input, Request, Settings, State};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::metrics::Metrics;
+pub use view::View;
+
+/// Why the daemon cannot go on with what it has in memory.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The store's own words.
+    pub what: String,
+    /// The disk is full: give up the ballast.
+    pub no_space: bool,
+}
+
+/// Everything the doors need. Cheap to clone through its `Arc`.
+pub struct Node {
+    inputs: mpsc::Sender<Message>,
+    /// What was committed.
+    pub view: Arc<View>,
+    /// Committed events.
+    pub events: Reader,
+    /// Carries out; answers questions about live runs.
+    pub runtime: Runtime,
+    /// Timers and counts.
+    pub metrics: Arc<Metrics>,
+    /// Users of this machine.
+    pub users: Users,
+    /// Where everything is.
+    pub layout: Layout,
+    /// The configuration in force.
+    pub config: Config,
+    /// What the store says of itself.
+    pub meta: hostler_store::Meta,
+    /// Sandboxes and runs that are not ours, for `doctor`.
+    pub foreign: Vec<hostler_runtime::ForeignRun>,
+    /// What this node can limit.
+    pub cgroup: Option<hostler_linux::cgroup::Parent>,
+    /// When the daemon started, wall clock, milliseconds.
+    pub started_at_ms: u64,
+    /// Who the daemon runs as.
+    pub uid: u32,
+    down: watch::Sender<bool>,
+    disk: Disk,
+}
+
+#[derive(Default)]
+struct Disk {
+    checked_at_ms: AtomicU64,
+    full: AtomicBool,
+}
+
+/// What the decider receives.
+pub(crate) enum Message {
+    /// Somebody asks.
+    Request(Request, oneshot::Sender<Result<Reply, Problem>>),
+    /// Anything else that can happen.
+    Input(Input),
+}
+
+/// What [`start`] gives back besides the node.
+pub struct Handles {
+    /// Says why, when the daemon has to be replaced.
+    pub failure: oneshot::Receiver<Failure>,
+    /// Becomes true when somebody asked the daemon to go down.
+    pub down: watch::Receiver<bool>,
+}
+
+/// What a node is made of.
+pub struct Parts {
+    /// The open store.
+    pub store: Store,
+    /// What was in it.
+    pub loaded: Loaded,
+    /// Started, not yet adopted.
+    pub runtime: Runtime,
+    /// Its facts.
+    pub facts: mpsc::Receiver<hostler_runtime::Fact>,
+    /// Paths.
+    pub layout: Layout,
+    /// Configuration.
+    pub config: Config,
+    /// What can be limited.
+    pub cgroup: Option<hostler_linux::cgroup::Parent>,
+    /// Who we are.
+    pub uid: u32,
+    /// The boot we are in.
+    pub boot_id: String,
+}
+
+/// Adopts what runs, and sets decider and publisher going.
+pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
+    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
+    let settings = Settings {
+        live_runs_max: config.node.live_runs_max as usize,
+        ended_workloads: config.retention.ended_workloads as usize,
+    };
+    let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys);
+    let view = Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
+    let metrics = Arc::new(Metrics::new());
+    let adoption = runtime.adopt().await;
+    crate::failpoint::hit("adopted");
+    let (inputs, input_receiver) = mpsc::channel(limits::SUPERVISOR_QUEUE);
+    let (failure_sender, failure) = oneshot::channel();
+    let (down, down_receiver) = watch::channel(false);
+    let events = store.reader();
+
+    let publisher = publisher::Publisher {
+        view: view.clone(),
+        runtime: runtime.clone(),
+        inputs: inputs.downgrade(),
+        metrics: metrics.clone(),
+        logs: layout.logs(),
+        failure: Some(failure_sender),
+    };
+    let (published, publish_receiver) = mpsc::unbounded_channel();
+    tokio::spawn(publisher.run(publish_receiver));
+    let decider = decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0);
+    let found = Input::Adopted {
+        found: adoption.found.into_iter().map(found).collect(),
+        boot_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    tokio::spawn(decider.run(input_receiver, facts, found));
+    runtime.fill_pool();
+
+    let node = Node {
+        inputs,
+        view,
+        events,
+        runtime,
+        metrics,
+        users: Users::default(),
+        layout,
+        config,
+        meta: loaded.meta,
+        foreign: adoption.foreign,
+        cgroup,
+        started_at_ms: clock::wall_ms(),
+        uid,
+        down,
+        disk: Disk::default(),
+    };
+    (Arc::new(node), Handles { failure, down: down_receiver })
+}
+
+fn found(found: hostler_runtime::Found) -> Found {
+    use hostler_runtime::FoundState as Theirs;
+    let state = match found.state {
+        Theirs::Prepared => FoundState::Prepared,
+        Theirs::Running { sandbox, pid, started_at_ms, oom_kills } => {
+            FoundState::Running { sandbox, pid, started_at_ms, oom_kills }
+        }
+        Theirs::Ended { exit } => FoundState::Ended { exit },
+        Theirs::StartFailed { failure } => FoundState::StartFailed { failure },
+        Theirs::Lost(reason) => FoundState::Lost(reason),
+    };
+    Found { run: found.run, state }
+}
+
+/// The clocks and fresh randomness, read once for each batch of decisions.
+pub(crate) fn now() -> Now {
+    Now { boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms(), entropy: u64::from_le_bytes(random()) }
+}
+
+/// Fresh random bytes from the kernel.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    hostler_linux::daemon::random_bytes()
+}
+
+impl Node {
+    /// Asks the supervisor; the answer comes after its commit.
+    pub async fn request(&self, request: Request) -> Result<Reply, Problem> {
+        if matches!(request, Request::Create(_) | Request::Start(_) | Request::Restart { .. }) {
+            self.check_disk().await;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let unavailable = |_| Problem::new(ProblemKind::Unavailable, "the node is going down");
+        self.inputs.send(Message::Request(request, sender)).await.map_err(|_| unavailable(()))?;
+        receiver.await.map_err(|_| unavailable(()))?
+    }
+
+    /// The client of a foreground run is gone.
+    pub async fn owner_gone(&self, run: RunId) {
+        let _ = self.inputs.send(Message::Input(Input::OwnerGone(run))).await;
+    }
+
+    /// Begins the way down; the workloads are left as they are.
+    pub fn go_down(&self) {
+        self.down.send_replace(true);
+    }
+
+    /// Whether the node is going down; long answers end then.
+    #[must_use]
+    pub fn going_down(&self) -> watch::Receiver<bool> {
+        self.down.subscribe()
+    }
+
+    /// Free bytes where the data is.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        hostler_linux::daemon::free_bytes(&self.layout.data).unwrap_or(u64::MAX)
+    }
+
+    /// Looks at the free space before new work, a few times a second at most; tells the supervisor of a change.
+    async fn check_disk(&self) {
+        const CHECK_EVERY_MS: u64 = 200;
+        let now = clock::boot_ms();
+        let before = self.disk.checked_at_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(before) < CHECK_EVERY_MS && before != 0 {
+            return;
+        }
+        self.disk.checked_at_ms.store(now, Ordering::Relaxed);
+        let full = self.free_bytes() < self.config.node.free_space_min_bytes;
+        if self.disk.full.swap(full, Ordering::Relaxed) != full {
+            tracing::warn!(full, "free space crossed the mark below which no new work is accepted");
+            let _ = self.inputs.send(Message::Input(Input::DiskFull(full))).await;
+        }
+    }
+
+    /// While the disk is full, looks again once a second, so that held restarts go on when there is room.
+    pub async fn watch_disk(self: Arc<Self>) {
+        self.check_disk().await;
+        let mut down = self.going_down();
+        loop {
+            let wait = if self.disk.full.load(Ordering::Relaxed) { 1 } else { 60 };
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(wait)) => self.check_disk().await,
+                _ = down.wait_for(|down| *down) => return,
+            }
+        }
+    }
+
+    /// Where the agents' own log lines go.
+    #[must_use]
+    pub fn daemon_log(&self) -> PathBuf {
+        self.layout.daemon_log()
+    }
+}

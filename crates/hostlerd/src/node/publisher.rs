@@ -1,0 +1,144 @@
+//! What happens after a commit, in the order of commits: readers see it, those who asked are answered, the runtime
+//! is told what to do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hostler_model::Problem;
+use hostler_model::event::{Event, EventKind};
+use hostler_model::ids::WorkloadId;
+use hostler_model::record::Record;
+use hostler_runtime::Runtime;
+use hostler_store::{CommitError, Committed};
+use hostler_supervisor::input::Reply;
+use hostler_supervisor::{Action, Fact, Input, Notice};
+use hostler_wire::SignalScope;
+use tokio::sync::{mpsc, oneshot};
+
+use super::view::{ExecNews, View};
+use super::{Failure, Message};
+use crate::metrics::Metrics;
+
+/// A decided batch on its way through the store.
+pub(crate) struct Publication {
+    pub(crate) records: Vec<Record>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) replies: Vec<(oneshot::Sender<Result<Reply, Problem>>, Result<Reply, Problem>)>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) committed: Option<Result<Committed, CommitError>>,
+}
+
+pub(crate) struct Publisher {
+    pub(crate) view: Arc<View>,
+    pub(crate) runtime: Runtime,
+    /// Weak: the publisher must not keep the decider alive.
+    pub(crate) inputs: mpsc::WeakSender<Message>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) logs: PathBuf,
+    pub(crate) failure: Option<oneshot::Sender<Failure>>,
+}
+
+impl Publisher {
+    pub(crate) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
+        while let Some(publication) = publications.recv().await {
+            match publication.committed {
+                Some(Ok(ref committed)) => {
+                    let last = committed.events.end.saturating_sub(1);
+                    self.publish(publication, last);
+                }
+                Some(Err(error)) => self.fail(&error),
+                None => unreachable!("the writer always says how it went"),
+            }
+        }
+    }
+
+    fn publish(&mut self, publication: Publication, last_event: u64) {
+        crate::failpoint::hit("committed");
+        self.view.apply(&publication.records, last_event);
+        for event in &publication.events {
+            self.observe(event);
+        }
+        for notice in publication.notices {
+            match notice {
+                Notice::ExecFailed(exec, failure) => self.view.exec_news(exec, ExecNews::Failed(failure)),
+                Notice::ExecLost(exec) => self.view.exec_news(exec, ExecNews::Lost),
+            }
+        }
+        for action in publication.actions {
+            self.act(action);
+        }
+        // After the actions: who is told that something was done may at once ask about it.
+        crate::failpoint::hit("before-answer");
+        for (sender, reply) in publication.replies {
+            // Somebody who no longer waits is nobody's loss: the work is accepted all the same.
+            let _ = sender.send(reply);
+        }
+    }
+
+    fn observe(&self, event: &Event) {
+        self.metrics.observe(event);
+        match &event.kind {
+            EventKind::ExecStarted { exec, pid } => self.view.exec_news(*exec, ExecNews::Started(*pid)),
+            EventKind::ExecExited { exec, exit } => self.view.exec_news(*exec, ExecNews::Exited(exit.clone())),
+            _ => {}
+        }
+    }
+
+    fn act(&self, action: Action) {
+        let runtime = &self.runtime;
+        match action {
+            Action::Prepare(_) => unreachable!("preparing comes before the commit"),
+            Action::Execute(run) => {
+                crate::failpoint::hit("before-execute");
+                runtime.execute(run);
+                crate::failpoint::hit("executed");
+            }
+            Action::Discard(run) => {
+                runtime.abort(run);
+                runtime.kill(run);
+            }
+            Action::Signal(run, signal) => runtime.signal(run, signal, SignalScope::Main),
+            Action::SignalExec(run, exec, signal) => runtime.signal(run, signal, SignalScope::Exec(exec)),
+            Action::Kill(run) => runtime.kill(run),
+            Action::Update(run, limits) => {
+                let (runtime, inputs) = (runtime.clone(), self.inputs.clone());
+                tokio::spawn(async move {
+                    let result = runtime.update(run, limits).await.map_err(|error| error.to_string());
+                    if let Some(inputs) = inputs.upgrade() {
+                        let _ = inputs.send(Message::Input(Input::Fact(Fact::Updated { run, result }))).await;
+                    }
+                });
+            }
+            Action::Exec(run, exec, launch) => runtime.exec(run, exec, *launch),
+            Action::Release(run) => {
+                crate::failpoint::hit("before-release");
+                runtime.committed(run);
+            }
+            Action::RemoveLog(workload) => self.remove_log(workload),
+        }
+    }
+
+    /// Most short jobs have no log; for those that have, deleting may take a while and is done aside.
+    fn remove_log(&self, workload: WorkloadId) {
+        let directory = self.logs.join(workload.to_string());
+        if !directory.exists() {
+            return;
+        }
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::fs::remove_dir_all(&directory)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(directory = %directory.display(), %error, "removing a log");
+            }
+        });
+    }
+
+    fn fail(&mut self, error: &CommitError) {
+        let no_space = matches!(error, CommitError::NoSpace(_));
+        tracing::error!(%error, "a commit failed: nothing in memory counts any more");
+        if let Some(failure) = self.failure.take() {
+            let _ = failure.send(Failure { what: error.to_string(), no_space });
+        }
+    }
+}

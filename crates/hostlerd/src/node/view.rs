@@ -1,0 +1,254 @@
+//! The committed state, for readers; and those who wait for it to change. Nothing undecided or uncommitted is ever
+//! seen here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use hostler_api::types::WaitFor;
+use hostler_model::exit::Exit;
+use hostler_model::ids::{ExecId, Namespace, WorkloadId};
+use hostler_model::record::{NodeRecord, Record};
+use hostler_model::workload::{Phase, StartFailure, Workload};
+use hostler_model::{Problem, ProblemKind};
+use hostler_provision::Scope;
+use tokio::sync::{mpsc, watch};
+
+/// What is heard of an exec.
+#[derive(Debug, Clone)]
+pub enum ExecNews {
+    /// It runs, as this process.
+    Started(u32),
+    /// It could not be started.
+    Failed(StartFailure),
+    /// It ended.
+    Exited(Exit),
+    /// Its run is over; nothing else will be heard.
+    Lost,
+}
+
+/// A workload as those who wait for it see it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// How it stands, or stood last.
+    pub workload: Arc<Workload>,
+    /// It is gone.
+    pub removed: bool,
+}
+
+#[derive(Default)]
+struct Known {
+    workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+    names: HashMap<(Namespace, String), WorkloadId>,
+    node: NodeRecord,
+}
+
+/// The committed state.
+pub struct View {
+    known: RwLock<Known>,
+    waiting: Mutex<HashMap<WorkloadId, watch::Sender<Option<Seen>>>>,
+    execs: Mutex<HashMap<ExecId, mpsc::UnboundedSender<ExecNews>>>,
+    last_event: watch::Sender<u64>,
+}
+
+impl View {
+    /// What was loaded at the start.
+    pub fn new(workloads: impl Iterator<Item = Arc<Workload>>, node: NodeRecord, last_event: u64) -> Self {
+        let mut known = Known { node, ..Known::default() };
+        for workload in workloads {
+            known.insert(workload);
+        }
+        Self {
+            known: RwLock::new(known),
+            waiting: Mutex::default(),
+            execs: Mutex::default(),
+            last_event: watch::Sender::new(last_event),
+        }
+    }
+
+    /// Shows what was just committed.
+    pub(crate) fn apply(&self, records: &[Record], last_event: u64) {
+        {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            for record in records {
+                match record {
+                    Record::Workload(workload) => known.insert(workload.clone()),
+                    Record::WorkloadRemoved(id) => known.remove(*id),
+                    Record::Node(node) => known.node = node.clone(),
+                    Record::IdempotencyKey(_) | Record::IdempotencyKeyForgotten(..) => {}
+                }
+            }
+        }
+        self.tell(records);
+        if last_event > 0 {
+            self.last_event.send_if_modified(|seen| last_event > *seen && { *seen = last_event; true });
+        }
+    }
+
+    fn tell(&self, records: &[Record]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_empty() {
+            return;
+        }
+        for record in records {
+            match record {
+                Record::Workload(workload) => {
+                    if let Some(sender) = waiting.get(&workload.id) {
+                        sender.send_replace(Some(Seen { workload: workload.clone(), removed: false }));
+                    }
+                }
+                Record::WorkloadRemoved(id) => {
+                    if let Some(sender) = waiting.remove(id) {
+                        sender.send_modify(|seen| {
+                            if let Some(seen) = seen {
+                                seen.removed = true;
+                            }
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The newest committed event's number, and its changes.
+    #[must_use]
+    pub fn last_event(&self) -> watch::Receiver<u64> {
+        self.last_event.subscribe()
+    }
+
+    /// Readers of [`View::last_event`]: those who follow events.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        self.last_event.receiver_count()
+    }
+
+    /// The node's own record.
+    #[must_use]
+    pub fn node(&self) -> NodeRecord {
+        self.read(|known| known.node.clone())
+    }
+
+    /// One workload by its id.
+    #[must_use]
+    pub fn get(&self, id: WorkloadId) -> Option<Arc<Workload>> {
+        self.read(|known| known.workloads.get(&id).cloned())
+    }
+
+    /// Workloads of a scope, newest first.
+    #[must_use]
+    pub fn list(&self, scope: &Scope) -> Vec<Arc<Workload>> {
+        let mut list: Vec<_> =
+            self.read(|known| known.workloads.values().filter(|w| scope.contains(&w.namespace)).cloned().collect());
+        list.sort_by(|a, b| b.created_at_ms.cmp(&a.created_at_ms).then_with(|| a.id.cmp(&b.id)));
+        list
+    }
+
+    /// How many workloads are in which phase.
+    #[must_use]
+    pub fn count(&self) -> BTreeMap<Phase, u32> {
+        self.read(|known| {
+            let mut counts = BTreeMap::new();
+            for workload in known.workloads.values() {
+                *counts.entry(workload.phase()).or_insert(0) += 1;
+            }
+            counts
+        })
+    }
+
+    /// The workload that a name, an id or a unique prefix of an id means in a namespace.
+    pub fn resolve(&self, namespace: &Namespace, reference: &str) -> Result<Arc<Workload>, Problem> {
+        self.read(|known| {
+            if let Some(id) = known.names.get(&(namespace.clone(), reference.to_owned())) {
+                return Ok(known.workloads[id].clone());
+            }
+            let shown: String = reference.chars().take(80).collect();
+            let is_prefix = !reference.is_empty()
+                && reference.len() <= WorkloadId::DIGITS
+                && reference.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+            let mut matches = known
+                .workloads
+                .values()
+                .filter(|w| is_prefix && w.namespace == *namespace && w.id.to_string().starts_with(reference));
+            match (matches.next(), matches.next()) {
+                (Some(one), None) => Ok(one.clone()),
+                (Some(_), Some(_)) => {
+                    let detail = format!("{shown} is the beginning of more than one id; type more of it");
+                    Err(Problem::new(ProblemKind::Ambiguous, detail))
+                }
+                (None, _) => {
+                    let detail = format!("there is no workload {shown:?} in namespace {namespace}; see: hostler ps -a");
+                    Err(Problem::new(ProblemKind::NotFound, detail))
+                }
+            }
+        })
+    }
+
+    /// Begins to watch a workload, known or about to be. Begin before asking for what is to be seen.
+    #[must_use]
+    pub fn watch(&self, id: WorkloadId) -> watch::Receiver<Option<Seen>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, sender| sender.receiver_count() > 0);
+        let now = || self.get(id).map(|workload| Seen { workload, removed: false });
+        waiting.entry(id).or_insert_with(|| watch::Sender::new(now())).subscribe()
+    }
+
+    /// Begins to listen for news of an exec. Begin before asking for it.
+    pub fn listen(&self, exec: ExecId) -> mpsc::UnboundedReceiver<ExecNews> {
+        // Unbounded, but an exec has at most two pieces of news.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut execs = self.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        execs.retain(|_, sender| !sender.is_closed());
+        execs.insert(exec, sender);
+        receiver
+    }
+
+    pub(crate) fn exec_news(&self, exec: ExecId, news: ExecNews) {
+        let mut execs = self.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = !matches!(news, ExecNews::Started(_));
+        if let Some(sender) = execs.get(&exec) {
+            let _ = sender.send(news);
+        }
+        if over {
+            execs.remove(&exec);
+        }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+        look(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Known {
+    fn insert(&mut self, workload: Arc<Workload>) {
+        if !self.workloads.contains_key(&workload.id) {
+            self.names.insert((workload.namespace.clone(), workload.name.to_string()), workload.id);
+        }
+        self.workloads.insert(workload.id, workload);
+    }
+
+    fn remove(&mut self, id: WorkloadId) {
+        if let Some(workload) = self.workloads.remove(&id) {
+            self.names.remove(&(workload.namespace.clone(), workload.name.to_string()));
+        }
+    }
+}
+
+/// Whether a workload that stands like this is what was waited for.
+#[must_use]
+pub fn is_reached(workload: &Workload, until: WaitFor) -> bool {
+    match until {
+        WaitFor::Accepted => true,
+        WaitFor::Started => !matches!(workload.phase(), Phase::Pending | Phase::Preparing),
+        WaitFor::Ended => workload.is_at_rest(),
+    }
+}
+
+/// Waits until a watched workload is where it is wanted, or gone. `None`: it was not there at all.
+pub async fn reach(watched: &mut watch::Receiver<Option<Seen>>, until: WaitFor) -> Option<Seen> {
+    let reached = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.removed || is_reached(&seen.workload, until));
+    match watched.wait_for(reached).await {
+        Ok(seen) => seen.clone(),
+        // The sender went with the removal; the last value is how it stood then.
+        Err(_) => watched.borrow().clone(),
+    }
+}

@@ -1,0 +1,383 @@
+//! From a path to a loaded store, or the precise reason why not.
+//!
+//! ```text
+//! no file ──► make <file>.new, locked ──► first commit ──► rename ──► sync directory ──► loaded
+//! a file ───► read only: lock, repair or verify, newer? older: migrate, load all ──► go live ──► loaded
+//!                          └── anything wrong: the file stays as it was (staged.rs)
+//! ```
+//! A store is never half made: under its own name it is whole, so an empty file there is damage and not a beginning.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hostler_model::limits;
+use hostler_model::record::{IdempotencyKey, NodeRecord};
+use hostler_model::workload::Workload;
+use redb::backends::FileBackend;
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::ballast::sync_directory;
+use crate::error::{Corruption, OpenError, is_no_space, panic_text};
+use crate::schema::{self, MigrationError, SCHEMA};
+use crate::staged::Staged;
+use crate::writer::{Store, to_json};
+use crate::{Loaded, Meta, NewStore, Options};
+
+/// What goes into [`Meta::written_by`].
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How often a store that appears or vanishes while it is being opened is looked for again.
+const ATTEMPTS: usize = 8;
+
+/// A database with everything read from it: the content, and the numbers of the first and last event.
+pub(crate) type Opened = (Database, Loaded, (u64, u64));
+
+/// Where opening stopped; the path is added on the way out.
+pub(crate) enum Failure {
+    Database(redb::Error),
+    Corrupt(Corruption),
+    Newer { schema: u32, written_by: String },
+}
+
+impl<E: Into<redb::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Failure {
+    fn at(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Newer { schema, written_by } => OpenError::Newer { path, schema, written_by, ours: SCHEMA },
+            Self::Corrupt(source) => OpenError::Corrupt { path, source },
+            Self::Database(redb::Error::DatabaseAlreadyOpen) => OpenError::Locked { path },
+            Self::Database(redb::Error::Io(source)) => match source.kind() {
+                // The database's own words for "not mine" and "shorter than it should be".
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                    OpenError::Corrupt { path, source: Corruption::Database(source.to_string()) }
+                }
+                _ => system_error(path, source),
+            },
+            Self::Database(other) => OpenError::Corrupt { path, source: Corruption::Database(other.to_string()) },
+        }
+    }
+}
+
+fn system_error(path: PathBuf, source: io::Error) -> OpenError {
+    if is_no_space(&source) { OpenError::NoSpace { path, source } } else { OpenError::Unreadable { path, source } }
+}
+
+impl Store {
+    /// Opens the store at `path` and reads everything but its events, or makes it if there is none; `identity` is
+    /// used only then. A store of an older layout is migrated, and a copy of the old file kept as `<path>.v<layout>`.
+    ///
+    /// # Errors
+    /// Precise, and with the way out: see [`OpenError`]. The file is then what it was before.
+    pub fn open(path: &Path, options: Options, identity: NewStore) -> Result<(Self, Loaded), OpenError> {
+        let unreadable = |source| system_error(path.to_owned(), source);
+        let (database, loaded, bounds) = find_or_make(path, &options, identity)?;
+        tracing::debug!(path = %path.display(), workloads = loaded.workloads.len(), last_event = bounds.1, "store open");
+        let store = Self::start(database, bounds, options).map_err(unreadable)?;
+        Ok((store, loaded))
+    }
+}
+
+fn find_or_make(path: &Path, options: &Options, identity: NewStore) -> Result<Opened, OpenError> {
+    let system = |source| system_error(path.to_owned(), source);
+    for _ in 0..ATTEMPTS {
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) if file.metadata().map_err(system)?.is_dir() => {
+                return Err(system(io::ErrorKind::IsADirectory.into()));
+            }
+            Ok(file) => {
+                let backend = FileBackend::new(file).map_err(|error| Failure::from(error).at(path))?;
+                return load(path, backend, options, |schema| keep_copy(path, schema));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(system(error)),
+        }
+        let unfinished = beside(path, "new");
+        let Some(file) = lock_unfinished(path, &unfinished)? else { continue };
+        let made = make(path, file, &unfinished, options, identity);
+        if made.is_err() {
+            // What is left would only take up room; the error to tell is the first one.
+            let _ = fs::remove_file(&unfinished);
+        }
+        return made;
+    }
+    Err(system(io::Error::other("the file appears and vanishes again and again")))
+}
+
+/// `<path>.<suffix>`
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// The file a new store is made in: empty, and locked against another daemon that starts at the same moment.
+/// `None` when that other one was faster and the store is there now.
+fn lock_unfinished(path: &Path, unfinished: &Path) -> Result<Option<File>, OpenError> {
+    let system = |source| system_error(path.to_owned(), source);
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(unfinished);
+    let file = open.map_err(system)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(system(error)),
+    }
+    // Between open and lock another daemon may have renamed this very file: then it is a store, not ours to empty.
+    let ours = file.metadata().map_err(system)?;
+    let same = fs::metadata(unfinished).is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino()));
+    if !same || path.exists() {
+        return Ok(None);
+    }
+    file.set_len(0).map_err(system)?;
+    Ok(Some(file))
+}
+
+fn make(
+    path: &Path,
+    file: File,
+    unfinished: &Path,
+    options: &Options,
+    identity: NewStore,
+) -> Result<Opened, OpenError> {
+    let system = |source| system_error(path.to_owned(), source);
+    let backend = FileBackend::new(file).map_err(|error| Failure::from(error).at(path))?;
+    let opened = create(path, backend, options, identity)?;
+    fs::rename(unfinished, path).and_then(|()| sync_directory(path)).map_err(system)?;
+    Ok(opened)
+}
+
+/// Makes a new store in an empty storage.
+pub(crate) fn create(
+    path: &Path,
+    backend: impl StorageBackend,
+    options: &Options,
+    identity: NewStore,
+) -> Result<Opened, OpenError> {
+    let meta = Meta {
+        store: identity.store,
+        tag: identity.tag,
+        schema: SCHEMA,
+        created_at_ms: identity.now_ms,
+        written_by: VERSION.to_owned(),
+    };
+    let node = NodeRecord::default();
+    let make = || -> Result<Database, Failure> {
+        let database = Database::builder().set_cache_size(options.cache_bytes).create_with_backend(backend)?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        schema::create_tables(&transaction)?;
+        let mut json = Vec::new();
+        transaction.open_table(schema::META)?.insert(schema::META_KEY, to_json(&mut json, &meta)?)?;
+        transaction.open_table(schema::NODE)?.insert(schema::NODE_KEY, to_json(&mut json, &node)?)?;
+        transaction.commit()?;
+        Ok(database)
+    };
+    let database = make().map_err(|failure| failure.at(path))?;
+    let loaded = Loaded { meta, node, workloads: Vec::new(), idempotency_keys: Vec::new(), created: true };
+    Ok((database, loaded, (1, 0)))
+}
+
+/// Loads the store in a storage that must hold one. `keep_copy` is asked to copy a file of an older layout, whose
+/// number it gets, before anything in it is changed.
+pub(crate) fn load(
+    path: &Path,
+    backend: impl StorageBackend,
+    options: &Options,
+    keep_copy: impl FnOnce(u32) -> io::Result<()>,
+) -> Result<Opened, OpenError> {
+    let system = |source| system_error(path.to_owned(), source);
+    if backend.len().map_err(system)? == 0 {
+        return Err(Failure::Corrupt(Corruption::Empty).at(path));
+    }
+    let staged = Staged::new(backend);
+    let attempt = || -> Result<(Opened, u32), Failure> {
+        let repaired = Arc::new(AtomicBool::new(false));
+        let notice = Arc::clone(&repaired);
+        let mut database = Database::builder()
+            .set_cache_size(options.cache_bytes)
+            .set_repair_callback(move |_| notice.store(true, Ordering::Relaxed))
+            .create_with_backend(staged.clone())?;
+        // Before anything else looks at tables that a newer layout may not have.
+        read_head(&database)?;
+        if !repaired.load(Ordering::Relaxed) {
+            verify(&mut database)?;
+        }
+        let found = upgrade(&database)?;
+        let (loaded, bounds) = load_all(&database.begin_read()?)?;
+        Ok(((database, loaded, bounds), found))
+    };
+    // Only memory is touched in there, and it is dropped if it panics.
+    let (opened, found) = match catch_unwind(AssertUnwindSafe(attempt)) {
+        Ok(result) => result.map_err(|failure| failure.at(path))?,
+        Err(panic) => return Err(Failure::Corrupt(Corruption::Panic(panic_text(&*panic))).at(path)),
+    };
+    if found < SCHEMA {
+        keep_copy(found).map_err(system)?;
+        tracing::info!(path = %path.display(), from = found, to = SCHEMA, "store migrated; the old file was kept beside it");
+    }
+    staged.go_live().map_err(system)?;
+    Ok(opened)
+}
+
+/// Verifies every checksum. A repair has done so; after an orderly close the database trusts its pages, and we do not.
+fn verify(database: &mut Database) -> Result<(), Failure> {
+    let before = extent(database)?;
+    if database.check_integrity()? {
+        return Ok(());
+    }
+    // It was mended: pages that nobody uses are harmless, going back to an older commit is not.
+    if extent(database)? != before {
+        return Err(Failure::Corrupt(Corruption::Database("its checksums do not match".to_owned())));
+    }
+    tracing::warn!("the store's unused pages were not in order, and are now");
+    Ok(())
+}
+
+/// How much there is; another commit has other numbers.
+fn extent(database: &Database) -> Result<(u64, u64, u64, u64), Failure> {
+    let transaction = database.begin_read()?;
+    let (first, last) = schema::event_bounds(&transaction.open_table(schema::EVENTS)?)?;
+    let workloads = transaction.open_table(schema::WORKLOADS)?.len()?;
+    Ok((first, last, workloads, transaction.open_table(schema::KEYS)?.len()?))
+}
+
+/// Copies the store to `<path>.v<schema>`. The file is locked by us, and unchanged so far.
+fn keep_copy(path: &Path, schema: u32) -> io::Result<()> {
+    let (copy, unfinished) = (beside(path, &format!("v{schema}")), beside(path, "copy"));
+    let result = fs::copy(path, &unfinished)
+        .and_then(|_| File::open(&unfinished)?.sync_all())
+        .and_then(|()| fs::rename(&unfinished, &copy));
+    if result.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    result?;
+    sync_directory(path)
+}
+
+/// All that every layout, future ones too, has in common.
+#[derive(Deserialize)]
+struct Head {
+    schema: u32,
+    written_by: String,
+}
+
+/// Reads who wrote the store, and refuses what a newer version has changed.
+fn read_head(database: &Database) -> Result<(Head, Vec<u8>), Failure> {
+    let meta = database.begin_read()?.open_table(schema::META)?;
+    let bytes = meta.get(schema::META_KEY)?.map(|value| value.value().to_vec());
+    let bytes = bytes.ok_or_else(|| missing("meta", schema::META_KEY))?;
+    let head: Head = parse("meta", schema::META_KEY, &bytes)?;
+    match head.schema {
+        0 => Err(bad_record("meta", schema::META_KEY, "there is no layout 0")),
+        newer if newer > SCHEMA => Err(Failure::Newer { schema: newer, written_by: head.written_by }),
+        _ => Ok((head, bytes)),
+    }
+}
+
+/// Brings an older layout to this one and signs the store with this version. Returns the layout that was found.
+fn upgrade(database: &Database) -> Result<u32, Failure> {
+    let (head, bytes) = read_head(database)?;
+    if head.schema == SCHEMA && head.written_by == VERSION {
+        return Ok(SCHEMA);
+    }
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    schema::migrate(&transaction, head.schema).map_err(|error| match error {
+        MigrationError::Database(error) => Failure::Database(error),
+        MigrationError::Corrupt(error) => Failure::Corrupt(error),
+    })?;
+    let meta: Meta = parse("meta", schema::META_KEY, &bytes)?;
+    let meta = Meta { schema: SCHEMA, written_by: VERSION.to_owned(), ..meta };
+    transaction.open_table(schema::META)?.insert(schema::META_KEY, to_json(&mut Vec::new(), &meta)?)?;
+    transaction.commit()?;
+    Ok(head.schema)
+}
+
+fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failure> {
+    let single = |table, name: &'static str, key| -> Result<Vec<u8>, Failure> {
+        let value = transaction.open_table::<&str, &[u8]>(table)?.get(key)?.map(|value| value.value().to_vec());
+        value.ok_or_else(|| missing(name, key))
+    };
+    let meta: Meta = parse("meta", schema::META_KEY, &single(schema::META, "meta", schema::META_KEY)?)?;
+    let node: NodeRecord = parse("node", schema::NODE_KEY, &single(schema::NODE, "node", schema::NODE_KEY)?)?;
+
+    let mut workloads: Vec<Workload> = Vec::new();
+    let table = transaction.open_table(schema::WORKLOADS)?;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let workload: Workload = parse("workloads", key.value(), value.value())?;
+        // Strictly upwards: a damaged tree could lead round in a circle, or name a record twice.
+        let in_order = workloads.last().is_none_or(|last| last.id < workload.id);
+        if workload.id.to_string() != key.value() || !in_order || workloads.len() == limits::WORKLOADS_MAX {
+            return Err(bad_record("workloads", key.value(), "it is not where it belongs"));
+        }
+        workloads.push(workload);
+    }
+    check_count("workloads", workloads.len(), table.len()?)?;
+
+    let mut idempotency_keys: Vec<IdempotencyKey> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let table = transaction.open_table(schema::KEYS)?;
+    for entry in table.iter()? {
+        let (id, value) = entry?;
+        let (namespace, name) = id.value();
+        let key: IdempotencyKey = parse("keys", name, value.value())?;
+        let fits = key.namespace.as_str() == namespace && key.key == name;
+        if !fits || !seen.insert((namespace.to_owned(), name.to_owned())) {
+            return Err(bad_record("keys", name, "it is not where it belongs"));
+        }
+        idempotency_keys.push(key);
+    }
+    check_count("keys", idempotency_keys.len(), table.len()?)?;
+
+    let bounds = load_event_bounds(transaction)?;
+    Ok((Loaded { meta, node, workloads, idempotency_keys, created: false }, bounds))
+}
+
+/// The tree's own count of its records is in another page than they are.
+fn check_count(table: &'static str, found: usize, expected: u64) -> Result<(), Failure> {
+    let reason = || format!("{found} records were found of {expected}");
+    if found as u64 == expected { Ok(()) } else { Err(bad_record(table, "*", &reason())) }
+}
+
+/// The first and the last number; there is no gap between them, so their count is known without reading them all.
+fn load_event_bounds(transaction: &ReadTransaction) -> Result<(u64, u64), Failure> {
+    let events = transaction.open_table(schema::EVENTS)?;
+    let (first, last) = schema::event_bounds(&events)?;
+    if (last + 1).checked_sub(first) != Some(events.len()?) {
+        let reason = format!("{} events are numbered {first} to {last}", events.len()?);
+        return Err(bad_record("events", &last.to_string(), &reason));
+    }
+    if let Some(event) = events.get(last)? {
+        let _: hostler_model::event::Event = parse("events", &last.to_string(), event.value())?;
+    }
+    Ok((first, last))
+}
+
+fn parse<T: DeserializeOwned>(table: &'static str, key: &str, json: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(json).map_err(|error| bad_record(table, key, &error.to_string()))
+}
+
+fn bad_record(table: &'static str, key: &str, reason: &str) -> Failure {
+    Failure::Corrupt(Corruption::Record { table, key: key.to_owned(), reason: reason.to_owned() })
+}
+
+fn missing(table: &'static str, key: &str) -> Failure {
+    Failure::Corrupt(Corruption::Missing { table, key: key.to_owned() })
+}

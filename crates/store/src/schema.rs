@@ -1,0 +1,99 @@
+//! The layout of the file, and the way from each older layout to this one.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | `meta` | [`Meta`](crate::Meta) |
+//! | `node` | `node` | `NodeRecord` |
+//! | `workloads` | workload id | `Workload` |
+//! | `keys` | namespace, key | `IdempotencyKey` |
+//! | `events` | sequence number | `Event` |
+//!
+//! All values are JSON. Fields that are new and have a default need no new layout; a change that an older version
+//! would misread does. Then `SCHEMA` goes up by one and [`MIGRATIONS`] gets a function; all that are needed run in
+//! one transaction, after the old file was copied to `<file>.v<layout>` beside it.
+//!
+//! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::error::Corruption;
+
+/// The layout that this version writes.
+pub const SCHEMA: u32 = 2;
+
+/// Text to JSON.
+pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]>;
+
+pub(crate) const META: TextTable = TableDefinition::new("meta");
+pub(crate) const NODE: TextTable = TableDefinition::new("node");
+pub(crate) const WORKLOADS: TextTable = TableDefinition::new("workloads");
+/// (Namespace, key) to JSON.
+pub(crate) const KEYS: TableDefinition<'static, (&'static str, &'static str), &'static [u8]> =
+    TableDefinition::new("keys");
+/// Sequence number to JSON.
+pub(crate) const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
+
+/// The only key of `meta`.
+pub(crate) const META_KEY: &str = "meta";
+/// The only key of `node`.
+pub(crate) const NODE_KEY: &str = "node";
+
+/// Why a migration stopped.
+#[derive(Debug)]
+pub(crate) enum MigrationError {
+    Database(redb::Error),
+    Corrupt(Corruption),
+}
+
+impl<E: Into<redb::Error>> From<E> for MigrationError {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// One step from a layout to the next.
+type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
+
+/// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table];
+
+/// Leads from layout `from` (at least 1) to [`SCHEMA`].
+pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
+    MIGRATIONS.iter().skip(from as usize - 1).try_for_each(|step| step(transaction))
+}
+
+/// 1 → 2: the node's record moves from `meta` to `node`.
+fn node_gets_its_table(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+    let mut meta = transaction.open_table(META)?;
+    let record = meta.remove(NODE_KEY)?.map(|record| record.value().to_vec());
+    let record = record
+        .ok_or_else(|| MigrationError::Corrupt(Corruption::Missing { table: "meta", key: NODE_KEY.to_owned() }))?;
+    transaction.open_table(NODE)?.insert(NODE_KEY, record.as_slice())?;
+    Ok(())
+}
+
+/// Makes every table, so that readers need not ask whether one is there.
+pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(META)?;
+    transaction.open_table(NODE)?;
+    transaction.open_table(WORKLOADS)?;
+    transaction.open_table(KEYS)?;
+    transaction.open_table(EVENTS)?;
+    Ok(())
+}
+
+/// First and last event number; `(1, 0)` while there is none.
+pub(crate) fn event_bounds(events: &impl ReadableTable<u64, &'static [u8]>) -> Result<(u64, u64), redb::Error> {
+    let first = events.first()?.map(|(key, _)| key.value());
+    let last = events.last()?.map(|(key, _)| key.value());
+    Ok((first.unwrap_or(1), last.unwrap_or(0)))
+}
+
+/// When an event happened, without looking at the rest of it.
+pub(crate) fn event_time_ms(json: &[u8]) -> Result<u64, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Time {
+        time_ms: u64,
+    }
+    serde_json::from_slice::<Time>(json).map(|time| time.time_ms)
+}

@@ -1,0 +1,130 @@
+//! Tests of the whole store: over a simulated disk that fails and crashes, and over real files.
+
+mod crash;
+mod damage;
+mod disk;
+mod files;
+mod group;
+mod retention;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use hostler_model::event::{Event, EventKind};
+use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
+use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::workload::Workload;
+use redb::StorageBackend;
+
+use crate::{CommitError, Committed, Loaded, NewStore, OpenError, Options, Reader, Store, open};
+
+/// Longer than anything that works takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn identity() -> NewStore {
+    NewStore { store: StoreId::from_bytes([7; 8]), tag: NodeTag::from_bytes([1, 2, 3]), now_ms: 1_000 }
+}
+
+fn workload(number: u8, generation: u32) -> Arc<Workload> {
+    // From JSON, so that a new field with a default does not concern the store's tests.
+    let json = serde_json::json!({
+        "id": WorkloadId::from_bytes([number, 0, 0, 0, 0, 1]), "namespace": hostler_model::Namespace::owner(),
+        "name": format!("w{number}"), "generation": generation, "spec": {"command": ["sleep", "60"]},
+        "identity": {"uid": 0, "gid": 0}, "limits": {}, "desired": "run", "created_at_ms": 5, "runs": 0,
+    });
+    Arc::new(serde_json::from_value(json).expect("a workload"))
+}
+
+fn event(time_ms: u64) -> Event {
+    Event { time_ms, kind: EventKind::NodeLameDuck { lame_duck: true }, subject: None }
+}
+
+fn events(count: usize, time_ms: u64) -> Batch {
+    Batch { records: Vec::new(), events: vec![event(time_ms); count], urgency: Urgency::Prompt }
+}
+
+fn key(name: &str) -> IdempotencyKey {
+    IdempotencyKey {
+        namespace: hostler_model::Namespace::owner(),
+        key: name.to_owned(),
+        digest: "d".to_owned(),
+        workload: WorkloadId::from_bytes([9; 6]),
+        created_at_ms: 3,
+    }
+}
+
+fn submit(store: &Store, batch: Batch, now_ms: u64) -> Receiver<Result<Committed, CommitError>> {
+    let (sender, receiver) = channel();
+    let done = Box::new(move |result| drop(sender.send(result)));
+    store.submit(batch, now_ms, done).expect("room in the queue");
+    receiver
+}
+
+fn commit(store: &Store, batch: Batch, now_ms: u64) -> Committed {
+    submit(store, batch, now_ms).recv_timeout(LONG).expect("an answer").expect("committed")
+}
+
+/// Makes or loads a store over any backend.
+fn open_on(backend: impl StorageBackend, options: Options) -> Result<(Store, Loaded), OpenError> {
+    let path = Path::new("simulated");
+    let (database, loaded, bounds) = if backend.len().expect("length") == 0 {
+        open::create(path, backend, &options, identity())?
+    } else {
+        open::load(path, backend, &options, |_| Ok(()))?
+    };
+    Ok((Store::start(database, bounds, options).expect("a thread"), loaded))
+}
+
+/// All events, page by page, decoded; checks that their numbers have no gap.
+fn read_all(reader: &Reader) -> Vec<Event> {
+    let mut found = Vec::new();
+    let mut next = reader.oldest_sequence().expect("oldest");
+    loop {
+        let page = reader.events(next, usize::MAX).expect("a page");
+        if page.is_empty() {
+            assert_eq!(next, reader.last_sequence() + 1);
+            return found;
+        }
+        for (sequence, json) in page {
+            assert_eq!(sequence, next);
+            next += 1;
+            found.push(serde_json::from_slice(&json).expect("an event"));
+        }
+    }
+}
+
+/// What a store should hold: the batches applied one after the other, in memory.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Model {
+    node: NodeRecord,
+    workloads: BTreeMap<WorkloadId, Workload>,
+    keys: BTreeMap<String, IdempotencyKey>,
+    events: Vec<Event>,
+}
+
+impl Model {
+    fn apply(&mut self, batch: &Batch) {
+        for record in &batch.records {
+            match record {
+                Record::Workload(workload) => drop(self.workloads.insert(workload.id, (**workload).clone())),
+                Record::WorkloadRemoved(id) => drop(self.workloads.remove(id)),
+                Record::Node(node) => self.node = node.clone(),
+                Record::IdempotencyKey(key) => drop(self.keys.insert(key.key.clone(), key.clone())),
+                Record::IdempotencyKeyForgotten(_, key) => drop(self.keys.remove(key)),
+            }
+        }
+        self.events.extend(batch.events.iter().cloned());
+    }
+
+    fn of(loaded: &Loaded, reader: &Reader) -> Self {
+        Self {
+            node: loaded.node.clone(),
+            workloads: loaded.workloads.iter().map(|workload| (workload.id, workload.clone())).collect(),
+            keys: loaded.idempotency_keys.iter().map(|key| (key.key.clone(), key.clone())).collect(),
+            events: read_all(reader),
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The writer: a bounded queue, one thread, one transaction and one `fdatasync` for everything that waits.
+//!
+//! ```text
+//! idle ──recv──► gathering ──all lazy: up to `linger`──► committing ──ok──► done(Ok) in order ──► idle
+//!  ▲ blocked,      a prompt batch, a full group or            │
+//!  │ no timer      `close` ends the wait                      └──error──► poisoned: done(Err) to all, for good
+//! ```
+//! Why one thread: redb has one writer anyway, and what makes a store fast is how many batches share a sync.
+//! Within a group only the last record of each thing is serialised and written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use hostler_model::ids::WorkloadId;
+use hostler_model::limits;
+use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::workload::Workload;
+use redb::{Database, Durability};
+use serde::Serialize;
+
+use crate::error::{CommitError, panic_text};
+use crate::reader::{Reader, Shared};
+use crate::retention::Retention;
+use crate::{Options, schema};
+
+/// Called once, on the writer's thread: hand the result over and return, the next commit waits for it.
+/// It must not close the store.
+pub type Done = Box<dyn FnOnce(Result<Committed, CommitError>) + Send>;
+
+/// A batch is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The sequence numbers given to its events, in their order; empty if it has none.
+    pub events: Range<u64>,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectReason {
+    /// As many batches wait as the queue holds.
+    Full,
+    /// The writer is gone.
+    Closed,
+}
+
+/// A batch that was not taken, given back together with its callback.
+pub struct Rejected {
+    /// Why.
+    pub reason: RejectReason,
+    /// The batch.
+    pub batch: Batch,
+    /// The callback; it was not called.
+    pub done: Done,
+}
+
+impl fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("reason", &self.reason).field("batch", &self.batch).finish_non_exhaustive()
+    }
+}
+
+struct Job {
+    batch: Batch,
+    now_ms: u64,
+    done: Done,
+}
+
+/// An open store. Dropping it is the same as [`Store::close`].
+#[derive(Debug)]
+pub struct Store {
+    queue: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("batch", &self.batch).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Starts the writer of a loaded database that holds the events `bounds.0..=bounds.1`.
+    pub(crate) fn start(database: Database, bounds: (u64, u64), options: Options) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::new(database, bounds.1));
+        let (queue, receiver) = sync_channel(limits::STORE_QUEUE);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            receiver,
+            options,
+            bounds,
+            retention: Retention::default(),
+            poisoned: false,
+            json: Vec::new(),
+        };
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run())?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), shared })
+    }
+
+    /// Hands a batch to the writer and returns at once. `done` is called on the writer's thread after the commit or
+    /// its failure. `now_ms` is the wall clock, for the age of events.
+    ///
+    /// # Errors
+    /// The batch and its callback, when [`limits::STORE_QUEUE`] batches wait already.
+    #[allow(clippy::result_large_err, reason = "the error is the caller's own batch")]
+    pub fn submit(&self, batch: Batch, now_ms: u64, done: Done) -> Result<(), Rejected> {
+        let queue = self.queue.as_ref().expect("only close takes the queue, and it takes the store with it");
+        queue.try_send(Job { batch, now_ms, done }).map_err(|error| {
+            let (reason, job) = match error {
+                TrySendError::Full(job) => (RejectReason::Full, job),
+                TrySendError::Disconnected(job) => (RejectReason::Closed, job),
+            };
+            Rejected { reason, batch: job.batch, done: job.done }
+        })
+    }
+
+    /// A way to read events; it may outlive the store, and then says so.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// Commits what is queued, calls its callbacks, closes the file and gives it free for others.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer panicked");
+        }
+        self.shared.close();
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    receiver: Receiver<Job>,
+    options: Options,
+    /// First and last event on disk.
+    bounds: (u64, u64),
+    retention: Retention,
+    poisoned: bool,
+    /// Re-used for every value.
+    json: Vec<u8>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(group) = self.gather() {
+            let result = if self.poisoned { Err(CommitError::Poisoned) } else { self.commit_caught(&group) };
+            match result {
+                Ok(ranges) => {
+                    for (job, events) in group.into_iter().zip(ranges) {
+                        (job.done)(Ok(Committed { events }));
+                    }
+                }
+                Err(error) => {
+                    if !self.poisoned {
+                        tracing::error!(%error, source = ?std::error::Error::source(&error), "a commit failed");
+                    }
+                    self.poisoned = true;
+                    for job in group {
+                        (job.done)(Err(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for work; `None` when the store is being closed and nothing is left.
+    fn gather(&self) -> Option<Vec<Job>> {
+        let first = self.receiver.recv().ok()?;
+        let deadline = Instant::now() + self.options.linger;
+        let mut urgency = first.batch.urgency;
+        let mut group = vec![first];
+        while group.len() < self.options.group_max.max(1) {
+            let next = match urgency {
+                Urgency::Prompt => self.receiver.try_recv().ok(),
+                Urgency::Lazy => self.receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
+            };
+            let Some(job) = next else { break };
+            urgency = urgency.max(job.batch.urgency);
+            group.push(job);
+        }
+        Some(group)
+    }
+
+    fn commit_caught(&mut self, group: &[Job]) -> Result<Vec<Range<u64>>, CommitError> {
+        // After a panic nothing of the writer's memory is used again: it is poisoned.
+        match catch_unwind(AssertUnwindSafe(|| self.commit(group))) {
+            Ok(result) => result,
+            Err(panic) => Err(CommitError::from_text(panic_text(&*panic))),
+        }
+    }
+
+    fn commit(&mut self, group: &[Job]) -> Result<Vec<Range<u64>>, CommitError> {
+        let changes = Changes::of(group);
+        let events = group.iter().map(|job| job.batch.events.len()).sum::<usize>();
+        let mut next = self.bounds.1 + 1;
+        let ranges = group
+            .iter()
+            .map(|job| {
+                let start = next;
+                next += job.batch.events.len() as u64;
+                start..next
+            })
+            .collect();
+        if changes.is_empty() && events == 0 {
+            return Ok(ranges);
+        }
+        let shared = Arc::clone(&self.shared);
+        let guard = shared.database();
+        let database = guard.as_ref().ok_or(CommitError::Poisoned)?;
+        let bounds = self.write(database, &changes, group).map_err(CommitError::from_database)?;
+        self.bounds = bounds;
+        shared.set_last(bounds.1);
+        Ok(ranges)
+    }
+
+    /// One transaction, durable when this returns; gives the new bounds of the events.
+    fn write(&mut self, database: &Database, changes: &Changes<'_>, group: &[Job]) -> Result<(u64, u64), redb::Error> {
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        changes.write(&transaction, &mut self.json)?;
+        let (first, mut last) = self.bounds;
+        let mut events = transaction.open_table(schema::EVENTS)?;
+        for event in group.iter().flat_map(|job| &job.batch.events) {
+            last += 1;
+            events.insert(last, to_json(&mut self.json, event)?)?;
+        }
+        let now_ms = group.iter().map(|job| job.now_ms).max().unwrap_or(0);
+        let first = self.retention.apply(&mut events, (first, last), &self.options, now_ms)?;
+        drop(events);
+        transaction.commit()?;
+        Ok((first, last))
+    }
+}
+
+/// The last change of each thing in a group; in key order, which is the tree's.
+#[derive(Default)]
+struct Changes<'a> {
+    node: Option<&'a NodeRecord>,
+    workloads: BTreeMap<WorkloadId, Option<&'a Workload>>,
+    keys: BTreeMap<(&'a str, &'a str), Option<&'a IdempotencyKey>>,
+}
+
+impl<'a> Changes<'a> {
+    fn of(group: &'a [Job]) -> Self {
+        let mut changes = Self::default();
+        for record in group.iter().flat_map(|job| &job.batch.records) {
+            match record {
+                Record::Workload(workload) => {
+                    changes.workloads.insert(workload.id, Some(workload));
+                }
+                Record::WorkloadRemoved(id) => {
+                    changes.workloads.insert(*id, None);
+                }
+                Record::Node(node) => changes.node = Some(node),
+                Record::IdempotencyKey(key) => {
+                    changes.keys.insert((key.namespace.as_str(), key.key.as_str()), Some(key));
+                }
+                Record::IdempotencyKeyForgotten(namespace, key) => {
+                    changes.keys.insert((namespace.as_str(), key.as_str()), None);
+                }
+            }
+        }
+        changes
+    }
+
+    fn is_empty(&self) -> bool {
+        self.node.is_none() && self.workloads.is_empty() && self.keys.is_empty()
+    }
+
+    fn write(&self, transaction: &redb::WriteTransaction, json: &mut Vec<u8>) -> Result<(), redb::Error> {
+        if let Some(node) = self.node {
+            transaction.open_table(schema::NODE)?.insert(schema::NODE_KEY, to_json(json, node)?)?;
+        }
+        if !self.workloads.is_empty() {
+            let mut table = transaction.open_table(schema::WORKLOADS)?;
+            for (id, workload) in &self.workloads {
+                let id = id.to_string();
+                match workload {
+                    Some(workload) => drop(table.insert(id.as_str(), to_json(json, workload)?)?),
+                    None => drop(table.remove(id.as_str())?),
+                }
+            }
+        }
+        if !self.keys.is_empty() {
+            let mut table = transaction.open_table(schema::KEYS)?;
+            for (id, key) in &self.keys {
+                match key {
+                    Some(key) => drop(table.insert(id, to_json(json, key)?)?),
+                    None => drop(table.remove(id)?),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Serialises into the given buffer, which is emptied first.
+pub(crate) fn to_json<'a>(buffer: &'a mut Vec<u8>, value: &impl Serialize) -> Result<&'a [u8], redb::Error> {
+    buffer.clear();
+    serde_json::to_writer(&mut *buffer, value).map_err(|error| redb::Error::Io(error.into()))?;
+    Ok(buffer)
+}

@@ -1,0 +1,1 @@
+//! Whole-node tests: the harness. (in the making)
