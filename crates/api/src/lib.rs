@@ -7,6 +7,7 @@
 //! - [`paths`]: where a node keeps its files, the same for daemon and client
 //!
 //! Not here: any decision. The daemon's door turns these into requests for `provision::accept`.
+#![forbid(unsafe_code)]
 
 pub mod client;
 pub mod endpoints;

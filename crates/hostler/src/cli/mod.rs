@@ -1,0 +1,183 @@
+//! The arguments: verbs, options, and the help text of each with an example. No behaviour.
+
+mod node;
+mod run;
+mod workload;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
+pub use self::run::{Attach, Exec, LimitArguments, Run};
+pub use self::workload::{Inspect, Kill, Logs, Ps, Remove, Restart, Start, StatsArguments, Stop, Update, Wait};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hostler",
+    version,
+    about = "Runs processes on this machine and loses nothing: no exit status, no output, no accepted request",
+    after_help = "Begin with:\n  hostler up\n  hostler run -- echo hello\n  hostler ps -a\n\n\
+                  Wherever a workload is asked for, its name, its id, or the beginning of its id will do.",
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Keep everything of the node (store, socket, logs, configuration) under this directory
+    #[arg(long, global = true, value_name = "DIR", env = "HOSTLER_ROOT", help_heading = "Global options")]
+    pub root: Option<PathBuf>,
+    /// Answer in JSON, refusals as problem documents on stderr
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub json: bool,
+    /// Look at this namespace instead of your own; '*' for all, where many are listed
+    #[arg(long, global = true, value_name = "NS", help_heading = "Global options")]
+    pub namespace: Option<String>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "made once, never moved around")]
+pub enum Command {
+    /// Start the node (the same as `node up`)
+    #[command(after_help = node::UP_EXAMPLES)]
+    Up(Up),
+    /// Stop the node's daemon; workloads go on (the same as `node down`)
+    #[command(after_help = node::DOWN_EXAMPLES)]
+    Down(Down),
+    /// Start, stop and look at the node itself
+    #[command(subcommand, after_help = "Examples:\n  hostler node up\n  hostler node info\n  hostler node lame-duck")]
+    Node(NodeCommand),
+    /// Say what this machine can and cannot do, and how to mend it
+    #[command(after_help = "Examples:\n  hostler doctor\n  hostler --json doctor")]
+    Doctor,
+    /// Run a program
+    #[command(after_help = run::RUN_EXAMPLES)]
+    Run(Run),
+    /// List workloads
+    #[command(visible_alias = "ls", after_help = workload::PS_EXAMPLES)]
+    Ps(Ps),
+    /// Show all about workloads, as JSON
+    #[command(after_help = "Examples:\n  hostler inspect web\n  hostler inspect web job-7")]
+    Inspect(Inspect),
+    /// Show the output of a workload
+    #[command(after_help = workload::LOGS_EXAMPLES)]
+    Logs(Logs),
+    /// Show what happens, as it happens
+    #[command(after_help = node::EVENTS_EXAMPLES)]
+    Events(EventsArguments),
+    /// Wait until workloads have ended for good, print their exit codes, exit with the last one's
+    #[command(after_help = "Examples:\n  hostler wait job\n  hostler wait --timeout 10m job-1 job-2")]
+    Wait(Wait),
+    /// Stop workloads and keep them stopped: the stop signal, then after a grace a kill of all their processes
+    #[command(after_help = "Examples:\n  hostler stop web\n  hostler stop --timeout 30s web db")]
+    Stop(Stop),
+    /// Start workloads again that have ended or were stopped
+    #[command(after_help = "Examples:\n  hostler start web\n  hostler start web db")]
+    Start(Start),
+    /// Stop workloads and start them again
+    #[command(after_help = "Examples:\n  hostler restart web\n  hostler restart --timeout 2s web")]
+    Restart(Restart),
+    /// Send a signal to workloads; their restart policy applies
+    #[command(
+        after_help = "Examples:\n  hostler kill web\n  hostler kill -s HUP web\n  hostler kill -s TERM --exec 1a2b3c4d web"
+    )]
+    Kill(Kill),
+    /// Remove workloads and their logs
+    #[command(after_help = "Examples:\n  hostler rm job\n  hostler rm -f web")]
+    Rm(Remove),
+    /// Change the limits of a workload, running or not
+    #[command(after_help = "Examples:\n  hostler update --memory 256M web\n  hostler update --cpus 0.5 --pids 50 web")]
+    Update(Update),
+    /// Run a second program inside a running workload
+    #[command(after_help = run::EXEC_EXAMPLES)]
+    Exec(Exec),
+    /// Connect to the streams of a running workload
+    #[command(after_help = run::ATTACH_EXAMPLES)]
+    Attach(Attach),
+    /// Show the CPU, memory and processes that workloads use
+    #[command(after_help = "Examples:\n  hostler stats\n  hostler stats --no-stream web db")]
+    Stats(StatsArguments),
+}
+
+/// The command line as clap sees it, for completions and man pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    #[test]
+    fn clap_finds_no_fault() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_help_and_an_example() {
+        fn check(command: &mut clap::Command, path: &str) {
+            for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+                let name = format!("{path} {}", verb.get_name());
+                let help = verb.render_long_help().to_string();
+                assert!(verb.get_about().is_some(), "{name} has no description");
+                assert!(help.contains(&name), "the help of `{name}` has no example:\n{help}");
+                for argument in verb.get_arguments().filter(|argument| argument.get_id() != "help") {
+                    assert!(argument.get_help().is_some(), "{name} {} has no help", argument.get_id());
+                }
+                check(verb, &name);
+            }
+        }
+        let mut command = command();
+        command.build();
+        check(&mut command, "hostler");
+    }
+
+    #[test]
+    fn the_command_of_run_keeps_its_options_and_bytes() {
+        use std::os::unix::ffi::OsStringExt;
+        let odd = OsString::from_vec(vec![b'a', 0xff]);
+        let line: Vec<OsString> = ["hostler", "run", "-d", "--name", "x", "ls", "-la", "--json"]
+            .iter()
+            .map(OsString::from)
+            .chain([odd.clone()])
+            .collect();
+        let parsed = Arguments::try_parse_from(line).expect("valid");
+        let Command::Run(run) = parsed.command else { panic!("not run") };
+        assert!(run.detach && !parsed.global.json);
+        assert_eq!(run.command, [OsString::from("ls"), "-la".into(), "--json".into(), odd]);
+    }
+
+    #[test]
+    fn bad_arguments_are_refused() {
+        for bad in [
+            "run",
+            "run --memory 1X true",
+            "run --restart sometimes true",
+            "run --name a/b true",
+            "run -d -i true",
+            "run --stop-signal NOPE true",
+            "run --rlimit files=3 true",
+            "stop",
+            "kill -s NOPE x",
+            "update x",
+            "stats --bogus",
+        ] {
+            let line = std::iter::once("hostler").chain(bad.split(' '));
+            assert!(Arguments::try_parse_from(line).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Arguments of the verbs that bring a program up: run, exec, attach.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use hostler_model::WorkloadName;
+use hostler_model::spec::{Limits, Rlimit};
+use hostler_model::units::{Signal, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
+
+use crate::parse;
+
+pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n  \
+     hostler run -d --name web --restart always -- python3 -m http.server\n  \
+     hostler run --rm -it -- bash\n  \
+     hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n\n\
+     Exits with the program's code, 128 + n after signal n, 127 when the command is not found, 126 when it cannot be\n\
+     executed, 125 when anything else went wrong. Ctrl-C is passed on; three times within 5 seconds leaves.\n\
+     With -it, Ctrl-P Ctrl-Q leaves.";
+pub(super) const EXEC_EXAMPLES: &str = "Examples:\n  hostler exec web -- ps x\n  hostler exec -it web bash\n  \
+     hostler exec -i web tar x < files.tar\n\nExits with the program's code.";
+pub(super) const ATTACH_EXAMPLES: &str = "Examples:\n  hostler attach web\n\n\
+     Ctrl-C leaves and lets the workload run; on a terminal of its own (run -it) Ctrl-P Ctrl-Q does.\n\
+     Exits with the program's code if that ends first.";
+
+/// `hostler run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Name of the workload; made from the program's name when absent
+    #[arg(long)]
+    pub name: Option<WorkloadName>,
+    /// Environment variable; a KEY alone takes your value
+    #[arg(long, short, value_name = "KEY[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// File of KEY=VALUE lines; --env wins over it
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory; the current one when absent
+    #[arg(long, short, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Who the program runs as; yourself when absent
+    #[arg(long, short, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Leave it to itself and print its id once it runs
+    #[arg(long, short, conflicts_with = "interactive")]
+    pub detach: bool,
+    /// Remove the workload and its log when it has ended; without -d also when this command dies
+    #[arg(long)]
+    pub rm: bool,
+    /// Pass stdin to the program
+    #[arg(long, short)]
+    pub interactive: bool,
+    /// Give the program a terminal
+    #[arg(long, short)]
+    pub tty: bool,
+    /// Longest time a run may take, such as 10s or 2h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub max_time: Option<u64>,
+    /// Longest time until the program has started
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub start_timeout: Option<u64>,
+    /// First signal of a stop; TERM when absent
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<Signal>,
+    /// Time between that signal and the kill
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub stop_timeout: Option<u64>,
+    /// When it is started again: never, on-failure[:N] or always
+    #[arg(long, value_name = "POLICY", value_parser = parse::restart, default_value = "never")]
+    pub restart: parse::RestartPolicy,
+    /// Limits.
+    #[command(flatten)]
+    pub limits: LimitArguments,
+    /// Limit of each process, as of setrlimit(2)
+    #[arg(long, value_name = "KIND=SOFT[:HARD]", value_parser = parse::rlimit)]
+    pub rlimit: Vec<Rlimit>,
+    /// Mark for filters
+    #[arg(long, short, value_name = "KEY=VALUE", value_parser = parse::label)]
+    pub label: Vec<(String, String)>,
+    /// Read stdin from this file
+    #[arg(long, value_name = "PATH", conflicts_with = "interactive")]
+    pub stdin: Option<PathBuf>,
+    /// Append stdout to this file instead of the log
+    #[arg(long, value_name = "PATH")]
+    pub stdout: Option<PathBuf>,
+    /// Append stderr to this file instead of the log
+    #[arg(long, value_name = "PATH")]
+    pub stderr: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Limits of a workload as a whole.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArguments {
+    /// Memory, such as 64M or 1.5G
+    #[arg(long, short, value_name = "SIZE", value_parser = parse_size_bytes)]
+    pub memory: Option<u64>,
+    /// CPU, in cores: 0.5 or 2
+    #[arg(long, value_name = "CORES", value_parser = parse_cpu_millis)]
+    pub cpus: Option<u32>,
+    /// Processes and threads at one time
+    #[arg(long, value_name = "COUNT")]
+    pub pids: Option<u32>,
+}
+
+impl LimitArguments {
+    /// As the interface takes them.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { memory_bytes: self.memory, cpu_millis: self.cpus, pids: self.pids }
+    }
+}
+
+/// `hostler exec`
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Pass stdin to the program
+    #[arg(long, short)]
+    pub interactive: bool,
+    /// Give the program a terminal
+    #[arg(long, short)]
+    pub tty: bool,
+    /// Who the program runs as; like the workload when absent
+    #[arg(long, short, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Environment variable, on top of the workload's; a KEY alone takes your value
+    #[arg(long, short, value_name = "KEY[=VALUE]")]
+    pub env: Vec<OsString>,
+    /// Working directory; the workload's when absent
+    #[arg(long, short, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Limit of each process, as of setrlimit(2)
+    #[arg(long, value_name = "KIND=SOFT[:HARD]", value_parser = parse::rlimit)]
+    pub rlimit: Vec<Rlimit>,
+    /// The workload
+    #[arg(value_name = "WORKLOAD")]
+    pub reference: String,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `hostler attach`
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Only look: do not pass stdin, even if the workload takes it
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// Only what comes from now on, without the last output before
+    #[arg(long)]
+    pub no_backlog: bool,
+    /// The workload
+    #[arg(value_name = "WORKLOAD")]
+    pub reference: String,
+}

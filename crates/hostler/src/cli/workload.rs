@@ -1,0 +1,152 @@
+//! Arguments of the verbs about workloads that exist.
+
+use clap::Args;
+use hostler_model::ExecId;
+use hostler_model::units::{Signal, parse_duration_ms};
+
+use super::LimitArguments;
+
+pub(super) const PS_EXAMPLES: &str = "Examples:\n  hostler ps\n  hostler ps -a --filter phase=failed\n  \
+     hostler ps -aq --filter label=team=web\n\nFilters: name=web*, phase=running, label=KEY, label=KEY=VALUE.";
+pub(super) const LOGS_EXAMPLES: &str = "Examples:\n  hostler logs job\n  hostler logs -f --tail 20 web\n  \
+     hostler logs --since 10m --stderr web\n\nWhat the program wrote to stderr comes on stderr.";
+
+/// `hostler ps`
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Those at rest too: ended, failed, stopped
+    #[arg(long, short)]
+    pub all: bool,
+    /// Only workloads that match; all that are given must match
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// Only ids
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `hostler inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Go on with new lines until the workload has ended for good
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only the last lines
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    pub tail: Option<u64>,
+    /// Only from this time on: 10m (ago), RFC 3339, or seconds since the epoch
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Put its time before each line
+    #[arg(long, short)]
+    pub timestamps: bool,
+    /// Only what was written to stdout
+    #[arg(long, conflicts_with = "stderr")]
+    pub stdout: bool,
+    /// Only what was written to stderr
+    #[arg(long)]
+    pub stderr: bool,
+    /// The workload
+    #[arg(value_name = "WORKLOAD")]
+    pub reference: String,
+}
+
+/// `hostler wait`
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Give up after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub timeout: Option<u64>,
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler stop`
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Time between the stop signal and the kill, instead of the workload's own
+    #[arg(long, short, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub timeout: Option<u64>,
+    /// First signal, instead of the workload's own
+    #[arg(long, short, value_name = "SIGNAL")]
+    pub signal: Option<Signal>,
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler start`
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler restart`
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Time between the stop signal and the kill, instead of the workload's own
+    #[arg(long, short, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub timeout: Option<u64>,
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler kill`
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// The signal, by name or number
+    #[arg(long, short, value_name = "SIGNAL", default_value = "KILL")]
+    pub signal: Signal,
+    /// To the program of this exec instead of the main one
+    #[arg(long, value_name = "ID")]
+    pub exec: Option<ExecId>,
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler rm`
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Stop it first if it runs
+    #[arg(long, short)]
+    pub force: bool,
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler update`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("limit").args(["memory", "cpus", "pids"]).required(true).multiple(true)))]
+pub struct Update {
+    /// What changes; limits that are not named stay.
+    #[command(flatten)]
+    pub limits: LimitArguments,
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
+/// `hostler stats`
+#[derive(Debug, Args)]
+pub struct StatsArguments {
+    /// Show it once instead of every second
+    #[arg(long)]
+    pub no_stream: bool,
+    /// The workloads; all that run when absent
+    #[arg(value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}

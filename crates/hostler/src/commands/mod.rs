@@ -1,0 +1,118 @@
+//! What each verb does, one file for each group.
+//!
+//! - `node`: up, down, info, lame-duck; `doctor`
+//! - `run`: run, exec, attach
+//! - `list`: ps, inspect; `stats`
+//! - `lifecycle`: wait, stop, start, restart, kill, rm, update
+//! - `logs`, `events`: the streams to read
+
+mod doctor;
+mod events;
+mod lifecycle;
+mod list;
+mod logs;
+mod node;
+mod run;
+mod stats;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hostler_api::client::{Client, ClientError};
+use hostler_api::paths::Layout;
+use tokio::time::Instant;
+
+use crate::cli::{Arguments, Command, Global, NodeCommand};
+use crate::failure::{Failure, Form};
+use crate::output::{self, Style};
+
+/// How long a command goes on trying to reach a daemon that went away under it.
+pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every verb needs.
+pub(crate) struct Context {
+    client: Client,
+    layout: Layout,
+    /// As given, made absolute.
+    root: Option<PathBuf>,
+    form: Form,
+    style: Style,
+}
+
+impl Context {
+    fn new(global: &Global) -> Result<Self, Failure> {
+        let uid = rustix::process::geteuid().as_raw();
+        let bad_root = |error| Failure::new(format!("the root directory has no absolute path: {error}"));
+        let root = global.root.as_deref().map(std::path::absolute).transpose().map_err(bad_root)?;
+        let layout = Layout::new(root.as_deref(), uid).map_err(bad_root)?;
+        if let Some(root) = &global.root
+            && std::env::var_os("HOSTLER_ROOT").as_deref() != Some(root.as_os_str())
+        {
+            output::set_own_name(format!("hostler --root {}", root.display()));
+        }
+        let socket = if root.is_some() { layout.socket() } else { layout.client_socket() };
+        let client = Client::new(socket).in_namespace(global.namespace.as_deref());
+        Ok(Self { client, layout, root, form: Form::of(global.json), style: Style::detect() })
+    }
+
+    fn json(&self) -> bool {
+        self.form == Form::Json
+    }
+}
+
+/// Does what was asked; the exit code.
+pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
+    let context = Context::new(&arguments.global)?;
+    let context = &context;
+    match arguments.command {
+        Command::Up(up) | Command::Node(NodeCommand::Up(up)) => node::up(context, &up).await,
+        Command::Down(down) | Command::Node(NodeCommand::Down(down)) => node::down(context, &down).await,
+        Command::Node(NodeCommand::Info) => node::info(context).await,
+        Command::Node(NodeCommand::LameDuck(lame_duck)) => node::lame_duck(context, &lame_duck).await,
+        Command::Doctor => doctor::doctor(context).await,
+        Command::Run(run) => run::run(context, run).await.map_err(Failure::of_tool),
+        Command::Exec(exec) => run::exec(context, exec).await.map_err(Failure::of_tool),
+        Command::Attach(attach) => run::attach(context, &attach).await,
+        Command::Ps(ps) => list::ps(context, &ps).await,
+        Command::Inspect(inspect) => list::inspect(context, &inspect).await,
+        Command::Logs(logs) => logs::logs(context, &logs).await,
+        Command::Events(events) => events::events(context, &events).await,
+        Command::Wait(wait) => lifecycle::wait(context, &wait).await,
+        Command::Stop(stop) => lifecycle::stop(context, &stop).await,
+        Command::Start(start) => lifecycle::start(context, &start).await,
+        Command::Restart(restart) => lifecycle::restart(context, &restart).await,
+        Command::Kill(kill) => lifecycle::kill(context, &kill).await,
+        Command::Rm(remove) => lifecycle::remove(context, &remove).await,
+        Command::Update(update) => lifecycle::update(context, &update).await,
+        Command::Stats(stats) => stats::stats(context, &stats).await,
+    }
+}
+
+/// Asks, and when the connection breaks under the question asks again until the daemon is back. Only for questions
+/// that may be asked twice.
+pub(crate) async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let mut broken_since: Option<Instant> = None;
+    loop {
+        match ask().await {
+            Err(error @ ClientError::Disconnected(_)) => {
+                if broken_since.is_none() {
+                    output::remark("the connection to the node broke, trying again for 30s");
+                    broken_since = Some(Instant::now());
+                } else if broken_since.is_some_and(|since| since.elapsed() >= RECONNECT_MAX) {
+                    return Err(error);
+                }
+            }
+            Err(error)
+                if error.is_disconnect() && broken_since.is_some_and(|since| since.elapsed() < RECONNECT_MAX) => {}
+            answer => return answer,
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// Several filters are one to the node; all must match.
+fn joined(filters: &[String]) -> Option<String> {
+    if filters.is_empty() { None } else { Some(filters.join(",")) }
+}

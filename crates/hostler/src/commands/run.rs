@@ -1,0 +1,232 @@
+//! Programs brought up or connected to: run, exec, attach.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
+
+use hostler_api::types::{CreateQuery, ExecRequest, WaitFor, WorkloadView};
+use hostler_model::spec::{Restart, RestartWhen, Stdio, Stop, TtySize};
+use hostler_model::workload::RunState;
+use hostler_model::{ByteString, Spec, limits};
+
+use super::{Context, patiently};
+use crate::cli::{Attach, Exec, Run};
+use crate::failure::Failure;
+use crate::foreground::{Foreground, Plan, Subject};
+use crate::output::{say, say_json};
+use crate::parse;
+use crate::terminal::{self, with_spinner};
+
+pub(super) async fn run(context: &Context, run: Run) -> Result<u8, Failure> {
+    let spec = spec(&run)?;
+    if run.detach {
+        return detached(context, &spec).await;
+    }
+    // Before the program exists: a Ctrl-C from here on is meant for it.
+    let mut foreground = Foreground::new(context.client.clone())?;
+    let creating = with_spinner("asking the node", create(context, &spec, WaitFor::Accepted));
+    let view = foreground.prepare(creating).await??;
+    let plan = Plan {
+        reference: view.workload.id.to_string(),
+        name: view.workload.name.to_string(),
+        subject: Subject::Own { remove: spec.remove, restarts: spec.restart.when != RestartWhen::Never },
+        stdin: run.interactive,
+        tty: run.tty,
+    };
+    foreground.follow(plan).await
+}
+
+async fn detached(context: &Context, spec: &Spec) -> Result<u8, Failure> {
+    let view = with_spinner("waiting for the start", create(context, spec, WaitFor::Started)).await?;
+    if context.json() {
+        say_json(&view)?;
+    } else {
+        say(view.workload.id.to_string())?;
+    }
+    match view.workload.run.as_ref().map(|run| &run.state) {
+        Some(RunState::Failed { failure }) => {
+            let message = format!("{} was not started: {}", view.workload.name, failure.message);
+            Err(Failure::new(message).with_code(failure.kind.shell_code()))
+        }
+        _ => Ok(0),
+    }
+}
+
+/// Creates exactly one workload, also when the daemon dies before it has answered.
+async fn create(context: &Context, spec: &Spec, wait: WaitFor) -> Result<WorkloadView, Failure> {
+    let query = CreateQuery { wait: Some(wait), ..CreateQuery::default() };
+    let key =
+        format!("run-{:016x}{:016x}", RandomState::new().hash_one(std::process::id()), RandomState::new().hash_one(0));
+    Ok(patiently(async || context.client.create(spec, &query, Some(&key)).await).await?)
+}
+
+fn caller(key: &OsStr) -> Option<OsString> {
+    std::env::var_os(key)
+}
+
+fn bytes(texts: &[OsString]) -> Vec<ByteString> {
+    texts.iter().map(|text| ByteString::from(text.as_os_str())).collect()
+}
+
+fn absolute(path: &Path) -> Result<ByteString, Failure> {
+    let path = std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(ByteString::from(path.as_os_str()))
+}
+
+fn tty_size(tty: bool) -> Option<TtySize> {
+    tty.then(|| terminal::size().unwrap_or_default())
+}
+
+/// Files first, then `--env`; with a terminal also its kind, unless that was set.
+fn environment(files: &[std::path::PathBuf], entries: &[OsString], tty: bool) -> Result<Vec<ByteString>, Failure> {
+    let mut all = Vec::new();
+    for file in files {
+        let named = |error: &dyn std::fmt::Display| Failure::usage(format!("--env-file {}: {error}", file.display()));
+        let content = std::fs::read(file).map_err(|error| named(&error))?;
+        all.extend(parse::env_file(&content, caller).map_err(|error| named(&error))?);
+    }
+    for entry in entries {
+        all.extend(parse::env(entry, caller).map_err(|error| Failure::usage(format!("--env {error}")))?);
+    }
+    if tty
+        && !all.iter().any(|entry| entry.as_bytes().starts_with(b"TERM="))
+        && let Ok(Some(term)) = parse::env(OsStr::new("TERM"), caller)
+    {
+        all.push(term);
+    }
+    Ok(all)
+}
+
+fn spec(run: &Run) -> Result<Spec, Failure> {
+    let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(absolute).transpose();
+    let workdir = match &run.workdir {
+        Some(directory) => Some(absolute(directory)?),
+        // A directory that was removed under the shell has no name; the node's default is better than a refusal.
+        None => std::env::current_dir().ok().map(|directory| ByteString::from(directory.as_os_str())),
+    };
+    let (when, max_attempts) = run.restart;
+    let stop = Stop::default();
+    let mut labels = BTreeMap::new();
+    labels.extend(run.label.iter().cloned());
+    Ok(Spec {
+        name: run.name.clone(),
+        env: environment(&run.env_file, &run.env, run.tty)?,
+        workdir,
+        user: run.user.clone(),
+        restart: Restart { when, max_attempts, ..Restart::default() },
+        stop: Stop {
+            signal: run.stop_signal.unwrap_or(stop.signal),
+            grace_ms: run.stop_timeout.unwrap_or(stop.grace_ms),
+        },
+        max_time_ms: run.max_time,
+        start_deadline_ms: run.start_timeout.unwrap_or(limits::START_DEADLINE_MS),
+        limits: run.limits.limits(),
+        rlimits: run.rlimit.clone(),
+        stdio: Stdio {
+            interactive: run.interactive,
+            tty: tty_size(run.tty),
+            owner: !run.detach,
+            stdin: path(&run.stdin)?,
+            stdout: path(&run.stdout)?,
+            stderr: path(&run.stderr)?,
+        },
+        labels,
+        remove: run.rm,
+        ..Spec::new(bytes(&run.command))
+    })
+}
+
+pub(super) async fn exec(context: &Context, exec: Exec) -> Result<u8, Failure> {
+    let request = ExecRequest {
+        command: bytes(&exec.command),
+        env: environment(&[], &exec.env, exec.tty)?,
+        // The workload's file system is this one; but a relative path is meant from its own directory.
+        workdir: exec.workdir.as_ref().map(|directory| ByteString::from(directory.as_os_str())),
+        user: exec.user,
+        rlimits: exec.rlimit,
+        interactive: exec.interactive,
+        tty: tty_size(exec.tty),
+    };
+    let plan = Plan {
+        name: exec.reference.clone(),
+        reference: exec.reference,
+        subject: Subject::Exec(Box::new(request)),
+        stdin: exec.interactive,
+        tty: exec.tty,
+    };
+    Foreground::new(context.client.clone())?.follow(plan).await
+}
+
+pub(super) async fn attach(context: &Context, attach: &Attach) -> Result<u8, Failure> {
+    let view = context.client.inspect(&attach.reference).await?;
+    let stdio = &view.workload.spec.stdio;
+    let plan = Plan {
+        reference: view.workload.id.to_string(),
+        name: view.workload.name.to_string(),
+        subject: Subject::Guest { no_backlog: attach.no_backlog },
+        stdin: stdio.interactive && !attach.no_stdin,
+        tty: stdio.tty.is_some(),
+    };
+    Foreground::new(context.client.clone())?.follow(plan).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Arguments, Command};
+    use clap::Parser as _;
+
+    fn spec_of(line: &[&str]) -> Spec {
+        let parsed = Arguments::try_parse_from(["hostler", "run"].iter().chain(line)).expect("valid");
+        let Command::Run(run) = parsed.command else { panic!("not run") };
+        spec(&run).expect("a spec")
+    }
+
+    #[test]
+    fn defaults_and_options_become_a_valid_spec() {
+        let plain = spec_of(&["--", "true"]);
+        plain.check().expect("valid");
+        assert!(plain.stdio.owner && !plain.stdio.interactive && plain.workdir.is_some());
+
+        let full = spec_of(&[
+            "-d",
+            "--name",
+            "web",
+            "--restart",
+            "on-failure:3",
+            "--env",
+            "A=1",
+            "--label",
+            "k=v",
+            "--memory",
+            "64M",
+            "--cpus",
+            "0.5",
+            "--pids",
+            "9",
+            "--rlimit",
+            "nofile=10:20",
+            "--max-time",
+            "10s",
+            "--stop-signal",
+            "INT",
+            "--stop-timeout",
+            "2s",
+            "--stdout",
+            "out",
+            "sleep",
+            "1",
+        ]);
+        full.check().expect("valid");
+        assert!(!full.stdio.owner);
+        assert_eq!(full.restart.max_attempts, Some(3));
+        assert_eq!(
+            (full.limits.memory_bytes, full.limits.cpu_millis, full.limits.pids),
+            (Some(64 << 20), Some(500), Some(9))
+        );
+        assert_eq!((full.max_time_ms, full.stop.grace_ms), (Some(10_000), 2_000));
+        assert!(full.stdio.stdout.expect("a path").as_bytes().starts_with(b"/"));
+        assert_eq!(full.labels.get("k").map(String::as_str), Some("v"));
+    }
+}

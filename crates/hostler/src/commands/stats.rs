@@ -1,0 +1,151 @@
+//! What workloads use: CPU from the difference of two measurements, the rest as it stands.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use hostler_api::types::{ListQuery, Stats, WorkloadView};
+use hostler_model::ProblemKind;
+use hostler_model::units::format_size;
+use hostler_model::workload::Phase;
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::StatsArguments;
+use crate::failure::Failure;
+use crate::output::{self, Cell, Tone, say, say_json_line};
+use crate::terminal;
+
+/// Between two tables.
+const STEP: Duration = Duration::from_secs(1);
+/// Between the two measurements of `--no-stream`.
+const ONCE_STEP: Duration = Duration::from_millis(250);
+
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    name: String,
+    /// Of one core; absent with the first measurement.
+    cpu_percent: Option<f64>,
+    #[serde(flatten)]
+    stats: Stats,
+}
+
+pub(super) async fn stats(context: &Context, arguments: &StatsArguments) -> Result<u8, Failure> {
+    let mut before = HashMap::new();
+    let mut rows = measure(context, arguments, &mut before).await?;
+    let live = std::io::stdout().is_terminal() && !context.json();
+    let mut drawn = 0;
+    loop {
+        tokio::time::sleep(if arguments.no_stream || drawn == 0 { ONCE_STEP } else { STEP }).await;
+        if !rows.is_empty() {
+            rows = measure(context, arguments, &mut before).await?;
+        }
+        if live && drawn > 0 {
+            // Back to where the last table began.
+            write!(io::stdout(), "\x1b[{drawn}A\x1b[J")?;
+        }
+        drawn = print(context, &rows)?;
+        io::stdout().flush()?;
+        if arguments.no_stream || (rows.is_empty() && !live) {
+            return Ok(0);
+        }
+        if rows.is_empty() {
+            return say("nothing runs").map(|()| 0);
+        }
+    }
+}
+
+async fn measure(
+    context: &Context,
+    arguments: &StatsArguments,
+    before: &mut HashMap<String, Stats>,
+) -> Result<Vec<Row>, Failure> {
+    let mut rows = Vec::new();
+    for view in chosen(context, &arguments.references).await? {
+        let id = view.workload.id.to_string();
+        let stats = match context.client.stats(&id).await {
+            Ok(stats) => stats,
+            // It ended between the two questions, or was not running when named.
+            Err(error) if matches!(error.problem_kind(), Some(ProblemKind::Conflict | ProblemKind::NotFound)) => {
+                if arguments.references.is_empty() || before.contains_key(&id) {
+                    continue;
+                }
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let cpu_percent = before.insert(id.clone(), stats.clone()).and_then(|before| cpu_percent(&before, &stats));
+        rows.push(Row { id, name: view.workload.name.to_string(), cpu_percent, stats });
+    }
+    Ok(rows)
+}
+
+async fn chosen(context: &Context, references: &[String]) -> Result<Vec<WorkloadView>, Failure> {
+    if references.is_empty() {
+        let mut views = context.client.list(&ListQuery::default()).await?.workloads;
+        views.retain(|view| matches!(view.phase, Phase::Running | Phase::Stopping));
+        return Ok(views);
+    }
+    let mut views = Vec::new();
+    for reference in references {
+        views.push(context.client.inspect(reference).await?);
+    }
+    Ok(views)
+}
+
+fn cpu_percent(before: &Stats, now: &Stats) -> Option<f64> {
+    let wall_us = now.time_ms.checked_sub(before.time_ms)?.checked_mul(1_000).filter(|us| *us > 0)?;
+    let cpu_us = now.cpu_us.checked_sub(before.cpu_us)?;
+    Some(cpu_us as f64 * 100.0 / wall_us as f64)
+}
+
+/// How many lines were printed.
+fn print(context: &Context, rows: &[Row]) -> Result<usize, Failure> {
+    if context.json() {
+        for row in rows {
+            say_json_line(row)?;
+        }
+        return Ok(rows.len());
+    }
+    let cells: Vec<Vec<Cell>> = rows.iter().map(cells).collect();
+    let width = terminal::size().filter(|_| io::stdout().is_terminal()).map(|size| usize::from(size.columns));
+    let header = ["ID", "NAME", "CPU", "MEMORY", "PIDS", "READ", "WRITTEN"];
+    let table = output::table(context.style, width, &header, &cells);
+    say(table.trim_end_matches('\n'))?;
+    Ok(rows.len() + 1)
+}
+
+fn cells(row: &Row) -> Vec<Cell> {
+    let stats = &row.stats;
+    let memory = match stats.memory_limit_bytes {
+        Some(limit) => format!("{} of {}", format_size(stats.memory_bytes), format_size(limit)),
+        None => format_size(stats.memory_bytes),
+    };
+    let pids = stats.pids_limit.map_or_else(|| stats.pids.to_string(), |limit| format!("{} of {limit}", stats.pids));
+    let bytes = |bytes: Option<u64>| Cell::plain(bytes.map_or_else(|| "-".to_owned(), format_size));
+    vec![
+        Cell(row.id.clone(), Tone::Faint),
+        Cell::plain(row.name.clone()),
+        Cell::plain(row.cpu_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}%"))),
+        Cell::plain(memory),
+        Cell::plain(pids),
+        bytes(stats.read_bytes),
+        bytes(stats.written_bytes),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_is_a_share_of_one_core() {
+        let at = |time_ms, cpu_us| Stats { time_ms, cpu_us, ..Stats::default() };
+        assert_eq!(cpu_percent(&at(0, 0), &at(1_000, 500_000)), Some(50.0));
+        assert_eq!(cpu_percent(&at(0, 0), &at(500, 1_000_000)), Some(200.0));
+        // A new run begins at nothing, and a clock may be set back.
+        assert_eq!(cpu_percent(&at(0, 9), &at(1_000, 0)), None);
+        assert_eq!(cpu_percent(&at(5, 0), &at(5, 1)), None);
+    }
+}

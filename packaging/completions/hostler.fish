@@ -1,0 +1,244 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_hostler_global_optspecs
+    string join \n root= json namespace= h/help V/version
+end
+
+function __fish_hostler_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_hostler_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_hostler_using_subcommand
+    set -l cmd (__fish_hostler_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c hostler -n "__fish_hostler_needs_command" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_needs_command" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_needs_command" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_needs_command" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_needs_command" -s V -l version -d 'Print version'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "up" -d 'Start the node (the same as `node up`)'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "down" -d 'Stop the node\'s daemon; workloads go on (the same as `node down`)'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "node" -d 'Start, stop and look at the node itself'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "doctor" -d 'Say what this machine can and cannot do, and how to mend it'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "run" -d 'Run a program'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "ps" -d 'List workloads'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "ls" -d 'List workloads'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "inspect" -d 'Show all about workloads, as JSON'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "logs" -d 'Show the output of a workload'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "events" -d 'Show what happens, as it happens'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "wait" -d 'Wait until workloads have ended for good, print their exit codes, exit with the last one\'s'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "stop" -d 'Stop workloads and keep them stopped: the stop signal, then after a grace a kill of all their processes'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "start" -d 'Start workloads again that have ended or were stopped'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "restart" -d 'Stop workloads and start them again'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "kill" -d 'Send a signal to workloads; their restart policy applies'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "rm" -d 'Remove workloads and their logs'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "update" -d 'Change the limits of a workload, running or not'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "exec" -d 'Run a second program inside a running workload'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "attach" -d 'Connect to the streams of a running workload'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "stats" -d 'Show the CPU, memory and processes that workloads use'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hostler -n "__fish_hostler_using_subcommand up" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand up" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand up" -l foreground -d 'Become the daemon instead of starting it in the background'
+complete -c hostler -n "__fish_hostler_using_subcommand up" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand up" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand down" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand down" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand down" -l stop-workloads -d 'Stop every workload first; otherwise they go on without a daemon'
+complete -c hostler -n "__fish_hostler_using_subcommand down" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand down" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -f -a "up" -d 'Start the node'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -f -a "down" -d 'Stop the node\'s daemon; workloads go on'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -f -a "info" -d 'Show what the node is and how it stands'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -f -a "lame-duck" -d 'Take no new work and let the running work finish'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from up" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from up" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from up" -l foreground -d 'Become the daemon instead of starting it in the background'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from up" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l stop-workloads -d 'Stop every workload first; otherwise they go on without a daemon'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from info" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from info" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from info" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from info" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from lame-duck" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from lame-duck" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from lame-duck" -l off -d 'Take new work again'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from lame-duck" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from lame-duck" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from help" -f -a "up" -d 'Start the node'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from help" -f -a "down" -d 'Stop the node\'s daemon; workloads go on'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from help" -f -a "info" -d 'Show what the node is and how it stands'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from help" -f -a "lame-duck" -d 'Take no new work and let the running work finish'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hostler -n "__fish_hostler_using_subcommand doctor" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand doctor" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand doctor" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l name -d 'Name of the workload; made from the program\'s name when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s e -l env -d 'Environment variable; a KEY alone takes your value' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l env-file -d 'File of KEY=VALUE lines; --env wins over it' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s w -l workdir -d 'Working directory; the current one when absent' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s u -l user -d 'Who the program runs as; yourself when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l max-time -d 'Longest time a run may take, such as 10s or 2h' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l start-timeout -d 'Longest time until the program has started' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l stop-signal -d 'First signal of a stop; TERM when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l stop-timeout -d 'Time between that signal and the kill' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l restart -d 'When it is started again: never, on-failure[:N] or always' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l pids -d 'Processes and threads at one time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l rlimit -d 'Limit of each process, as of setrlimit(2)' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s l -l label -d 'Mark for filters' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l stdin -d 'Read stdin from this file' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l stdout -d 'Append stdout to this file instead of the log' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l stderr -d 'Append stderr to this file instead of the log' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s d -l detach -d 'Leave it to itself and print its id once it runs'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l rm -d 'Remove the workload and its log when it has ended; without -d also when this command dies'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s i -l interactive -d 'Pass stdin to the program'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s t -l tty -d 'Give the program a terminal'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand ps" -l filter -d 'Only workloads that match; all that are given must match' -r
+complete -c hostler -n "__fish_hostler_using_subcommand ps" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand ps" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand ps" -s a -l all -d 'Those at rest too: ended, failed, stopped'
+complete -c hostler -n "__fish_hostler_using_subcommand ps" -s q -l quiet -d 'Only ids'
+complete -c hostler -n "__fish_hostler_using_subcommand ps" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand ps" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand ls" -l filter -d 'Only workloads that match; all that are given must match' -r
+complete -c hostler -n "__fish_hostler_using_subcommand ls" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand ls" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand ls" -s a -l all -d 'Those at rest too: ended, failed, stopped'
+complete -c hostler -n "__fish_hostler_using_subcommand ls" -s q -l quiet -d 'Only ids'
+complete -c hostler -n "__fish_hostler_using_subcommand ls" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand inspect" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand inspect" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand inspect" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand inspect" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -s n -l tail -d 'Only the last lines' -r
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -l since -d 'Only from this time on: 10m (ago), RFC 3339, or seconds since the epoch' -r
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -s f -l follow -d 'Go on with new lines until the workload has ended for good'
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -s t -l timestamps -d 'Put its time before each line'
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -l stdout -d 'Only what was written to stdout'
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -l stderr -d 'Only what was written to stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand logs" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l since -d 'Begin after this event id, or at this time: 10m (ago), RFC 3339, or seconds since the epoch' -r
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l until -d 'End at this time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l filter -d 'Only events that match: type=run.* or workload=NAME; all that are given must match' -r
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l no-follow -d 'Show those that are there and end, instead of waiting for more'
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand events" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand wait" -l timeout -d 'Give up after this time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand wait" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand wait" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand wait" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand wait" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -s t -l timeout -d 'Time between the stop signal and the kill, instead of the workload\'s own' -r
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -s s -l signal -d 'First signal, instead of the workload\'s own' -r
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand start" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand start" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand start" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand start" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand restart" -s t -l timeout -d 'Time between the stop signal and the kill, instead of the workload\'s own' -r
+complete -c hostler -n "__fish_hostler_using_subcommand restart" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand restart" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand restart" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand restart" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -s s -l signal -d 'The signal, by name or number' -r
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -l exec -d 'To the program of this exec instead of the main one' -r
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -s f -l force -d 'Stop it first if it runs'
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand update" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l pids -d 'Processes and threads at one time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand update" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -s u -l user -d 'Who the program runs as; like the workload when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -s e -l env -d 'Environment variable, on top of the workload\'s; a KEY alone takes your value' -r
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -s w -l workdir -d 'Working directory; the workload\'s when absent' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -l rlimit -d 'Limit of each process, as of setrlimit(2)' -r
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -s i -l interactive -d 'Pass stdin to the program'
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -s t -l tty -d 'Give the program a terminal'
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand attach" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand attach" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand attach" -l no-stdin -d 'Only look: do not pass stdin, even if the workload takes it'
+complete -c hostler -n "__fish_hostler_using_subcommand attach" -l no-backlog -d 'Only what comes from now on, without the last output before'
+complete -c hostler -n "__fish_hostler_using_subcommand attach" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand attach" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand stats" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand stats" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand stats" -l no-stream -d 'Show it once instead of every second'
+complete -c hostler -n "__fish_hostler_using_subcommand stats" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "up" -d 'Start the node (the same as `node up`)'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "down" -d 'Stop the node\'s daemon; workloads go on (the same as `node down`)'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "node" -d 'Start, stop and look at the node itself'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "doctor" -d 'Say what this machine can and cannot do, and how to mend it'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "run" -d 'Run a program'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "ps" -d 'List workloads'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "inspect" -d 'Show all about workloads, as JSON'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "logs" -d 'Show the output of a workload'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "events" -d 'Show what happens, as it happens'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "wait" -d 'Wait until workloads have ended for good, print their exit codes, exit with the last one\'s'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "stop" -d 'Stop workloads and keep them stopped: the stop signal, then after a grace a kill of all their processes'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "start" -d 'Start workloads again that have ended or were stopped'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "restart" -d 'Stop workloads and start them again'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "kill" -d 'Send a signal to workloads; their restart policy applies'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "rm" -d 'Remove workloads and their logs'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "update" -d 'Change the limits of a workload, running or not'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "exec" -d 'Run a second program inside a running workload'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "attach" -d 'Connect to the streams of a running workload'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "stats" -d 'Show the CPU, memory and processes that workloads use'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "up" -d 'Start the node'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "down" -d 'Stop the node\'s daemon; workloads go on'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "info" -d 'Show what the node is and how it stands'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "lame-duck" -d 'Take no new work and let the running work finish'
