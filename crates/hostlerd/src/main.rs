@@ -86,6 +86,9 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let _ = daemon::new_session();
     }
     start_log(&config)?;
+    if let Err(error) = daemon::raise_open_files() {
+        tracing::warn!(%error, "raising the limit of open files");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(usize::from(config.node.workers))
         .max_blocking_threads(64)

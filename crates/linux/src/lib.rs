@@ -1,1 +1,28 @@
-//! (in the making)
+//! All `unsafe` and all raw system calls of Hostler, behind safe functions.
+//!
+//! - [`cgroup`]: control groups, v1 and v2
+//! - [`procfs`]: what `/proc` says about processes and the machine
+//! - [`clock`]: the boot clock and the wall clock
+//! - [`spawn`]: fork, confinement and exec of a program, with every failure named
+//! - [`process`]: what a parent does: wait, kill, subreaper, leftovers
+//! - [`epoll`], [`timer`], [`signals`]: what an event loop waits for
+//! - [`streams`]: pipes, terminals, descriptors
+//! - [`daemon`]: what the daemon needs beside that
+//! - [`net`]: unix sockets, at any depth of directories, and who is at their other end
+//! - [`memory`]: making the allocator give back what it does not need
+//!
+//! Not here: decisions, protocols, retries.
+
+pub mod cgroup;
+pub mod clock;
+pub mod daemon;
+pub mod epoll;
+pub mod inotify;
+pub mod memory;
+pub mod net;
+pub mod process;
+pub mod procfs;
+pub mod signals;
+pub mod spawn;
+pub mod streams;
+pub mod timer;

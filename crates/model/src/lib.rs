@@ -16,6 +16,7 @@
 //! - [`units`]: parsing and printing of sizes, durations and signals
 //! - [`limits`]: the bound of every queue, input and wait
 //! - [`config`] is `hostler.toml`
+#![forbid(unsafe_code)]
 
 pub mod bytes;
 pub mod config;

@@ -1,1 +1,327 @@
-//! (in the making)
+//! Carries out what the supervisor decided, on agents, and reports facts. It decides nothing and writes no store.
+//!
+//! ```text
+//!  sandbox:  starting ──hello──► idle ──Prepare──► preparing ──Execute──► running ──► over
+//!               │                 ▲ │                  │ Abort                          │ Committed
+//!               │ died            │ └─ surplus: Quit   ▼                                ▼
+//!               ▼                 └──────────────── releasing ◄─────────────────────────┘
+//!             (gone)                                   └─ died, or leaves ─► (gone)
+//! ```
+//! A request passes [`Runtime`] → `process` (which run is on which agent; one short lock) → `agent` (frames queued)
+//! → `link` (one task for each connection); facts come back from the link through the bounded channel given to
+//! [`Runtime::start`], those of one run in order.
+//!
+//! - `process`: the driver, with `spawn` (agent processes) and `remains` (what dead agents leave behind)
+//! - `pool`: warm agents; `pool/slots` decides, purely
+//! - `link`: one connection, from hello to end
+//! - `agent`: what is to be sent to an agent, and who waits for its answers
+//! - `attach`: channels with credit in both directions
+//! - `adopt`: what is found after a restart of the daemon
+//! - `os`: pidfd and cgroup removal
+//!
+//! Bounded: facts by their channel; frames to an agent by bytes (see `agent`); output by the credit granted; waiting
+//! runs by the supervisor's limit on live runs; agents being started by a constant.
+//!
+//! Not here: deadlines of starts and stops, restarts, what a fact means.
+#![forbid(unsafe_code)]
+
+mod adopt;
+mod agent;
+mod attach;
+mod link;
+mod os;
+mod pool;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostler_linux::cgroup::Parent;
+use hostler_model::exit::Exit;
+use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
+use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::limits;
+use hostler_model::spec::{Limits, TtySize};
+use hostler_model::units::Signal;
+use hostler_model::workload::{LostReason, StartFailure};
+use hostler_wire::ToAgent;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use agent::{Agent, Answer};
+use process::Shared;
+
+pub use attach::{AttachRequest, Attachment, InputWriter, Output, OutputReader, Role};
+pub use hostler_wire::{AttachTarget, RunStats, SignalScope, Stream, StreamOffsets};
+
+/// How long a shutdown waits for idle agents to leave, milliseconds.
+const SHUTDOWN_MAX_MS: u64 = 2_000;
+
+/// Where things are, and how many agents to keep.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whose agents and runs.
+    pub store: StoreId,
+    /// The agent binary as installed, `agents/<hash>`; absolute.
+    pub agent: PathBuf,
+    /// Directory of the sandboxes.
+    pub sandboxes: PathBuf,
+    /// Directory of the run directories.
+    pub runs: PathBuf,
+    /// Where agents' complaints go; nowhere when absent.
+    pub agent_log: Option<PathBuf>,
+    /// Idle agents kept ready.
+    pub idle: usize,
+    /// Whether an agent takes more than one run.
+    pub reuse: bool,
+    /// Where runs get their cgroups.
+    pub cgroup: Option<Parent>,
+}
+
+/// What happened. Facts of one run arrive in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "fields are the ones of hostler-wire's messages")]
+pub enum Fact {
+    /// Ready to be executed.
+    Prepared { run: RunId, sandbox: SandboxId, pid: u32 },
+    /// The program runs.
+    Started { run: RunId, sandbox: SandboxId, pid: u32, started_at_ms: u64 },
+    /// The program was never executed, and will not be.
+    StartFailed { run: RunId, failure: StartFailure },
+    /// The program ended.
+    Exited { run: RunId, exit: Exit },
+    /// The kernel killed for memory.
+    Oom { run: RunId, oom_kills: u64 },
+    /// An exec runs.
+    ExecStarted { run: RunId, exec: ExecId, pid: u32 },
+    /// An exec could not be started.
+    ExecFailed { run: RunId, exec: ExecId, failure: StartFailure },
+    /// An exec ended.
+    ExecExited { run: RunId, exec: ExecId, exit: Exit },
+    /// The agent died and left no end behind; what was left of the run is killed.
+    AgentLost { run: RunId },
+    /// Killing everything takes longer than it may: these processes are stuck in the kernel.
+    Stuck { run: RunId, pids: Vec<u32> },
+}
+
+/// Everything found by [`Runtime::adopt`].
+#[derive(Debug)]
+pub struct Adoption {
+    /// Runs of this store.
+    pub found: Vec<Found>,
+    /// What is not of this store, or makes no sense: left alone.
+    pub foreign: Vec<ForeignRun>,
+}
+
+/// A run found when the daemon came up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub run: RunId,
+    /// How it stands.
+    pub state: FoundState,
+}
+
+/// How a found run stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "fields are the ones of hostler-wire's messages")]
+pub enum FoundState {
+    /// Its program waits to be executed.
+    Prepared,
+    /// Its program runs.
+    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64 },
+    /// It ended.
+    Ended { exit: Exit },
+    /// It could not be started.
+    StartFailed { failure: StartFailure },
+    /// Nobody knows; nothing of it is left but its directory.
+    Lost(LostReason),
+}
+
+/// A run or sandbox directory that is left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignRun {
+    /// Where.
+    pub path: PathBuf,
+    /// Whose, if that can be read.
+    pub store: Option<StoreId>,
+    /// Why it is not ours, for people.
+    pub problem: String,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    /// No agent has this run.
+    #[error("run {0} is not running")]
+    NotRunning(RunId),
+    /// The connection to the agent broke, or the channel was closed.
+    #[error("the connection to the run's agent is closed")]
+    Closed,
+    /// The agent took too long.
+    #[error("the run's agent did not answer within {} ms", limits::AGENT_ANSWER_MAX_MS)]
+    NoAnswer,
+    /// Too many readers.
+    #[error("more than {} channels are open to this run", limits::CHANNELS_MAX)]
+    TooManyChannels,
+    /// The agent says no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The handle. Clones share everything.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("watched", &self.watched()).finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Starts with no agents; call it within tokio. [`Runtime::adopt`] comes next, then [`Runtime::fill_pool`].
+    #[must_use]
+    pub fn start(settings: Settings, facts: mpsc::Sender<Fact>) -> Self {
+        Self { shared: Shared::new(settings, facts, Box::new(process::spawn::spawn)) }
+    }
+
+    /// Finds what an earlier daemon left. Once, before anything else.
+    pub async fn adopt(&self) -> Adoption {
+        adopt::adopt(&self.shared).await
+    }
+
+    /// From now on keep idle agents ready.
+    pub fn fill_pool(&self) {
+        self.shared.fill_pool();
+    }
+
+    /// Makes everything ready for a run, on a warm agent or a new one. Executes nothing of the user's, so it may come
+    /// before the commit.
+    pub fn prepare(&self, launch: Launch) {
+        self.shared.prepare(launch);
+    }
+
+    /// The run is committed: execute its program, as soon as it is prepared.
+    pub fn execute(&self, run: RunId) {
+        self.shared.execute(run);
+    }
+
+    /// Undoes a prepare, at any point of it; nothing is reported. A run that was executed is killed, and its end is
+    /// reported.
+    pub fn abort(&self, run: RunId) {
+        self.shared.abort(run);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, run: RunId, signal: Signal, scope: SignalScope) {
+        self.shared.signal(run, signal, scope);
+    }
+
+    /// Kills everything in the run, started or not. Its end is reported.
+    pub fn kill(&self, run: RunId) {
+        self.shared.kill(run);
+    }
+
+    /// Starts a second program.
+    pub fn exec(&self, run: RunId, exec: ExecId, launch: ExecLaunch) {
+        self.shared.exec(run, exec, launch);
+    }
+
+    /// The end of the run is on disk: everything of it can go. For a run of this store whose agent is gone the
+    /// runtime itself removes run directory, cgroup and sandbox.
+    pub fn committed(&self, run: RunId) {
+        self.shared.committed(run);
+    }
+
+    /// Sets a terminal's size.
+    pub fn resize(&self, run: RunId, target: AttachTarget, size: TtySize) {
+        if let Some(agent) = self.shared.agent_now(run) {
+            agent.send(&ToAgent::Resize { target, size });
+        }
+    }
+
+    /// What the run uses now.
+    pub async fn stats(&self, run: RunId) -> Result<RunStats, RuntimeError> {
+        let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
+        match ask(&agent, |request| ToAgent::Stats { request }).await? {
+            Answer::Stats(stats) => Ok(stats),
+            Answer::Done(error) => Err(RuntimeError::Refused(error.unwrap_or_default())),
+        }
+    }
+
+    /// Puts limits in force: all of them.
+    pub async fn update(&self, run: RunId, limits: Limits) -> Result<(), RuntimeError> {
+        let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
+        match ask(&agent, |request| ToAgent::Update { request, limits }).await? {
+            Answer::Done(None) | Answer::Stats(_) => Ok(()),
+            Answer::Done(Some(error)) => Err(RuntimeError::Refused(error)),
+        }
+    }
+
+    /// Opens a channel to the streams of a run or an exec. Waits while the run's agent is being started.
+    pub async fn attach(&self, run: RunId, request: AttachRequest) -> Result<Attachment, RuntimeError> {
+        let agent = self.shared.agent_of(run).await?;
+        let (number, channel) = agent.attach(request)?;
+        Ok(attach::open(agent, number, channel))
+    }
+
+    /// Agents that are ready for a run.
+    #[must_use]
+    pub fn idle_agents(&self) -> usize {
+        self.shared.state().slots.idle()
+    }
+
+    /// Agents connected, or being started.
+    #[must_use]
+    pub fn watched(&self) -> usize {
+        self.shared.state().agents.len()
+    }
+
+    /// Lets idle agents go, leaves agents with runs to themselves, and closes all connections.
+    pub async fn shutdown(&self) {
+        let leaving = {
+            let mut state = self.shared.state();
+            let leaving = state.slots.close();
+            for agent in leaving.iter().filter_map(|sandbox| state.agents.get(sandbox)) {
+                agent.send(&ToAgent::Quit);
+            }
+            leaving
+        };
+        let all_left = async {
+            loop {
+                let gone = self.shared.one_gone.notified();
+                tokio::pin!(gone);
+                gone.as_mut().enable();
+                if !leaving.iter().any(|sandbox| self.shared.state().agents.contains_key(sandbox)) {
+                    return;
+                }
+                gone.await;
+            }
+        };
+        // Those who do not leave in time find their connection closed, and leave then.
+        let _ = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MAX_MS), all_left).await;
+        let agents: Vec<_> = self.shared.state().agents.drain().map(|(_, agent)| agent).collect();
+        for agent in agents {
+            agent.hang_up();
+        }
+    }
+}
+
+/// Asks an agent something, with a deadline.
+async fn ask(agent: &Arc<Agent>, question: impl FnOnce(u64) -> ToAgent) -> Result<Answer, RuntimeError> {
+    let (request, answer) = agent.ask(question);
+    match tokio::time::timeout(Duration::from_millis(limits::AGENT_ANSWER_MAX_MS), answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(RuntimeError::Closed),
+        Err(_) => {
+            agent.forget(request);
+            Err(RuntimeError::NoAnswer)
+        }
+    }
+}

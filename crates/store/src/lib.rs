@@ -25,6 +25,7 @@
 //! store is closed, opened again and replayed. A store that cannot be understood is left as it is, byte for byte.
 //!
 //! What is *not* here: tokio, decisions, and a second writer. Nothing wakes up while nobody writes.
+#![forbid(unsafe_code)]
 
 mod ballast;
 pub mod error;

@@ -17,6 +17,7 @@
 //! must not miss (an exit) are repeated in the next hello until [`ToAgent::Committed`].
 //!
 //! Not here: sockets, buffers' owners, retries.
+#![forbid(unsafe_code)]
 
 mod codec;
 mod message;

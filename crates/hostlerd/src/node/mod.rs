@@ -17,7 +17,6 @@ mod decider;
 mod publisher;
 pub mod view;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,6 +33,7 @@ use hostler_supervisor::input::Reply;
 use hostler_supervisor::{Found, FoundState, Input, Request, Settings, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::doctor;
 use crate::metrics::Metrics;
 pub use view::View;
 
@@ -258,16 +258,33 @@ impl Node {
         let mut down = self.going_down();
         loop {
             let wait = if self.disk.full.load(Ordering::Relaxed) { 1 } else { 60 };
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(wait)) => self.check_disk().await,
-                _ = down.wait_for(|down| *down) => return,
+            let is_down = tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(wait)) => false,
+                _ = down.wait_for(|down| *down) => true,
+            };
+            if is_down {
+                return;
             }
+            self.check_disk().await;
         }
     }
 
-    /// Where the agents' own log lines go.
+    /// What only the node can tell the doctor.
     #[must_use]
-    pub fn daemon_log(&self) -> PathBuf {
-        self.layout.daemon_log()
+    pub(crate) fn doctor(&self) -> doctor::Node<'_> {
+        let foreign = self.foreign.iter().map(|run| doctor::ForeignDirectory {
+            path: run.path.clone(),
+            store: run.store.map(|store| store.to_string()),
+            problem: run.problem.clone(),
+        });
+        doctor::Node {
+            uid: self.uid,
+            data: &self.layout.data,
+            free_bytes: self.free_bytes(),
+            free_space_min_bytes: self.config.node.free_space_min_bytes,
+            live_runs_max: self.config.node.live_runs_max,
+            cgroup: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available),
+            foreign: foreign.collect(),
+        }
     }
 }

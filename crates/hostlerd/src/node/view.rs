@@ -246,9 +246,7 @@ pub fn is_reached(workload: &Workload, until: WaitFor) -> bool {
 /// Waits until a watched workload is where it is wanted, or gone. `None`: it was not there at all.
 pub async fn reach(watched: &mut watch::Receiver<Option<Seen>>, until: WaitFor) -> Option<Seen> {
     let reached = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.removed || is_reached(&seen.workload, until));
-    match watched.wait_for(reached).await {
-        Ok(seen) => seen.clone(),
-        // The sender went with the removal; the last value is how it stood then.
-        Err(_) => watched.borrow().clone(),
-    }
+    // An error means that the sender went with the removal; the last value is how it stood then.
+    let seen = watched.wait_for(reached).await.ok().map(|seen| seen.clone());
+    seen.unwrap_or_else(|| watched.borrow().clone())
 }

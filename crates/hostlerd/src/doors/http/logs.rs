@@ -55,6 +55,9 @@ pub(crate) async fn read(
     let opened = tokio::task::spawn_blocking(move || LogReader::open(directory, filter, from)).await;
     let reader = match opened {
         Ok(Ok(reader)) => reader,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            return Err(Problem::new(ProblemKind::MalformedRequest, error.to_string()).into());
+        }
         Ok(Err(error)) => return Err(Problem::new(ProblemKind::Internal, format!("reading the log: {error}")).into()),
         Err(error) => return Err(Problem::new(ProblemKind::Internal, error.to_string()).into()),
     };

@@ -17,6 +17,7 @@ use hostler_supervisor::input::Reply;
 
 use super::answer::{Answer, Body, OptionalBody, json};
 use super::{Door, Peer};
+use crate::doctor::{DoctorInput, report};
 use crate::metrics::Scrape;
 use crate::node::view;
 
@@ -56,8 +57,8 @@ pub(crate) async fn info(State(door): State<Door>, ConnectInfo(peer): ConnectInf
 pub(crate) async fn doctor(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<Peer>) -> Answer {
     door.caller(peer)?;
     let node = door.node.clone();
-    let report = tokio::task::spawn_blocking(move || crate::doctor::report(&node.doctor_input())).await;
-    report
+    let looked = tokio::task::spawn_blocking(move || report(&DoctorInput::read(node.doctor()))).await;
+    looked
         .map(|report| json(StatusCode::OK, &report))
         .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()).into())
 }

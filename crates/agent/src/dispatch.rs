@@ -1,0 +1,257 @@
+//! Frames from the node, and what each of them does. The one match over all messages.
+
+use hostler_linux::{clock, procfs, streams};
+use hostler_model::RunId;
+use hostler_model::launch::Launch;
+use hostler_model::workload::{StartFailure, StartFailureKind};
+use hostler_wire::{
+    AgentState, AttachTarget, Decoder, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RunStats, SignalScope,
+    Stream, ToAgent, negotiate,
+};
+
+use crate::channels::Attach;
+use crate::ending::Children;
+use crate::link::Health;
+use crate::reactor::Agent;
+use crate::run::{Phase, Run, with_source};
+
+impl Agent {
+    /// Takes every whole frame. A frame that should not be ends the connection, and nothing else.
+    pub(crate) fn dispatch(&mut self, decoder: &mut Decoder) -> Health {
+        loop {
+            let frame = match decoder.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Health::Alive,
+                Err(_) => return Health::Dead,
+            };
+            let greeted = self.link.as_ref().is_some_and(|link| link.greeted);
+            let health = match frame {
+                Frame::Control(json) => match Frame::message::<ToAgent>(json) {
+                    Ok(message @ ToAgent::Hello { .. }) if !greeted => self.message(message),
+                    Ok(message) if greeted => self.message(message),
+                    _ => Health::Dead,
+                },
+                _ if !greeted => Health::Dead,
+                Frame::Credit { channel, bytes } => {
+                    if let Some(run) = &mut self.run {
+                        run.channels.credit(channel, bytes);
+                    }
+                    Health::Alive
+                }
+                Frame::Data { channel, stream: Stream::Stdin, eof, bytes, .. } => self.stdin(channel, bytes, eof),
+                Frame::Data { .. } => Health::Dead,
+            };
+            if health == Health::Dead {
+                return Health::Dead;
+            }
+        }
+    }
+
+    fn message(&mut self, message: ToAgent) -> Health {
+        match message {
+            ToAgent::Hello { protocol_min, protocol_max, store } => {
+                if store != self.shared.config.store || negotiate(protocol_min, protocol_max).is_none() {
+                    return Health::Dead;
+                }
+                self.hello();
+            }
+            ToAgent::Prepare { launch } => self.prepare(&launch),
+            ToAgent::Execute { run } => {
+                if let Some(run) = self.run_named(run) {
+                    run.execute();
+                }
+            }
+            ToAgent::Abort { run } => {
+                if let Some(run) = self.run.as_mut().filter(|known| known.id == run) {
+                    run.abort(&mut self.shared);
+                }
+            }
+            ToAgent::Signal { signal, scope } => {
+                let key = match scope {
+                    SignalScope::Main => AttachTarget::Main,
+                    SignalScope::Exec(exec) => AttachTarget::Exec(exec),
+                };
+                if let Some(run) = &mut self.run
+                    && matches!(run.phase, Phase::Starting | Phase::Running | Phase::Ending { .. })
+                    && let Some(target) = run.target_mut(key)
+                {
+                    target.signal(signal);
+                }
+            }
+            ToAgent::Kill { run } => {
+                if let Some(run) = self.run.as_mut().filter(|known| known.id == run) {
+                    run.kill(&mut self.shared);
+                }
+            }
+            ToAgent::Update { request, limits } => {
+                let error = match self.run.as_ref().map(|run| (run.id, &run.group)) {
+                    None => Some("there is no run".to_owned()),
+                    Some((run, None)) => Some(format!("run {run} has no cgroup: it was started without limits")),
+                    Some((_, Some(group))) => group.set_limits(&limits).err().map(|error| with_source(&error)),
+                };
+                self.shared.send(&FromAgent::Done { request, error });
+            }
+            ToAgent::Exec { exec, launch } => match &mut self.run {
+                Some(run) => {
+                    run.exec(exec, &launch, &mut self.shared);
+                    self.children = Children::Some;
+                }
+                None => {
+                    let failure = StartFailure {
+                        kind: StartFailureKind::Sandbox,
+                        message: "the run is not running".to_owned(),
+                    };
+                    self.shared.send(&FromAgent::ExecFailed(hostler_wire::ExecFailure { exec, failure }));
+                }
+            },
+            ToAgent::Attach { channel, target, owner, stdin, from } => {
+                return self.attach(&Attach { channel, target, owner, stdin, from });
+            }
+            ToAgent::Detach { channel } => self.detach(channel),
+            ToAgent::Resize { target, size } => {
+                if let Some(target) = self.run.as_mut().and_then(|run| run.target_mut(target))
+                    && target.input.is_terminal
+                    && let Some(terminal) = &target.outputs[0].fd
+                {
+                    let _ = streams::resize(terminal, size);
+                }
+            }
+            ToAgent::Stats { request } => {
+                let stats = self.stats();
+                self.shared.send(&FromAgent::Stats { request, stats });
+            }
+            ToAgent::Committed { run, reuse } => self.committed(run, reuse),
+            ToAgent::Quit => self.leaving |= self.run.is_none(),
+        }
+        Health::Alive
+    }
+
+    fn run_named(&mut self, id: RunId) -> Option<&mut Run> {
+        self.run.as_deref_mut().filter(|run| run.id == id)
+    }
+
+    fn hello(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.greeted = true;
+        }
+        self.shared.connected = true;
+        let run = self.run.as_ref();
+        self.shared.send(&FromAgent::Hello(Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            sandbox: self.shared.config.sandbox,
+            pid: std::process::id(),
+            state: run.map_or(AgentState::Idle, |run| run.state()),
+            execs: run.map(|run| run.execs()).unwrap_or_default(),
+        }));
+    }
+
+    fn prepare(&mut self, launch: &Launch) {
+        let refuse = |message: String| FromAgent::StartFailed {
+            run: launch.run,
+            failure: StartFailure { kind: StartFailureKind::Sandbox, message },
+        };
+        match &self.run {
+            // Said twice.
+            Some(run) if run.id == launch.run => return,
+            // Its readers have had their chance; the node has moved on.
+            Some(run) if run.committed.is_some() && self.children == Children::None => self.run = None,
+            Some(run) => {
+                let message = format!("the sandbox still holds run {}", run.id);
+                return self.shared.send(&refuse(message));
+            }
+            None => {}
+        }
+        if *self.namespace.get_or_insert_with(|| launch.namespace.clone()) != launch.namespace {
+            return self.shared.send(&refuse("the sandbox was used for another namespace".to_owned()));
+        }
+        self.children = Children::Some;
+        self.run = Some(Box::new(Run::prepare(launch, &mut self.shared)));
+    }
+
+    fn committed(&mut self, id: RunId, reuse: bool) {
+        match &mut self.run {
+            Some(run) if run.id == id => run.commit(reuse, clock::boot_ms()),
+            Some(_) => {}
+            // Refused before it became a run.
+            None if reuse => self.shared.send(&FromAgent::Idle),
+            None => self.leaving = true,
+        }
+    }
+
+    fn attach(&mut self, attach: &Attach) -> Health {
+        let Some(run) = self.run.as_deref_mut() else {
+            self.shared.send(&FromAgent::ChannelClosed { channel: attach.channel });
+            return Health::Alive;
+        };
+        if run.channels.get_mut(attach.channel).is_some() {
+            return Health::Dead;
+        }
+        match run.targets.iter_mut().find(|target| target.key == attach.target) {
+            Some(target) => run.channels.open(attach, target, &mut self.shared),
+            None => self.shared.send(&FromAgent::ChannelClosed { channel: attach.channel }),
+        }
+        Health::Alive
+    }
+
+    fn detach(&mut self, channel: u32) {
+        let Some(run) = &mut self.run else { return };
+        run.channels.close(channel);
+        for target in &mut run.targets {
+            if target.owner == (crate::target::Owner::Attached { channel }) {
+                target.owner = crate::target::Owner::Nobody;
+            }
+        }
+    }
+
+    fn stdin(&mut self, id: u32, bytes: &[u8], eof: bool) -> Health {
+        // A channel that is closed already may still have had bytes on the way.
+        let Some(run) = self.run.as_deref_mut() else { return Health::Alive };
+        let Some(channel) = run.channels.get_mut(id) else { return Health::Alive };
+        let Some(window) = &mut channel.stdin_window else { return Health::Dead };
+        let Some(rest) = window.checked_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX)) else {
+            return Health::Dead;
+        };
+        *window = rest;
+        let key = channel.target;
+        let mut grants = Vec::new();
+        if let Some(target) = run.target_mut(key) {
+            target.input.push(id, bytes, &mut grants);
+            if eof {
+                target.input.end();
+            }
+        }
+        for (_, bytes) in grants {
+            if let Some(window) = run.channels.get_mut(id).and_then(|channel| channel.stdin_window.as_mut()) {
+                *window += bytes;
+                self.shared.grant(id, bytes);
+            }
+        }
+        Health::Alive
+    }
+
+    fn stats(&self) -> RunStats {
+        let Some(run) = &self.run else { return RunStats::default() };
+        let mut stats = RunStats { log_dropped_bytes: run.log.dropped_bytes(), ..RunStats::default() };
+        if let Some(found) = run.group.as_ref().and_then(|group| group.stats().ok()) {
+            return RunStats {
+                cpu_us: found.cpu_us,
+                memory_bytes: found.memory_bytes,
+                memory_limit_bytes: found.memory_limit_bytes,
+                pids: found.pids,
+                pids_limit: found.pids_limit,
+                read_bytes: found.read_bytes,
+                written_bytes: found.written_bytes,
+                ..stats
+            };
+        }
+        for pid in procfs::descendants(std::process::id()).unwrap_or_default() {
+            if let Ok(one) = procfs::stats(pid) {
+                stats.cpu_us += one.cpu_us;
+                stats.memory_bytes += one.rss_bytes;
+                stats.pids += 1;
+            }
+        }
+        stats
+    }
+}

@@ -1,0 +1,309 @@
+//! The event loop: descriptors to events, events to the run and the connection, and one timer for all deadlines.
+//!
+//! Each round takes in events, lets everything progress by one step (one read of each stream, one batch of messages),
+//! does what its time has come for, and sends. It waits only when no step can be made, and then without a time-out:
+//! an agent whose program is quiet does not wake up.
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use hostler_linux::epoll::{Epoll, Event, Interest, Wait};
+use hostler_linux::process::{self, Look, Waited};
+use hostler_linux::signals::{Caught, Signals};
+use hostler_linux::timer::Timer;
+use hostler_linux::{clock, net};
+use hostler_model::Namespace;
+use hostler_model::limits::AGENT_ORPHAN_IDLE_MS;
+use hostler_model::rundir::AGENT_SOCKET;
+use hostler_wire::FromAgent;
+
+use crate::ending::Children;
+use crate::link::{BATCH, Health, Link};
+use crate::run::{After, Run};
+use crate::shared::{Config, Shared, TokenKind, token, untoken};
+
+/// The agent.
+pub(crate) struct Agent {
+    pub(crate) shared: Shared,
+    listener: UnixListener,
+    signals: Signals,
+    timer: Timer,
+    /// When the timer fires; it may be earlier than needed, never later.
+    armed_ms: Option<u64>,
+    pub(crate) link: Option<Link>,
+    pub(crate) run: Option<Box<Run>>,
+    /// Whom this agent has worked for; it never works for anyone else.
+    pub(crate) namespace: Option<Namespace>,
+    pub(crate) children: Children,
+    /// One buffer for large reads of anything.
+    scratch: Vec<u8>,
+    /// Since when there is nobody and nothing to do.
+    lonely_since_ms: Option<u64>,
+    pub(crate) leaving: bool,
+}
+
+impl Agent {
+    /// Listens in the working directory, and takes over the node's first connection if there is one.
+    pub(crate) fn new(config: Config, signals: Signals, first: Option<UnixStream>) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        // A dead agent's socket; the directory is ours alone.
+        let _ = std::fs::remove_file(AGENT_SOCKET);
+        let listener = net::listen(AGENT_SOCKET.as_ref())?;
+        listener.set_nonblocking(true)?;
+        let timer = Timer::new()?;
+        epoll.add(&listener, token(TokenKind::Listener, 0), Interest::Read)?;
+        epoll.add(&signals, token(TokenKind::Signals, 0), Interest::Read)?;
+        epoll.add(&timer, token(TokenKind::Timer, 0), Interest::Read)?;
+        let mut shared = Shared::new(config, epoll);
+        let link = first.map(|socket| Link::new(socket, &mut shared)).transpose()?;
+        Ok(Self {
+            shared,
+            listener,
+            signals,
+            timer,
+            armed_ms: None,
+            link,
+            run: None,
+            namespace: None,
+            children: Children::None,
+            scratch: Vec::new(),
+            lonely_since_ms: None,
+            leaving: false,
+        })
+    }
+
+    /// Works until there is nothing more to do.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            self.step();
+            if self.leaving {
+                break;
+            }
+            let wait = if self.is_busy() {
+                Wait::Poll
+            } else {
+                self.arm()?;
+                self.shed();
+                Wait::Block
+            };
+            self.shared.epoll.wait(wait, |event| events.push(event))?;
+            for event in events.drain(..) {
+                self.event(event);
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
+    fn event(&mut self, event: Event) {
+        let Some((kind, serial)) = untoken(event.token) else { return };
+        match kind {
+            TokenKind::Listener => self.accept(),
+            TokenKind::Link => {
+                if let Some(link) = self.link.as_mut().filter(|link| link.serial == serial) {
+                    link.event(event);
+                }
+            }
+            TokenKind::Signals => self.signalled(),
+            TokenKind::Timer => {
+                self.timer.acknowledge();
+                self.armed_ms = None;
+            }
+            TokenKind::Oom => {
+                if let Some(run) = &mut self.run
+                    && let Some(watch) = &run.oom_watch
+                {
+                    // Readable, as epoll says; what it says is in the group's files.
+                    let _ = hostler_linux::streams::read(watch, &mut [0; 1024]);
+                    run.out_of_memory(clock::boot_ms());
+                }
+            }
+            TokenKind::Control => {
+                if let Some(run) = &mut self.run {
+                    run.hear(serial, &mut self.shared);
+                }
+            }
+            TokenKind::Stdin | TokenKind::Stdout | TokenKind::Stderr => {
+                let targets = self.run.iter_mut().flat_map(|run| &mut run.targets);
+                for target in targets.filter(|target| target.serial == serial) {
+                    target.event(kind, event);
+                }
+            }
+        }
+    }
+
+    /// A node that connects again replaces the connection before: it was broken, or is another daemon's mistake.
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            let own = process::effective_uid();
+            if !net::peer(&socket).is_ok_and(|peer| peer.uid == own || peer.uid == 0) {
+                continue;
+            }
+            self.disconnect();
+            self.link = Link::new(socket, &mut self.shared).ok();
+        }
+    }
+
+    /// Ends the connection, ours or the peer's doing.
+    pub(crate) fn disconnect(&mut self) {
+        let Some(link) = self.link.take() else { return };
+        link.close(&self.shared);
+        self.shared.connected = false;
+        self.shared.outbox = Vec::new();
+        if let Some(run) = &mut self.run {
+            run.disconnected(clock::boot_ms());
+        }
+    }
+
+    fn signalled(&mut self) {
+        while let Some(caught) = self.signals.next() {
+            match caught {
+                Caught::Child => self.reap(),
+                // A run is ended by the node, never by a stray signal to its parent.
+                Caught::Terminate => self.leaving |= self.run.is_none(),
+            }
+        }
+    }
+
+    pub(crate) fn reap(&mut self) {
+        loop {
+            match process::wait(Look::AtEnded) {
+                Ok(Waited::Reaped(reaped)) => {
+                    if let Some(run) = &mut self.run {
+                        run.reaped(reaped, &mut self.shared);
+                    }
+                }
+                Ok(Waited::NoneLeft) => return self.children = Children::None,
+                Ok(Waited::NoneEnded) | Err(_) => return self.children = Children::Some,
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        self.receive();
+        if let Some(run) = &mut self.run {
+            run.read_outputs(&mut self.scratch, &self.shared);
+            let mut grants = Vec::new();
+            for target in &mut run.targets {
+                target.input.flush(&self.shared.epoll, &mut grants);
+            }
+            for (channel, bytes) in grants {
+                if let Some(window) = run.channels.get_mut(channel).and_then(|channel| channel.stdin_window.as_mut()) {
+                    *window += bytes;
+                    self.shared.grant(channel, bytes);
+                }
+            }
+        }
+        self.advance();
+        self.flush();
+    }
+
+    fn advance(&mut self) {
+        let now_ms = clock::boot_ms();
+        if let Some(run) = &mut self.run {
+            match run.advance(self.children, &mut self.shared, now_ms) {
+                After::Stay => {}
+                After::Undone => self.become_idle(),
+                After::Over { reuse } => {
+                    if reuse && self.children == Children::Some {
+                        // Perhaps it was never forked, or was reaped by nobody yet.
+                        self.reap();
+                    }
+                    // What is left could not be killed, or was forked by it: it must not meet the next run.
+                    if reuse && self.children == Children::None { self.become_idle() } else { self.leaving = true }
+                }
+                After::Leave => self.leaving = true,
+            }
+        }
+        if self.run.is_none() && self.link.is_none() {
+            let since_ms = *self.lonely_since_ms.get_or_insert(now_ms);
+            self.leaving |= now_ms >= since_ms + AGENT_ORPHAN_IDLE_MS;
+        } else {
+            self.lonely_since_ms = None;
+        }
+    }
+
+    fn become_idle(&mut self) {
+        self.run = None;
+        self.shared.send(&FromAgent::Idle);
+    }
+
+    fn flush(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let run = &mut self.run;
+        let health = link.flush(&mut self.shared, |out| {
+            let Some(run) = run.as_mut() else { return false };
+            let sent = run.channels.pull(&mut run.targets, out, BATCH);
+            if sent {
+                run.progress_ms = clock::boot_ms();
+            }
+            sent
+        });
+        if health == Health::Dead {
+            self.disconnect();
+        }
+    }
+
+    /// Reads once from the node and does what the whole messages in it say.
+    fn receive(&mut self) {
+        let Some(link) = self.link.as_mut().filter(|link| link.wants_read(&self.shared)) else { return };
+        let serial = link.serial;
+        let mut health = link.read(&mut self.scratch);
+        if health == Health::Alive {
+            let mut decoder = std::mem::take(&mut link.decoder);
+            health = self.dispatch(&mut decoder);
+            if let Some(link) = self.link.as_mut().filter(|link| link.serial == serial) {
+                link.decoder = decoder;
+            }
+        }
+        if health == Health::Dead {
+            self.disconnect();
+        }
+    }
+
+    /// Whether another step brings something without a new event.
+    fn is_busy(&self) -> bool {
+        let link = self.link.as_ref().is_some_and(|link| link.wants_read(&self.shared));
+        let targets = self.run.iter().flat_map(|run| &run.targets);
+        link || targets.into_iter().any(|target| !target.is_quiet())
+    }
+
+    /// Sets the timer for the next deadline. An earlier setting is left alone: it costs one wake-up, not two calls.
+    fn arm(&mut self) -> io::Result<()> {
+        let run = self.run.as_ref().and_then(|run| run.next_ms(self.children));
+        let lonely = self.lonely_since_ms.map(|since_ms| since_ms + AGENT_ORPHAN_IDLE_MS);
+        if let Some(next_ms) = run.into_iter().chain(lonely).min()
+            && self.armed_ms.is_none_or(|armed_ms| armed_ms > next_ms)
+        {
+            self.timer.set(next_ms)?;
+            self.armed_ms = Some(next_ms);
+        }
+        Ok(())
+    }
+
+    /// Gives back the memory of a burst before a wait.
+    fn shed(&mut self) {
+        self.scratch = Vec::new();
+        if self.shared.outbox.is_empty() && self.shared.outbox.capacity() > 4096 {
+            self.shared.outbox = Vec::new();
+        }
+        if let Some(link) = &mut self.link {
+            link.shed();
+        }
+        if let Some(run) = &mut self.run {
+            run.log.shed();
+        }
+    }
+
+    /// Takes down what is this agent's own: socket and sandbox directory; the run's group too when nobody else will.
+    fn leave(mut self) {
+        if let Some(run) = &mut self.run {
+            run.remove_group();
+        }
+        let _ = std::fs::remove_file(AGENT_SOCKET);
+        let _ = std::env::set_current_dir("/");
+        // Fails when the node keeps files there; then it removes both.
+        let _ = std::fs::remove_dir(&self.shared.config.sandbox_dir);
+    }
+}

@@ -1,0 +1,511 @@
+//! One run, from `Prepare` to `Committed`.
+//!
+//! ```text
+//!               child ready          Execute            execve           main reaped          recorded
+//!  Preparing ───────────────► Prepared ───► Starting ──────────► Running ───────────► Ending ──────────► Ended
+//!      │  failure                 │ Abort       │ failure                                                  │
+//!      └──────► Undoing ◄─────────┴─────────────┘                                                Committed │
+//!                  │ reaped                                                                                ▼
+//!                  └──────► Failed (Committed: over) | over (Abort)                             over: idle or leave
+//! ```
+//! `Execute` may come before the child is ready; it is remembered. After `Committed` a run may linger until what its
+//! readers have not got is sent. The end is in [`crate::ending`].
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use hostler_linux::cgroup::{CgroupError, Group};
+use hostler_linux::epoll::Interest;
+use hostler_linux::process::Reaped;
+use hostler_linux::spawn::{self, Report, Start};
+use hostler_linux::{clock, procfs};
+use hostler_model::RunId;
+use hostler_model::exit::Exit;
+use hostler_model::ids::ExecId;
+use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::limits::{EXECS_PER_RUN_MAX, OWNER_GRACE_MS};
+use hostler_model::rundir::{Outcome, RunFile};
+use hostler_model::spec::{Stdio, Stop};
+use hostler_model::workload::{StartFailure, StartFailureKind};
+use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
+
+use crate::channels::Channels;
+use crate::child::{self, Plan, system_failure};
+use crate::ending::Killing;
+use crate::log::{Log, Source};
+use crate::record::{EXIT_RESERVED, RunDirectory};
+use crate::shared::{Shared, TokenKind, token};
+use crate::streams::Got;
+use crate::target::{Ended, Owner, Started, Target};
+
+/// Execs whose streams are still kept, ended ones included.
+const EXECS_KEPT_MAX: usize = 2 * EXECS_PER_RUN_MAX;
+
+/// What happens when the child that will not be executed is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Undo {
+    Abort,
+    Fail(StartFailure),
+}
+
+/// Where the run is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Preparing,
+    Prepared,
+    Starting,
+    Running,
+    Undoing(Undo),
+    Ending { drain_until_ms: u64 },
+    Ended { exit: Exit, sync_at_ms: Option<u64> },
+    Failed { failure: StartFailure, sync_at_ms: Option<u64> },
+}
+
+/// What became of the run when all is done that can be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It goes on.
+    Stay,
+    /// It was undone: nothing of it is left.
+    Undone,
+    /// It is committed, and its readers have everything.
+    Over { reuse: bool },
+    /// It ended without a node; everything is on disk.
+    Leave,
+}
+
+/// A run.
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) phase: Phase,
+    execute: bool,
+    pub(crate) stop: Stop,
+    pub(crate) max_time_ms: Option<u64>,
+    pub(crate) directory: Option<RunDirectory>,
+    pub(crate) group: Option<Group>,
+    pub(crate) oom_watch: Option<OwnedFd>,
+    pub(crate) oom_kills: u64,
+    /// Looks at the kill counter still to make, and when: the notification may come before the kill.
+    pub(crate) oom_looks: u32,
+    pub(crate) oom_look_at_ms: Option<u64>,
+    /// The main program first, once it was forked, then the execs.
+    pub(crate) targets: Vec<Target>,
+    pub(crate) channels: Channels,
+    pub(crate) log: Log,
+    pub(crate) timed_out: bool,
+    pub(crate) kill_at_ms: Option<u64>,
+    pub(crate) killing: Option<Killing>,
+    pub(crate) committed: Option<bool>,
+    /// When a reader last took something, boot clock.
+    pub(crate) progress_ms: u64,
+}
+
+impl Run {
+    /// Makes everything ready; what fails is reported, and is a state of the run like any other.
+    pub(crate) fn prepare(launch: &Launch, shared: &mut Shared) -> Self {
+        let mut run = Self {
+            id: launch.run,
+            phase: Phase::Preparing,
+            execute: false,
+            stop: launch.stop,
+            max_time_ms: launch.max_time_ms,
+            directory: None,
+            group: None,
+            oom_watch: None,
+            oom_kills: 0,
+            oom_looks: 0,
+            oom_look_at_ms: None,
+            targets: Vec::new(),
+            channels: Channels::default(),
+            log: Log::new(launch.log_directory.as_path(), launch.log),
+            timed_out: false,
+            kill_at_ms: None,
+            killing: None,
+            committed: None,
+            progress_ms: 0,
+        };
+        if let Err(failure) = run.set_up(launch, shared) {
+            run.fail(failure, shared);
+        }
+        run
+    }
+
+    fn set_up(&mut self, launch: &Launch, shared: &mut Shared) -> Result<(), StartFailure> {
+        let in_sandbox = |what: &str, error: &std::io::Error| StartFailure {
+            kind: StartFailureKind::Sandbox,
+            message: format!("cannot {what}: {}", spawn::errno_text(error)),
+        };
+        let directory = RunDirectory::create(&shared.config.run_root, launch.run)
+            .map_err(|error| in_sandbox("make the run directory", &error))?;
+        let directory = self.directory.insert(directory);
+        if let Some(name) = &launch.cgroup {
+            let group = make_group(name, launch, shared)?;
+            if launch.limits.memory_bytes.is_some()
+                && let Ok(watch) = group.oom_watch()
+                && shared.epoll.add(&watch, token(TokenKind::Oom, 0), Interest::Read).is_ok()
+            {
+                self.oom_watch = Some(watch);
+            }
+            self.group = Some(group);
+        }
+        let owner = if launch.stdio.owner { Owner::Expected { until_ms: None } } else { Owner::Nobody };
+        let main = child::start(
+            &Plan {
+                key: AttachTarget::Main,
+                program: &launch.program,
+                stdio: &launch.stdio,
+                group: self.group.as_ref(),
+                owner,
+                start: Start::OnGo,
+            },
+            shared,
+        )?;
+        let pid = main.pid;
+        self.targets.push(main);
+        let main = procfs::process_id(pid).map_err(|error| system_failure("look at the new process", &error))?;
+        let file = RunFile {
+            store: shared.config.store,
+            run: launch.run,
+            namespace: launch.namespace.clone(),
+            sandbox: shared.config.sandbox,
+            boot_id: shared.config.boot_id.clone(),
+            agent: shared.config.own,
+            main,
+            cgroup: launch.cgroup.clone(),
+            exit_reserved: EXIT_RESERVED,
+        };
+        directory.write_run(&file).map_err(|error| in_sandbox("write run.json", &error))
+    }
+
+    pub(crate) fn main(&mut self) -> Option<&mut Target> {
+        self.targets.first_mut().filter(|target| target.key == AttachTarget::Main)
+    }
+
+    fn main_pid(&self) -> u32 {
+        self.targets.first().map_or(0, |main| main.pid)
+    }
+
+    /// The program may be executed.
+    pub(crate) fn execute(&mut self) {
+        self.execute = true;
+        if matches!(self.phase, Phase::Preparing | Phase::Prepared) {
+            self.go();
+        }
+    }
+
+    fn go(&mut self) {
+        if let Some(control) = self.main().and_then(|main| main.control.as_ref()) {
+            spawn::send_go(control);
+        }
+        if self.phase == Phase::Prepared {
+            self.phase = Phase::Starting;
+        }
+    }
+
+    /// Takes back what was prepared.
+    pub(crate) fn abort(&mut self, shared: &mut Shared) {
+        match self.phase {
+            Phase::Preparing | Phase::Prepared if !self.execute => self.undo(Undo::Abort, shared),
+            Phase::Failed { .. } => {
+                self.remove_records();
+                self.phase = Phase::Undoing(Undo::Abort);
+            }
+            _ => {}
+        }
+    }
+
+    /// The program will not be executed: ends the child, and goes on when it is reaped.
+    fn undo(&mut self, undo: Undo, shared: &mut Shared) {
+        self.phase = Phase::Undoing(undo);
+        if let Some(main) = self.main() {
+            main.close_control(shared);
+            main.close_streams(shared, &mut Vec::new());
+            if main.is_alive() {
+                let _ = hostler_linux::process::signal(main.pid, hostler_model::units::Signal::KILL);
+            }
+        }
+        self.undone(shared);
+    }
+
+    /// The rest of undoing, once no child is left of it.
+    pub(crate) fn undone(&mut self, shared: &mut Shared) {
+        let Phase::Undoing(undo) = &self.phase else { return };
+        if self.targets.iter().any(Target::is_alive) {
+            return;
+        }
+        let undo = undo.clone();
+        self.targets.clear();
+        self.close_oom_watch(shared);
+        self.remove_group();
+        match undo {
+            Undo::Abort => self.remove_records(),
+            Undo::Fail(failure) => {
+                if let Some(directory) = &self.directory {
+                    let _ = directory.write_exit(self.id, Outcome::StartFailed { failure: failure.clone() });
+                }
+                shared.send(&FromAgent::StartFailed { run: self.id, failure: failure.clone() });
+                self.phase = Phase::Failed { failure, sync_at_ms: Some(shared.sync_at_ms()) };
+            }
+        }
+    }
+
+    pub(crate) fn fail(&mut self, failure: StartFailure, shared: &mut Shared) {
+        self.undo(Undo::Fail(failure), shared);
+    }
+
+    pub(crate) fn remove_records(&mut self) {
+        if let Some(directory) = self.directory.take() {
+            directory.remove();
+        }
+    }
+
+    pub(crate) fn remove_group(&mut self) {
+        if let Some(group) = self.group.take() {
+            // What stays behind is found by name and removed by the node.
+            let _ = group.remove();
+        }
+    }
+
+    pub(crate) fn close_oom_watch(&mut self, shared: &Shared) {
+        if let Some(watch) = self.oom_watch.take() {
+            shared.epoll.remove(&watch);
+        }
+    }
+
+    /// A child has something to say.
+    pub(crate) fn hear(&mut self, serial: u32, shared: &mut Shared) {
+        loop {
+            let Some(index) = self.targets.iter().position(|target| target.serial == serial) else { return };
+            let report = self.targets[index].report(shared);
+            match (report, self.targets[index].key) {
+                (Report::Nothing, _) => return,
+                (Report::Ready, AttachTarget::Main) => self.main_ready(shared),
+                (Report::Executed, AttachTarget::Main) => return self.main_executed(shared),
+                (Report::Failed(failure), AttachTarget::Main) => {
+                    if !matches!(self.phase, Phase::Undoing(_)) {
+                        self.fail(failure, shared);
+                    }
+                    return;
+                }
+                (Report::Ready, AttachTarget::Exec(_)) => {}
+                (Report::Executed, AttachTarget::Exec(exec)) => {
+                    let target = &mut self.targets[index];
+                    target.started = Some(started_now());
+                    let pid = target.pid;
+                    return shared.send(&FromAgent::ExecStarted { exec, pid });
+                }
+                (Report::Failed(failure), AttachTarget::Exec(exec)) => {
+                    self.targets[index].close_streams(shared, &mut Vec::new());
+                    self.targets[index].reported = true;
+                    self.targets[index].owner = Owner::Nobody;
+                    return shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure }));
+                }
+            }
+        }
+    }
+
+    fn main_ready(&mut self, shared: &mut Shared) {
+        if self.phase == Phase::Preparing {
+            shared.send(&FromAgent::Prepared { run: self.id, pid: self.main_pid() });
+            self.phase = if self.execute { Phase::Starting } else { Phase::Prepared };
+        }
+    }
+
+    fn main_executed(&mut self, shared: &mut Shared) {
+        match self.phase {
+            Phase::Starting => {
+                let started = started_now();
+                if let Some(main) = self.main() {
+                    main.started = Some(started);
+                }
+                self.phase = Phase::Running;
+                shared.send(&FromAgent::Started {
+                    run: self.id,
+                    pid: self.main_pid(),
+                    started_at_ms: started.wall_ms,
+                });
+            }
+            Phase::Preparing | Phase::Prepared => self.fail(
+                StartFailure {
+                    kind: StartFailureKind::System,
+                    message: "the prepared process ended before it was executed".to_owned(),
+                },
+                shared,
+            ),
+            _ => {}
+        }
+    }
+
+    /// A child was reaped; others than ours were orphans.
+    pub(crate) fn reaped(&mut self, reaped: Reaped, shared: &mut Shared) {
+        let ended = || Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
+        let Some(target) = self.targets.iter_mut().find(|target| target.pid == reaped.pid && target.is_alive()) else {
+            return;
+        };
+        // First of all: its number is no longer its own.
+        target.ended = ended();
+        let serial = target.serial;
+        // What it said last is reported before its end.
+        self.hear(serial, shared);
+        let Some(target) = self.targets.iter_mut().find(|target| target.serial == serial) else { return };
+        target.close_control(shared);
+        target.ended = ended();
+        let now_ms = clock::boot_ms();
+        for output in &mut target.outputs {
+            output.readable = output.is_open();
+            output.hung_up = true;
+        }
+        if target.key == AttachTarget::Main {
+            match self.phase {
+                Phase::Undoing(_) => self.undone(shared),
+                Phase::Running | Phase::Starting => self.main_ended(now_ms),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads every output that has something, once.
+    pub(crate) fn read_outputs(&mut self, scratch: &mut Vec<u8>, shared: &Shared) {
+        let Self { targets, log, .. } = self;
+        for target in targets.iter_mut() {
+            for index in 0..2 {
+                if !target.wants_read(index) {
+                    continue;
+                }
+                let (room, keep_from, logged) = (target.room(index), target.keep_from(index), target.logged);
+                let source = if index == 0 { Source::Stdout } else { Source::Stderr };
+                let got = target.outputs[index].read(room, keep_from, scratch, |data| {
+                    if logged {
+                        log.write(source, data);
+                    }
+                });
+                if got == Got::End {
+                    target.outputs[index].close(&shared.epoll);
+                    if logged {
+                        log.end(source);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts a second program.
+    pub(crate) fn exec(&mut self, exec: ExecId, launch: &ExecLaunch, shared: &mut Shared) {
+        let refuse = |message: &str| {
+            FromAgent::ExecFailed(ExecFailure {
+                exec,
+                failure: StartFailure { kind: StartFailureKind::Sandbox, message: message.to_owned() },
+            })
+        };
+        if self.phase != Phase::Running || self.killing.is_some() {
+            return shared.send(&refuse("the run is not running"));
+        }
+        let key = AttachTarget::Exec(exec);
+        let alive = self.targets.iter().filter(|target| target.key != AttachTarget::Main && target.is_alive());
+        if alive.count() >= EXECS_PER_RUN_MAX {
+            return shared.send(&refuse(&format!("the run has {EXECS_PER_RUN_MAX} execs already")));
+        }
+        if self.targets.iter().any(|target| target.key == key) {
+            return shared.send(&refuse("this exec exists already"));
+        }
+        if self.targets.len() > EXECS_KEPT_MAX
+            && let Some(oldest) = self.targets.iter().position(|target| target.reported)
+        {
+            self.targets.remove(oldest);
+        }
+        let stdio = Stdio { interactive: launch.interactive, tty: launch.tty, owner: true, ..Stdio::default() };
+        let plan = Plan {
+            key,
+            program: &launch.program,
+            stdio: &stdio,
+            group: self.group.as_ref(),
+            owner: Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) },
+            start: Start::AtOnce,
+        };
+        match child::start(&plan, shared) {
+            Ok(target) => self.targets.push(target),
+            Err(failure) => shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure })),
+        }
+    }
+
+    pub(crate) fn target_mut(&mut self, key: AttachTarget) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|target| target.key == key)
+    }
+
+    /// The node is gone: its channels are closed, and owners have their time to come back.
+    pub(crate) fn disconnected(&mut self, now_ms: u64) {
+        self.channels.clear();
+        for target in &mut self.targets {
+            target.owner_is_away(now_ms);
+        }
+        if let Phase::Ended { sync_at_ms, .. } | Phase::Failed { sync_at_ms, .. } = &mut self.phase {
+            *sync_at_ms = sync_at_ms.map(|_| now_ms);
+        }
+    }
+
+    /// How it stands, for the hello.
+    pub(crate) fn state(&self) -> AgentState {
+        let (run, pid) = (self.id, self.main_pid());
+        let running = |started: Option<Started>| AgentState::Running {
+            run,
+            pid,
+            started_at_ms: started.map_or_else(clock::wall_ms, |started| started.wall_ms),
+            oom_kills: self.oom_kills,
+        };
+        match &self.phase {
+            Phase::Preparing if self.execute => running(None),
+            Phase::Preparing | Phase::Prepared | Phase::Undoing(Undo::Abort) => AgentState::Prepared { run, pid },
+            Phase::Starting | Phase::Running | Phase::Ending { .. } => {
+                running(self.targets.first().and_then(|main| main.started))
+            }
+            Phase::Undoing(Undo::Fail(failure)) | Phase::Failed { failure, .. } => {
+                AgentState::Failed { run, failure: failure.clone() }
+            }
+            Phase::Ended { exit, .. } => AgentState::Ended { run, exit: exit.clone() },
+        }
+    }
+
+    /// Execs that are alive.
+    pub(crate) fn execs(&self) -> Vec<(ExecId, u32)> {
+        let alive = self.targets.iter().filter(|target| target.started.is_some() && !target.reported);
+        alive
+            .filter_map(|target| match target.key {
+                AttachTarget::Exec(exec) => Some((exec, target.pid)),
+                AttachTarget::Main => None,
+            })
+            .collect()
+    }
+}
+
+fn started_now() -> Started {
+    Started { boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() }
+}
+
+fn make_group(name: &str, launch: &Launch, shared: &Shared) -> Result<Group, StartFailure> {
+    let Some(parent) = &shared.config.cgroup else {
+        return Err(StartFailure {
+            kind: StartFailureKind::Limit,
+            message: "limits were asked for, and this node has no cgroups".to_owned(),
+        });
+    };
+    parent.create(name, &launch.limits).map_err(|error| StartFailure {
+        kind: match error {
+            CgroupError::Unavailable { .. } => StartFailureKind::Limit,
+            _ => StartFailureKind::Sandbox,
+        },
+        message: with_source(&error),
+    })
+}
+
+/// An error with its cause.
+pub(crate) fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Whether a path can be used by a process that changes its working directory.
+pub(crate) fn absolute(path: &Path) -> std::io::Result<std::path::PathBuf> {
+    std::path::absolute(path)
+}

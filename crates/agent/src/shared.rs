@@ -1,0 +1,94 @@
+//! What every part of the agent needs: who we are, the epoll instance, and the messages on their way to the node.
+
+use std::path::PathBuf;
+
+use hostler_linux::cgroup::Parent;
+use hostler_linux::epoll::Epoll;
+use hostler_linux::spawn::OomScore;
+use hostler_model::ids::{SandboxId, StoreId};
+use hostler_model::rundir::ProcessId;
+use hostler_wire::{FromAgent, encode_control, encode_credit};
+
+/// The command line, resolved.
+pub(crate) struct Config {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) store: StoreId,
+    pub(crate) sandbox_dir: PathBuf,
+    pub(crate) run_root: PathBuf,
+    pub(crate) cgroup: Option<Parent>,
+    pub(crate) boot_id: String,
+    pub(crate) own: ProcessId,
+    pub(crate) oom_score: OomScore,
+}
+
+/// What a descriptor is, in the low byte of its token; the rest is the serial number of what it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    Listener = 0,
+    Link = 1,
+    Signals = 2,
+    Timer = 3,
+    Oom = 4,
+    Control = 5,
+    Stdin = 6,
+    Stdout = 7,
+    Stderr = 8,
+}
+
+const KINDS: [TokenKind; 9] = [
+    TokenKind::Listener,
+    TokenKind::Link,
+    TokenKind::Signals,
+    TokenKind::Timer,
+    TokenKind::Oom,
+    TokenKind::Control,
+    TokenKind::Stdin,
+    TokenKind::Stdout,
+    TokenKind::Stderr,
+];
+
+/// A descriptor's token for epoll.
+pub(crate) fn token(kind: TokenKind, serial: u32) -> u64 {
+    u64::from(serial) << 8 | kind as u64
+}
+
+/// The other way round; `None` for a token that was never given.
+pub(crate) fn untoken(token: u64) -> Option<(TokenKind, u32)> {
+    let kind = KINDS.get(usize::try_from(token & 0xff).ok()?)?;
+    Some((*kind, u32::try_from(token >> 8).ok()?))
+}
+
+/// What every part of the agent needs.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) epoll: Epoll,
+    /// Whether there is a node that said hello. Messages to nobody are not kept: the next hello tells the state.
+    pub(crate) connected: bool,
+    /// Whole frames for the node, except data.
+    pub(crate) outbox: Vec<u8>,
+    serial: u32,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, epoll: Epoll) -> Self {
+        Self { config, epoll, connected: false, outbox: Vec::new(), serial: 0 }
+    }
+
+    /// A number that no earlier event can carry.
+    pub(crate) fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+
+    pub(crate) fn send(&mut self, message: &FromAgent) {
+        if self.connected {
+            encode_control(&mut self.outbox, message);
+        }
+    }
+
+    pub(crate) fn grant(&mut self, channel: u32, bytes: u32) {
+        if self.connected {
+            encode_credit(&mut self.outbox, channel, bytes);
+        }
+    }
+}

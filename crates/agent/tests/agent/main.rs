@@ -1,0 +1,9 @@
+//! The real agent, driven by a small synchronous node over a socket pair. Every wait is for a frame, with a deadline.
+
+mod attach;
+mod client;
+mod confine;
+mod ends;
+mod exec;
+mod faults;
+mod log;

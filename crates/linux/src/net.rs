@@ -1,0 +1,101 @@
+//! Unix sockets. A socket's address holds 107 bytes of path; deeper ones are reached through their directory's
+//! descriptor, `/proc/self/fd/N/name`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+
+/// Longest path that fits into an address, bytes, its NUL not counted.
+const ADDRESS_MAX: usize = 107;
+
+/// Who is at the other end, as the kernel saw him when he connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// His process.
+    pub pid: u32,
+    /// His user.
+    pub uid: u32,
+    /// His primary group.
+    pub gid: u32,
+}
+
+/// A path short enough for an address, and what must stay open while it is used.
+fn reachable(path: &Path) -> io::Result<(PathBuf, Option<File>)> {
+    if path.as_os_str().len() <= ADDRESS_MAX {
+        return Ok((path.to_path_buf(), None));
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let directory = File::open(parent)?;
+    Ok((Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name), Some(directory)))
+}
+
+/// Connects to a socket at any depth.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (short, _directory) = reachable(path)?;
+    UnixStream::connect(short)
+}
+
+/// Listens at any depth, readable and writable for the owner only. The name must be free.
+///
+/// Changes the umask for a moment: for programs that make no files in other threads meanwhile.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    let (short, _directory) = reachable(path)?;
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(short);
+    rustix::process::umask(umask);
+    listener
+}
+
+/// Who is at the other end.
+pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+    let found = rustix::net::sockopt::socket_peercred(socket)?;
+    Ok(Peer {
+        pid: u32::try_from(found.pid.as_raw_nonzero().get()).unwrap_or(0),
+        uid: found.uid.as_raw(),
+        gid: found.gid.as_raw(),
+    })
+}
+
+/// Whether this descriptor is a unix stream socket.
+#[must_use]
+pub fn is_unix_stream(socket: impl AsFd) -> bool {
+    rustix::net::sockopt::socket_type(&socket).is_ok_and(|kind| kind == rustix::net::SocketType::STREAM)
+        && rustix::net::sockopt::socket_domain(&socket).is_ok_and(|domain| domain == rustix::net::AddressFamily::UNIX)
+}
+
+/// A connected pair of sockets that keep messages apart, both closed at exec.
+pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn sockets_at_any_depth() {
+        let root = tempfile::tempdir().unwrap();
+        for depth in [0, 3] {
+            let directory = (0..depth).fold(root.path().to_path_buf(), |path, _| path.join("d".repeat(100)));
+            std::fs::create_dir_all(&directory).unwrap();
+            let path = directory.join("s.sock");
+            let listener = listen(&path).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            let mut client = connect(&path).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            assert_eq!(peer(&server).unwrap().pid, std::process::id());
+            assert!(is_unix_stream(&server) && !is_unix_stream(File::open("/dev/null").unwrap()));
+            client.write_all(b"x").unwrap();
+            server.read_exact(&mut [0]).unwrap();
+        }
+    }
+}

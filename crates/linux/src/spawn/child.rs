@@ -1,0 +1,351 @@
+//! What the child does between fork and exec. Nothing here returns to the parent's code.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use hostler_model::spec::{Rlimit, RlimitKind};
+use hostler_model::workload::{Identity, StartFailureKind};
+
+use super::{ChildSetup, ChildStream, KINDS, OomScore, READY, REPORT_MAX, Start, Strings, Terminal, errno_text, shorten};
+use crate::signals;
+
+/// Where the child keeps its side of the socket pair: the first number after the standard streams.
+const CONTROL: RawFd = 3;
+/// Soft limit of open files unless the spec asks for another: what `select` can take.
+const NOFILE_SOFT: libc::rlim_t = 1_024;
+
+struct Failure {
+    kind: StartFailureKind,
+    message: String,
+}
+
+fn fail<T>(kind: StartFailureKind, what: impl std::fmt::Display) -> Result<T, Failure> {
+    let error = io::Error::last_os_error();
+    Err(Failure { kind, message: format!("cannot {what}: {}", errno_text(&error)) })
+}
+
+/// The C convention: -1 is a failure whose reason is in `errno`.
+fn check(result: libc::c_int, kind: StartFailureKind, what: impl std::fmt::Display) -> Result<(), Failure> {
+    if result == -1 { fail(kind, what) } else { Ok(()) }
+}
+
+fn shown(path: &CStr) -> String {
+    format!("{:?}", shorten(&path.to_string_lossy()))
+}
+
+pub(super) fn run(setup: &ChildSetup<'_>, strings: &Strings, control: OwnedFd, parent: u32) -> ! {
+    let Err(failure) = set_up_and_execute(setup, strings, &control, parent);
+    let kind = KINDS.iter().position(|kind| *kind == failure.kind).unwrap_or(0);
+    let mut record = vec![u8::try_from(kind).unwrap_or(0)];
+    record.extend_from_slice(failure.message.as_bytes());
+    record.truncate(REPORT_MAX);
+    // Early failures come before the socket has moved to its place; both numbers are tried, one of them is it.
+    for fd in [control.as_raw_fd(), CONTROL] {
+        // SAFETY: the record is valid for its length. On a number that is no socket, send answers ENOTSOCK or EBADF.
+        if unsafe { libc::send(fd, record.as_ptr().cast(), record.len(), libc::MSG_NOSIGNAL) } >= 0 {
+            break;
+        }
+    }
+    exit()
+}
+
+fn exit() -> ! {
+    // SAFETY: ends the process without running destructors or exit handlers, which belong to the parent.
+    unsafe { libc::_exit(127) }
+}
+
+fn set_up_and_execute(
+    setup: &ChildSetup<'_>,
+    strings: &Strings,
+    control: &OwnedFd,
+    parent: u32,
+) -> Result<Infallible, Failure> {
+    new_session()?;
+    die_with(parent)?;
+    if let Some(group) = setup.group
+        && let Err(error) = group.join_self()
+    {
+        let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        return Err(Failure { kind: StartFailureKind::System, message: format!("{error}{cause}") });
+    }
+    if setup.oom_score == OomScore::Reset {
+        // Raising one's own score is always allowed; a kernel without the file has no score to reset.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    }
+    connect(setup, control)?;
+    set_limits(&setup.program.rlimits)?;
+    if let Some(identity) = &setup.program.identity {
+        become_user(identity, parent)?;
+    }
+    open_files(setup, strings)?;
+    // SAFETY: the path ends in NUL.
+    let entered = unsafe { libc::chdir(strings.workdir.as_ptr()) };
+    check(entered, StartFailureKind::Workdir, format_args!("enter the working directory {}", shown(&strings.workdir)))?;
+    if setup.program.no_new_privileges {
+        // SAFETY: this prctl takes numbers.
+        let set = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        check(set, StartFailureKind::System, "set no_new_privs")?;
+    }
+    let path = look_up(strings)?;
+    // Pointers into strings that live until the end; made before the go-ahead, which shall only cost an execve.
+    let arguments = pointers(&strings.arguments);
+    let environment = pointers(&strings.environment);
+    signals::reset_dispositions();
+    if setup.start == Start::OnGo {
+        wait_for_go();
+    }
+    signals::unblock_all();
+    // SAFETY: path ends in NUL; both arrays end in a null pointer, and their strings are alive.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    let error = io::Error::last_os_error();
+    let name = shown(path);
+    Err(match error.raw_os_error() {
+        Some(libc::ENOENT) => Failure {
+            kind: StartFailureKind::CommandNotFound,
+            message: format!("cannot execute {name}: its interpreter does not exist"),
+        },
+        Some(libc::ENOEXEC) => Failure {
+            kind: StartFailureKind::CommandNotExecutable,
+            message: format!("cannot execute {name}: neither a program for this machine nor a script with #!"),
+        },
+        Some(code) => Failure {
+            kind: kind_of(code),
+            message: format!("cannot execute {name}: {}", errno_text(&error)),
+        },
+        None => Failure { kind: StartFailureKind::System, message: format!("cannot execute {name}") },
+    })
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+fn new_session() -> Result<(), Failure> {
+    // SAFETY: takes nothing. A fresh child leads no group, so it cannot fail for that.
+    check(unsafe { libc::setsid() }, StartFailureKind::System, "make a session")
+}
+
+/// The kernel kills us when the parent dies; if it died before we asked, we leave.
+fn die_with(parent: u32) -> Result<(), Failure> {
+    // SAFETY: this prctl takes numbers.
+    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    check(set, StartFailureKind::System, "ask to be killed with the agent")?;
+    // SAFETY: takes nothing.
+    if unsafe { libc::getppid() }.cast_unsigned() != parent {
+        exit();
+    }
+    Ok(())
+}
+
+/// Puts the given streams in their places, the socket behind them, and closes everything else.
+fn connect(setup: &ChildSetup<'_>, control: &OwnedFd) -> Result<(), Failure> {
+    let kind = StartFailureKind::Stdio;
+    for (target, stream) in (0..).zip(&setup.streams) {
+        if let ChildStream::Descriptor(fd) = stream {
+            // SAFETY: both are numbers; what the standard streams of the parent were is not used by the child.
+            check(unsafe { libc::dup2(fd.as_raw_fd(), target) }, kind, "connect the standard streams")?;
+        }
+    }
+    let from = control.as_raw_fd();
+    if from != CONTROL {
+        // SAFETY: number 3 belongs to some value of the parent, whose copy in this process nobody uses any more.
+        check(unsafe { libc::dup3(from, CONTROL, libc::O_CLOEXEC) }, kind, "connect to the agent")?;
+    }
+    // SAFETY: closes copies of the parent's descriptors, which nobody in this process uses any more.
+    unsafe { libc::syscall(libc::SYS_close_range, CONTROL + 1, u32::MAX, 0) };
+    for (target, stream) in (0..).zip(&setup.streams) {
+        if matches!(stream, ChildStream::Null) {
+            open_at(c"/dev/null", libc::O_RDWR, target, kind)?;
+        }
+    }
+    if setup.terminal == Terminal::Stdin {
+        // SAFETY: the argument is a number; 0 means not to take the terminal from another session.
+        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }, kind, "take the terminal")?;
+    }
+    Ok(())
+}
+
+fn open_at(path: &CStr, flags: libc::c_int, target: RawFd, kind: StartFailureKind) -> Result<(), Failure> {
+    // SAFETY: the path ends in NUL. The new descriptor is moved to a standard stream's place and closed.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC | libc::O_NOCTTY, 0o644);
+        check(fd, kind, format_args!("open {}", shown(path)))?;
+        check(libc::dup2(fd, target), kind, format_args!("connect {}", shown(path)))?;
+        libc::close(fd);
+    }
+    Ok(())
+}
+
+fn open_files(setup: &ChildSetup<'_>, strings: &Strings) -> Result<(), Failure> {
+    for (target, (stream, path)) in (0..).zip(setup.streams.iter().zip(&strings.files)) {
+        if let (ChildStream::File(_), Some(path)) = (stream, path) {
+            let flags = if target == 0 { libc::O_RDONLY } else { libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT };
+            open_at(path, flags, target, StartFailureKind::Stdio)?;
+        }
+    }
+    Ok(())
+}
+
+const fn resource(kind: RlimitKind) -> libc::__rlimit_resource_t {
+    match kind {
+        RlimitKind::As => libc::RLIMIT_AS,
+        RlimitKind::Core => libc::RLIMIT_CORE,
+        RlimitKind::Cpu => libc::RLIMIT_CPU,
+        RlimitKind::Data => libc::RLIMIT_DATA,
+        RlimitKind::Fsize => libc::RLIMIT_FSIZE,
+        RlimitKind::Locks => libc::RLIMIT_LOCKS,
+        RlimitKind::Memlock => libc::RLIMIT_MEMLOCK,
+        RlimitKind::Msgqueue => libc::RLIMIT_MSGQUEUE,
+        RlimitKind::Nice => libc::RLIMIT_NICE,
+        RlimitKind::Nofile => libc::RLIMIT_NOFILE,
+        RlimitKind::Nproc => libc::RLIMIT_NPROC,
+        RlimitKind::Rss => libc::RLIMIT_RSS,
+        RlimitKind::Rtprio => libc::RLIMIT_RTPRIO,
+        RlimitKind::Rttime => libc::RLIMIT_RTTIME,
+        RlimitKind::Sigpending => libc::RLIMIT_SIGPENDING,
+        RlimitKind::Stack => libc::RLIMIT_STACK,
+    }
+}
+
+fn set_limits(rlimits: &[Rlimit]) -> Result<(), Failure> {
+    if !rlimits.iter().any(|rlimit| rlimit.kind == RlimitKind::Nofile) {
+        let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointer is valid for writes, then for reads.
+        unsafe {
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &mut now) == 0 && now.rlim_cur != NOFILE_SOFT.min(now.rlim_max) {
+                now.rlim_cur = NOFILE_SOFT.min(now.rlim_max);
+                libc::setrlimit(libc::RLIMIT_NOFILE, &now);
+            }
+        }
+    }
+    for rlimit in rlimits {
+        let value = libc::rlimit {
+            rlim_cur: rlimit.soft.unwrap_or(libc::RLIM_INFINITY),
+            rlim_max: rlimit.hard.unwrap_or(libc::RLIM_INFINITY),
+        };
+        // SAFETY: the pointer is valid for reads.
+        let set = unsafe { libc::setrlimit(resource(rlimit.kind), &value) };
+        let text = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+        let name = format!("{:?}", rlimit.kind).to_lowercase();
+        check(
+            set,
+            StartFailureKind::Limit,
+            format_args!("set rlimit {name} to {} (hard limit {})", text(rlimit.soft), text(rlimit.hard)),
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether this process already is that user, groups included.
+fn is_user(identity: &Identity) -> bool {
+    let mut uids = [0; 3];
+    let mut gids = [0; 3];
+    let mut have = vec![0; 256];
+    // SAFETY: the pointers are valid for writes; the list has room for as many groups as it says.
+    let count = unsafe {
+        libc::getresuid(&mut uids[0], &mut uids[1], &mut uids[2]);
+        libc::getresgid(&mut gids[0], &mut gids[1], &mut gids[2]);
+        libc::getgroups(256, have.as_mut_ptr())
+    };
+    // More groups than that: not known to be the same.
+    let Ok(count) = usize::try_from(count) else { return false };
+    have.truncate(count);
+    have.sort_unstable();
+    have.dedup();
+    let mut asked = identity.groups.clone();
+    asked.sort_unstable();
+    asked.dedup();
+    // The primary group counts whether or not it is listed again.
+    have.retain(|group| *group != identity.gid);
+    asked.retain(|group| *group != identity.gid);
+    uids == [identity.uid; 3] && gids == [identity.gid; 3] && have == asked
+}
+
+fn become_user(identity: &Identity, parent: u32) -> Result<(), Failure> {
+    if is_user(identity) {
+        return Ok(());
+    }
+    let kind = StartFailureKind::Credentials;
+    let (uid, gid) = (identity.uid, identity.gid);
+    // SAFETY: the list is valid for its length. All three ids are set, so none can be taken back.
+    unsafe {
+        check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()), kind, "set the supplementary groups")?;
+        check(libc::setresgid(gid, gid, gid), kind, format_args!("become group {gid}"))?;
+        check(libc::setresuid(uid, uid, uid), kind, format_args!("become user {uid}"))?;
+    }
+    // A change of user clears it.
+    die_with(parent)
+}
+
+const fn kind_of(code: i32) -> StartFailureKind {
+    match code {
+        libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG | libc::ELOOP => StartFailureKind::CommandNotFound,
+        libc::EACCES | libc::ENOEXEC | libc::EISDIR | libc::EPERM | libc::ETXTBSY => {
+            StartFailureKind::CommandNotExecutable
+        }
+        _ => StartFailureKind::System,
+    }
+}
+
+/// Why this path cannot be executed, as far as can be told without doing it.
+fn obstacle(path: &CStr) -> Option<i32> {
+    let mut about = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path ends in NUL, the pointer is valid for writes, and is read only after success.
+    unsafe {
+        if libc::stat(path.as_ptr(), about.as_mut_ptr()) == -1 {
+            return io::Error::last_os_error().raw_os_error();
+        }
+        if about.assume_init().st_mode & libc::S_IFMT == libc::S_IFDIR {
+            return Some(libc::EISDIR);
+        }
+        // The real user is the effective one by now.
+        if libc::access(path.as_ptr(), libc::X_OK) == -1 {
+            return io::Error::last_os_error().raw_os_error();
+        }
+    }
+    None
+}
+
+/// As `execvp` does: the first that can be executed; if there is none, one that exists explains why.
+fn look_up(strings: &Strings) -> Result<&CStr, Failure> {
+    let mut refused: Option<(&CStr, i32)> = None;
+    for path in &strings.candidates {
+        match obstacle(path) {
+            None => return Ok(path),
+            Some(code) if kind_of(code) == StartFailureKind::CommandNotFound && strings.candidates.len() > 1 => {}
+            Some(code) => refused = refused.or(Some((path, code))),
+        }
+    }
+    Err(match refused {
+        Some((path, code)) => Failure {
+            kind: kind_of(code),
+            message: format!("cannot execute {}: {}", shown(path), errno_text(&io::Error::from_raw_os_error(code))),
+        },
+        None => {
+            let name = strings.arguments.first().map(|name| shown(name)).unwrap_or_default();
+            Failure {
+                kind: StartFailureKind::CommandNotFound,
+                message: format!("cannot execute {name}: not found in the PATH of the workload's environment"),
+            }
+        }
+    })
+}
+
+fn wait_for_go() {
+    let mut byte = [READY];
+    // SAFETY: one valid byte, sent, then received into. A closed socket means that nobody wants the program any more.
+    unsafe {
+        if libc::send(CONTROL, byte.as_ptr().cast(), 1, libc::MSG_NOSIGNAL) != 1 {
+            exit();
+        }
+        loop {
+            match libc::recv(CONTROL, byte.as_mut_ptr().cast(), 1, 0) {
+                1 => return,
+                -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                _ => exit(),
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Pipes, terminals, and reading and writing descriptors that may have nothing now.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use hostler_model::spec::TtySize;
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::pty::OpenptFlags;
+
+/// What a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing now.
+    Empty,
+    /// Nothing ever: the other end is closed, or broken.
+    End,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// So many bytes were taken.
+    Bytes(usize),
+    /// No room now.
+    Full,
+    /// The other end is closed.
+    Closed,
+}
+
+/// Reads what is there. A terminal without a program answers `EIO`, which is its end.
+pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Read {
+    loop {
+        return match rustix::io::read(&fd, &mut *buffer) {
+            Ok(0) => Read::End,
+            Ok(length) => Read::Bytes(length),
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => Read::Empty,
+            Err(_) => Read::End,
+        };
+    }
+}
+
+/// Writes what there is room for.
+pub fn write(fd: impl AsFd, bytes: &[u8]) -> Written {
+    loop {
+        return match rustix::io::write(&fd, bytes) {
+            Ok(length) => Written::Bytes(length),
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => Written::Full,
+            Err(_) => Written::Closed,
+        };
+    }
+}
+
+/// Makes reads and writes answer at once.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(&fd)?;
+    Ok(rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?)
+}
+
+/// A pipe from a program to us: our end (does not block), its end.
+pub fn pipe_from_child() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    set_nonblocking(&ours)?;
+    Ok((ours, theirs))
+}
+
+/// A pipe from us to a program: our end (does not block), its end.
+pub fn pipe_to_child() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    set_nonblocking(&ours)?;
+    Ok((ours, theirs))
+}
+
+/// A new terminal of this size: the master (does not block) and the program's side.
+///
+/// `owner` becomes the owner of the program's side, so that the program can open `/dev/tty` and its own name.
+pub fn terminal(size: TtySize, owner: Option<u32>) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags)?;
+    rustix::pty::grantpt(&master)?;
+    rustix::pty::unlockpt(&master)?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    resize(&master, size)?;
+    if let Some(uid) = owner {
+        // Not possible without root, and then it is ours already.
+        let _ = rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(uid)), None);
+    }
+    let _ = rustix::fs::fchmod(&slave, Mode::from_raw_mode(0o620));
+    set_nonblocking(&master)?;
+    Ok((master, slave))
+}
+
+/// Sets a terminal's size and tells its foreground program (`SIGWINCH`).
+pub fn resize(terminal: impl AsFd, size: TtySize) -> io::Result<()> {
+    let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    Ok(rustix::termios::tcsetwinsize(terminal, size)?)
+}
+
+/// Makes sure that the first `length` bytes of a file can be written when the disk is full.
+pub fn reserve(file: &File, length: u64) -> io::Result<()> {
+    loop {
+        return match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, length) {
+            Ok(()) => Ok(()),
+            Err(Errno::INTR) => continue,
+            // A file system without it: spaces are what the record is padded with anyway.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                use std::os::unix::fs::FileExt;
+                file.write_all_at(&vec![b' '; usize::try_from(length).unwrap_or(0)], 0)
+            }
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// A copy of the descriptor, closed at exec.
+pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// Takes the connection that a parent left as stdin, and puts `/dev/null` in its place.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let taken = duplicate(rustix::stdio::stdin())?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(taken)
+}
+
+/// Opens `/dev/null` on those of stdin, stdout and stderr that are closed: no later descriptor may take their place.
+pub fn fill_standard_streams() -> io::Result<()> {
+    loop {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        if std::os::fd::AsRawFd::as_raw_fd(&null) > 2 {
+            return Ok(());
+        }
+        // Stays open for good: it is now one of the three.
+        std::mem::forget(null);
+    }
+}
+
+/// Closes every descriptor from `first` upwards. Only before anything else in this process owns one of them.
+pub fn close_from(first: u32) {
+    // SAFETY: the caller owns nothing in this range yet; what is closed was inherited by accident.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, 0);
+    }
+}

@@ -1,0 +1,301 @@
+//! After a start of the daemon: every agent and run directory that is there is looked at once.
+//!
+//! | agent | run directory | found |
+//! |---|---|---|
+//! | says idle | – | it is told to leave |
+//! | says prepared, running, failed, ended | any | that |
+//! | – | of another store, or unreadable | foreign, left alone |
+//! | – | no `run.json`, nothing prepared | removed: never executed, never heard of |
+//! | – | `exit.json` | that end |
+//! | – | of another boot | lost to the reboot |
+//! | dead, or alive and silent (killed) | of this boot | what is left is killed; lost with its agent |
+//!
+//! Agents are asked in parallel, without a visit to the blocking pool; directories are read only for runs that no
+//! agent speaks for. Then sandboxes without an agent and cgroups without a run are removed.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hostler_linux::procfs;
+use hostler_model::ids::{RunId, SandboxId, StoreId};
+use hostler_model::rundir::{ProcessId, RUN_FILE, RunFile};
+use hostler_model::workload::LostReason;
+use hostler_wire::{AgentState, Hello};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::agent::Agent;
+use crate::link::{self, Link, LinkError};
+use crate::os::Pidfd;
+use crate::process::Shared;
+use crate::process::remains::{self, RunRead};
+use crate::process::spawn::{Process, remove_dir};
+use crate::{Adoption, ForeignRun, Found, FoundState};
+
+/// Agents asked at one time.
+const PARALLEL_MAX: usize = 64;
+/// Connections tried to an agent that lives and does not answer.
+const ATTEMPTS_MAX: usize = 3;
+
+/// What became of asking one sandbox.
+enum Asked {
+    /// It answered, and is connected.
+    Answered(AgentState),
+    /// Nobody listens.
+    Dead,
+    /// This process listens, and gave no hello.
+    Silent(Option<ProcessId>),
+    /// It does not speak our language; it is left alone.
+    Foreign(String),
+}
+
+/// Everything found; the runs are known to `shared` afterwards.
+pub(crate) async fn adopt(shared: &Arc<Shared>) -> Adoption {
+    let mut adoption = Adoption { found: Vec::new(), foreign: Vec::new() };
+    let mut spoken_for = HashSet::new();
+    let mut mute = HashMap::new();
+    for (sandbox, asked) in ask_all(shared).await {
+        match asked {
+            Asked::Answered(state) => {
+                if let Some(found) = found_of(sandbox, state) {
+                    spoken_for.insert(found.run);
+                    adoption.found.push(found);
+                }
+            }
+            Asked::Dead => {
+                mute.insert(sandbox, None);
+            }
+            Asked::Silent(process) => {
+                mute.insert(sandbox, process);
+            }
+            Asked::Foreign(problem) => {
+                let path = shared.settings.sandboxes.join(sandbox.to_string());
+                adoption.foreign.push(ForeignRun { path, store: None, problem });
+            }
+        }
+    }
+    let scanning = Arc::clone(shared);
+    let scan = move || Scan { shared: &scanning, adoption, mute }.run(&spoken_for);
+    match shared.handle.spawn_blocking(scan).await {
+        Ok(adoption) => adoption,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn found_of(sandbox: SandboxId, state: AgentState) -> Option<Found> {
+    let (run, state) = match state {
+        AgentState::Idle => return None,
+        AgentState::Prepared { run, .. } => (run, FoundState::Prepared),
+        AgentState::Running { run, pid, started_at_ms, oom_kills } => {
+            (run, FoundState::Running { sandbox, pid, started_at_ms, oom_kills })
+        }
+        AgentState::Failed { run, failure } => (run, FoundState::StartFailed { failure }),
+        AgentState::Ended { run, exit } => (run, FoundState::Ended { exit }),
+    };
+    Some(Found { run, state })
+}
+
+/// The entries of a directory whose names are ids, and those whose names are not.
+fn entries<T: FromStr>(directory: &Path) -> (Vec<T>, Vec<PathBuf>) {
+    let (mut ids, mut others) = (Vec::new(), Vec::new());
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::error!(path = %directory.display(), %error, "cannot read a directory");
+            }
+            return (ids, others);
+        }
+    };
+    for entry in entries.flatten() {
+        match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            Some(id) => ids.push(id),
+            None => others.push(entry.path()),
+        }
+    }
+    (ids, others)
+}
+
+async fn ask_all(shared: &Arc<Shared>) -> Vec<(SandboxId, Asked)> {
+    let (sandboxes, _) = entries::<SandboxId>(&shared.settings.sandboxes);
+    let permits = Arc::new(Semaphore::new(PARALLEL_MAX));
+    let mut asking = JoinSet::new();
+    for sandbox in sandboxes {
+        let (shared, permits) = (Arc::clone(shared), Arc::clone(&permits));
+        asking.spawn(async move {
+            let _permit = permits.acquire().await;
+            (sandbox, ask(&shared, sandbox).await)
+        });
+    }
+    asking.join_all().await
+}
+
+async fn ask(shared: &Arc<Shared>, sandbox: SandboxId) -> Asked {
+    let directory = shared.settings.sandboxes.join(sandbox.to_string());
+    let mut silent = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let stream = match link::connect(&directory).await {
+            Ok(stream) => stream,
+            // The listener is gone, so the process is, or soon will be.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return if silent.is_some() { Asked::Silent(silent) } else { Asked::Dead };
+            }
+            Err(_) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        let peer = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+        silent = peer.and_then(|pid| procfs::process_id(pid).ok()).or(silent);
+        let mut link = Link::new(Agent::new(sandbox), stream);
+        match link.hello(shared).await {
+            Ok(hello) => return answered(shared, link, hello),
+            Err(error @ (LinkError::Protocol { .. } | LinkError::Sandbox)) => return Asked::Foreign(error.to_string()),
+            Err(error) => tracing::warn!(%sandbox, %error, "an agent does not answer"),
+        }
+    }
+    Asked::Silent(silent)
+}
+
+fn answered(shared: &Arc<Shared>, link: Link, hello: Hello) -> Asked {
+    shared.adopt(link.agent(), &hello.state);
+    let process = Process::found(hello.pid);
+    shared.handle.spawn(link::live(Arc::clone(shared), link, process));
+    Asked::Answered(hello.state)
+}
+
+/// The second half: files, and what is left of the dead. Blocks.
+struct Scan<'a> {
+    shared: &'a Arc<Shared>,
+    adoption: Adoption,
+    /// Sandboxes whose agents gave no hello, with the process if one listens.
+    mute: HashMap<SandboxId, Option<ProcessId>>,
+}
+
+impl Scan<'_> {
+    fn run(mut self, spoken_for: &HashSet<RunId>) -> Adoption {
+        let settings = &self.shared.settings;
+        let boot_id = procfs::boot_id().unwrap_or_default();
+        let (runs, others) = entries::<RunId>(&settings.runs);
+        for path in others {
+            self.foreign(path, None, "its name is not a run id".to_owned());
+        }
+        let mut lost = Vec::new();
+        let mut kept_groups: HashSet<String> = HashSet::new();
+        let mut kept_sandboxes = HashSet::new();
+        for run in runs.into_iter().filter(|run| !spoken_for.contains(run)) {
+            let path = remains::run_dir(settings, run);
+            let file = match remains::read_run(settings, run) {
+                RunRead::Found(file) => *file,
+                RunRead::Missing => {
+                    self.without_run_file(run, path);
+                    continue;
+                }
+                RunRead::Unreadable(problem) => {
+                    self.foreign(path, None, problem);
+                    kept_groups.insert(run.to_string());
+                    continue;
+                }
+            };
+            if file.store != settings.store {
+                kept_groups.extend(file.cgroup);
+                kept_sandboxes.insert(file.sandbox);
+                self.foreign(path, Some(file.store), format!("it belongs to store {}", file.store));
+                continue;
+            }
+            if file.boot_id == boot_id {
+                // Its agent did not answer, three times, or its socket is gone: if it lives, it is killed as well.
+                lost.push(file);
+            } else {
+                self.found(run, LostReason::Reboot);
+            }
+        }
+        remains::kill(settings, &lost);
+        for RunFile { run, .. } in lost {
+            self.found(run, LostReason::Agent);
+        }
+        self.sandboxes(&kept_sandboxes);
+        self.groups(spoken_for, &kept_groups);
+        self.adoption
+    }
+
+    fn foreign(&mut self, path: PathBuf, store: Option<StoreId>, problem: String) {
+        self.adoption.foreign.push(ForeignRun { path, store, problem });
+    }
+
+    /// A run without an agent: an end that was written wins.
+    fn found(&mut self, run: RunId, reason: LostReason) {
+        let end = remains::read_end(&self.shared.settings, run);
+        let state = end.map_or(FoundState::Lost(reason), remains::found_of);
+        self.shared.adopt_over(run);
+        self.adoption.found.push(Found { run, state });
+    }
+
+    /// `run.json` comes before anything is executed, so this is a preparation that broke off, or nothing of ours.
+    fn without_run_file(&mut self, run: RunId, path: PathBuf) {
+        if let Some(end) = remains::read_end(&self.shared.settings, run) {
+            self.shared.adopt_over(run);
+            self.adoption.found.push(Found { run, state: remains::found_of(end) });
+            return;
+        }
+        let half_made = |name: &str| name.starts_with(RUN_FILE) || name.starts_with("exit.json");
+        let ours = std::fs::read_dir(&path).is_ok_and(|mut entries| {
+            entries.all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(half_made)))
+        });
+        if ours {
+            remove_dir(&path);
+        } else {
+            self.foreign(path, None, "it has no run.json".to_owned());
+        }
+    }
+
+    /// Sandboxes without a hello: whose process is gone, or is ours and of no use.
+    fn sandboxes(&mut self, kept: &HashSet<SandboxId>) {
+        for (sandbox, process) in std::mem::take(&mut self.mute) {
+            if kept.contains(&sandbox) {
+                continue;
+            }
+            let path = self.shared.settings.sandboxes.join(sandbox.to_string());
+            match process.filter(|process| procfs::is_same_process(*process)) {
+                Some(process) if !is_of_store(process, self.shared.settings.store) => {
+                    self.foreign(path, None, "its agent does not answer, and is not this store's".to_owned());
+                    continue;
+                }
+                Some(process) => kill_agent(process),
+                None => {}
+            }
+            remove_dir(&path);
+        }
+    }
+
+    /// Groups that are named like a run, and belong to none that was found.
+    fn groups(&self, spoken_for: &HashSet<RunId>, kept: &HashSet<String>) {
+        let Some(parent) = &self.shared.settings.cgroup else { return };
+        for name in parent.names() {
+            let Ok(run) = name.parse::<RunId>() else { continue };
+            if spoken_for.contains(&run) || kept.contains(&name) {
+                continue;
+            }
+            if !crate::os::remove_group(parent, &name) {
+                tracing::warn!(name, "a cgroup without a run is still in use");
+            }
+        }
+    }
+}
+
+fn kill_agent(agent: ProcessId) {
+    if let Some(pidfd) = Pidfd::open(agent) {
+        pidfd.kill();
+    }
+}
+
+/// Whether the process was started as an agent of this store.
+fn is_of_store(process: ProcessId, store: StoreId) -> bool {
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    let arguments: Vec<_> = arguments.split(|byte| *byte == 0).collect();
+    let named = arguments.windows(2).any(|pair| pair[0] == b"--store" && pair[1] == store.to_string().as_bytes());
+    named && procfs::is_same_process(process)
+}

@@ -1,0 +1,223 @@
+//! What agents say and do, from the hello to the end: how it changes what is known, and the fact it comes to.
+//! Words about a run that the agent does not have, or that was undone, come to nothing.
+
+use std::sync::Arc;
+
+use hostler_model::ids::{RunId, SandboxId};
+use hostler_model::workload::StartFailureKind;
+use hostler_wire::{AgentState, FromAgent, Hello, ToAgent};
+
+use super::{At, Entry, Shared, State, Step, failure};
+use crate::Fact;
+use crate::agent::{Agent, Answer};
+use crate::pool::slots::{Next, Place};
+
+impl Shared {
+    /// An agent said hello for the first time, or is idle again.
+    pub(crate) fn ready(self: &Arc<Self>, agent: &Arc<Agent>) {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        match state.slots.ready(agent.sandbox, now_ms) {
+            Next::Run(run) => state.bind(run, agent),
+            Next::Idle => self.trim_later(&mut state),
+            Next::Leave => agent.send(&ToAgent::Quit),
+            Next::Nothing => tracing::debug!(sandbox = %agent.sandbox, "idle out of turn; ignored"),
+        }
+        self.start_agents(&mut state);
+    }
+
+    /// An agent that was being started never said a good hello.
+    pub(crate) fn start_failed(self: &Arc<Self>, sandbox: SandboxId, why: &str) {
+        tracing::warn!(%sandbox, why, "an agent did not start");
+        let mut state = self.state();
+        state.agents.remove(&sandbox);
+        if let Some(run) = state.slots.failed(sandbox) {
+            if let Some(entry) = state.runs.get_mut(&run) {
+                entry.at = At::Nowhere;
+                entry.step = Step::Over;
+            }
+            self.report(Fact::StartFailed { run, failure: failure(StartFailureKind::Sandbox, why) });
+        }
+        self.start_agents(&mut state);
+        drop(state);
+        self.one_gone.notify_waiters();
+    }
+
+    /// One message of a connected agent; the fact to report before the next one is looked at.
+    pub(crate) fn heard(self: &Arc<Self>, agent: &Arc<Agent>, message: FromAgent) -> Option<Fact> {
+        let bound = |state: &State| match state.slots.place(agent.sandbox) {
+            Some(Place::Bound(run)) => Some(run),
+            _ => None,
+        };
+        match message {
+            FromAgent::Prepared { run, pid } => {
+                let state = self.state();
+                let news = state.entry_on(run, agent)?.step <= Step::Executing;
+                news.then_some(Fact::Prepared { run, sandbox: agent.sandbox, pid })
+            }
+            FromAgent::Started { run, pid, started_at_ms } => {
+                let mut state = self.state();
+                let entry = state.entry_on_mut(run, agent)?;
+                if entry.step >= Step::Running {
+                    return None;
+                }
+                entry.step = Step::Running;
+                Some(Fact::Started { run, sandbox: agent.sandbox, pid, started_at_ms })
+            }
+            FromAgent::StartFailed { run, failure } => {
+                self.over(agent, run).then_some(Fact::StartFailed { run, failure })
+            }
+            FromAgent::Exited { run, exit } => self.over(agent, run).then_some(Fact::Exited { run, exit }),
+            FromAgent::Oom { run, oom_kills } => {
+                self.state().entry_on(run, agent)?;
+                Some(Fact::Oom { run, oom_kills })
+            }
+            FromAgent::Stuck { run, pids } => {
+                self.state().entry_on(run, agent)?;
+                Some(Fact::Stuck { run, pids })
+            }
+            FromAgent::ExecStarted { exec, pid } => {
+                bound(&self.state()).map(|run| Fact::ExecStarted { run, exec, pid })
+            }
+            FromAgent::ExecFailed(failed) => {
+                bound(&self.state()).map(|run| Fact::ExecFailed { run, exec: failed.exec, failure: failed.failure })
+            }
+            FromAgent::ExecExited { exec, exit } => {
+                bound(&self.state()).map(|run| Fact::ExecExited { run, exec, exit })
+            }
+            FromAgent::Idle => {
+                self.ready(agent);
+                None
+            }
+            FromAgent::ChannelClosed { channel } => {
+                agent.channel_closed(channel);
+                None
+            }
+            FromAgent::Stats { request, stats } => {
+                agent.answer(request, Answer::Stats(stats));
+                None
+            }
+            FromAgent::Done { request, error } => {
+                agent.answer(request, Answer::Done(error));
+                None
+            }
+            FromAgent::Hello(_) => None,
+        }
+    }
+
+    /// The run is over. Whether that is news; an end of a run that was undone is released at once.
+    fn over(&self, agent: &Arc<Agent>, run: RunId) -> bool {
+        let mut state = self.state();
+        if let Some(entry) = state.entry_on_mut(run, agent) {
+            return std::mem::replace(&mut entry.step, Step::Over) != Step::Over;
+        }
+        if state.slots.place(agent.sandbox) == Some(Place::Releasing(run)) {
+            agent.send(&ToAgent::Committed { run, reuse: false });
+        }
+        false
+    }
+
+    /// An agent that was found after a restart of the daemon, on a connection that stands.
+    pub(crate) fn adopt(&self, agent: &Arc<Agent>, agent_state: &AgentState) {
+        let mut state = self.state();
+        state.agents.insert(agent.sandbox, Arc::clone(agent));
+        let (run, step) = match agent_state {
+            AgentState::Idle => {
+                state.slots.adopt_leaving(agent.sandbox);
+                agent.send(&ToAgent::Quit);
+                return;
+            }
+            AgentState::Prepared { run, .. } => (*run, Step::Preparing),
+            AgentState::Running { run, .. } => (*run, Step::Running),
+            AgentState::Failed { run, .. } | AgentState::Ended { run, .. } => (*run, Step::Over),
+        };
+        state.slots.adopt(agent.sandbox, run);
+        state.runs.insert(run, Entry { at: At::Agent(Arc::clone(agent)), step, killed: false });
+    }
+
+    /// A run that was found without an agent; its end is known.
+    pub(crate) fn adopt_over(&self, run: RunId) {
+        let entry = Entry { at: At::Nowhere, step: Step::Over, killed: false };
+        self.state().runs.entry(run).or_insert(entry);
+    }
+
+    /// A broken connection was made anew: brings both sides' knowledge together. The facts that were missed.
+    pub(crate) fn reconnected(self: &Arc<Self>, agent: &Arc<Agent>, hello: Hello) -> Vec<Fact> {
+        let place = self.state().slots.place(agent.sandbox);
+        let mut facts = Vec::new();
+        match (hello.state, place) {
+            (AgentState::Idle, Some(Place::Bound(run))) => {
+                if self.over(agent, run) {
+                    let why = "the connection to the agent broke before it had the run";
+                    facts.push(Fact::StartFailed { run, failure: failure(StartFailureKind::Sandbox, why) });
+                }
+                let mut state = self.state();
+                state.slots.release(agent.sandbox);
+                if let Some(entry) = state.runs.get_mut(&run) {
+                    entry.at = At::Nowhere;
+                }
+                drop(state);
+                self.ready(agent);
+            }
+            (AgentState::Idle, _) => self.ready(agent),
+            (AgentState::Prepared { run, pid }, Some(Place::Bound(_))) => {
+                facts.extend(self.heard(agent, FromAgent::Prepared { run, pid }));
+                let state = self.state();
+                if let Some(entry) = state.entry_on(run, agent) {
+                    if entry.killed {
+                        agent.send(&ToAgent::Kill { run });
+                    } else if entry.step == Step::Executing {
+                        agent.send(&ToAgent::Execute { run });
+                    }
+                }
+            }
+            (AgentState::Prepared { run, .. }, _) => agent.send(&ToAgent::Abort { run }),
+            (AgentState::Running { run, pid, started_at_ms, oom_kills }, _) => {
+                facts.extend(self.heard(agent, FromAgent::Started { run, pid, started_at_ms }));
+                if oom_kills > 0 {
+                    facts.extend(self.heard(agent, FromAgent::Oom { run, oom_kills }));
+                }
+                if self.state().entry_on(run, agent).is_none_or(|entry| entry.killed) {
+                    agent.send(&ToAgent::Kill { run });
+                }
+            }
+            (AgentState::Failed { run, failure }, _) => {
+                facts.extend(self.heard(agent, FromAgent::StartFailed { run, failure }));
+            }
+            (AgentState::Ended { run, exit }, _) => {
+                facts.extend(self.heard(agent, FromAgent::Exited { run, exit }));
+            }
+        }
+        facts
+    }
+
+    /// The agent is gone for good, and its slot with it. What is to be said about its run, given the end that was
+    /// found; and the run whose directory is now nobody's but ours to remove.
+    pub(crate) fn gone(self: &Arc<Self>, agent: &Arc<Agent>, end: Option<Fact>) -> (Option<Fact>, Option<RunId>) {
+        let mut state = self.state();
+        let place = state.slots.gone(agent.sandbox);
+        state.agents.remove(&agent.sandbox);
+        let (mut fact, mut undone) = (None, None);
+        match place {
+            Some(Place::Bound(run)) => {
+                if let Some(entry) = state.entry_on_mut(run, agent) {
+                    entry.at = At::Nowhere;
+                    fact = match std::mem::replace(&mut entry.step, Step::Over) {
+                        Step::Over => None,
+                        Step::Preparing if end.is_none() => {
+                            let why = "the agent died before the program was executed";
+                            Some(Fact::StartFailed { run, failure: failure(StartFailureKind::Sandbox, why) })
+                        }
+                        _ => Some(end.unwrap_or(Fact::AgentLost { run })),
+                    };
+                }
+            }
+            Some(Place::Releasing(run)) => undone = Some(run),
+            _ => {}
+        }
+        self.start_agents(&mut state);
+        drop(state);
+        self.one_gone.notify_waiters();
+        (fact, undone)
+    }
+}

@@ -1,0 +1,326 @@
+//! The driver of runtime `process`: which run is on which agent, and what is sent to it.
+//!
+//! ```text
+//!             take() finds one, or ready() later         Execute          Started
+//!   waiting ───────────────────────────► preparing ─────────► executing ─────────► running
+//!      │ abort, kill                        │ abort               │ StartFailed       │ Exited, agent lost
+//!      ▼                                    ▼                     ▼                   ▼
+//!   (forgotten)                        (forgotten)               over ◄───────────────┘
+//!                                                                 │ committed → forgotten
+//! ```
+//! - `heard`: what agents say, and the facts it comes to
+//! - [`spawn`]: making an agent process, and its end
+//! - [`remains`]: what is left of a run whose agent is gone
+//!
+//! One short lock guards slots and runs. Actions take it, encode frames into the agent's buffer and return; no I/O
+//! happens under it. Not here: deadlines, restarts, what comes of an end.
+
+mod heard;
+pub(crate) mod remains;
+pub(crate) mod spawn;
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use hostler_model::ids::{ExecId, RunId, SandboxId};
+use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::limits;
+use hostler_model::units::Signal;
+use hostler_model::workload::{StartFailure, StartFailureKind};
+use hostler_wire::{SignalScope, ToAgent};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::agent::Agent;
+use crate::link;
+use crate::pool::slots::Slots;
+use crate::{Fact, RuntimeError, Settings};
+use spawn::{Process, SpawnError};
+
+/// Signals kept for a run that waits for its agent; more than these have no more to say.
+const SIGNALS_WAITING_MAX: usize = 8;
+
+/// Makes an agent; blocks.
+pub(crate) type Spawner = Box<dyn Fn(&Settings, SandboxId) -> Result<(UnixStream, Process), SpawnError> + Send + Sync>;
+
+/// What all parts of the runtime share.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) facts: mpsc::Sender<Fact>,
+    pub(crate) handle: tokio::runtime::Handle,
+    /// Fires when an agent is gone, for those who wait for all of them.
+    pub(crate) one_gone: tokio::sync::Notify,
+    /// [`spawn::spawn`]; tests put their own agents here.
+    pub(crate) spawner: Spawner,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) slots: Slots,
+    pub(crate) agents: HashMap<SandboxId, Arc<Agent>>,
+    runs: HashMap<RunId, Entry>,
+    pub(crate) trimming: bool,
+}
+
+struct Entry {
+    at: At,
+    step: Step,
+    killed: bool,
+}
+
+enum At {
+    Waiting(Box<Waiting>),
+    Agent(Arc<Agent>),
+    /// The agent is gone; the run directory may be left.
+    Nowhere,
+}
+
+struct Waiting {
+    launch: Launch,
+    signals: Vec<(Signal, SignalScope)>,
+    attach: Vec<oneshot::Sender<Arc<Agent>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Preparing,
+    Executing,
+    Running,
+    Over,
+}
+
+fn failure(kind: StartFailureKind, message: &str) -> StartFailure {
+    StartFailure { kind, message: message.to_owned() }
+}
+
+impl Shared {
+    pub(crate) fn new(settings: Settings, facts: mpsc::Sender<Fact>, spawner: Spawner) -> Arc<Self> {
+        let state = State {
+            slots: Slots::new(settings.idle, settings.reuse),
+            agents: HashMap::new(),
+            runs: HashMap::new(),
+            trimming: false,
+        };
+        Arc::new(Self {
+            settings,
+            facts,
+            handle: tokio::runtime::Handle::current(),
+            one_gone: tokio::sync::Notify::new(),
+            spawner,
+            began: Instant::now(),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Reports from a place that must not wait.
+    fn report(self: &Arc<Self>, fact: Fact) {
+        if let Err(mpsc::error::TrySendError::Full(fact)) = self.facts.try_send(fact) {
+            let facts = self.facts.clone();
+            self.handle.spawn(async move { facts.send(fact).await });
+        }
+    }
+
+    /// Starts as many agents as the slots ask for.
+    pub(crate) fn start_agents(self: &Arc<Self>, state: &mut State) {
+        for _ in 0..state.slots.to_start() {
+            let agent = Agent::new(spawn::new_sandbox_id(|id| state.agents.contains_key(&id)));
+            state.slots.started(agent.sandbox);
+            state.agents.insert(agent.sandbox, Arc::clone(&agent));
+            self.handle.spawn(link::run_spawned(Arc::clone(self), agent));
+        }
+    }
+
+    // ---- actions ----
+
+    pub(crate) fn prepare(self: &Arc<Self>, launch: Launch) {
+        let run = launch.run;
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        if state.runs.contains_key(&run) {
+            tracing::error!(%run, "prepare for a run that exists already; ignored");
+            return;
+        }
+        let agent = state.slots.take(run, &launch.namespace, now_ms).and_then(|id| state.agents.get(&id).cloned());
+        let at = match agent {
+            Some(agent) => {
+                agent.send(&ToAgent::Prepare { launch: Box::new(launch) });
+                At::Agent(agent)
+            }
+            None => At::Waiting(Box::new(Waiting { launch, signals: Vec::new(), attach: Vec::new() })),
+        };
+        state.runs.insert(run, Entry { at, step: Step::Preparing, killed: false });
+        self.start_agents(&mut state);
+    }
+
+    pub(crate) fn execute(&self, run: RunId) {
+        let mut state = self.state();
+        let Some(entry) = state.runs.get_mut(&run).filter(|entry| entry.step == Step::Preparing) else { return };
+        entry.step = Step::Executing;
+        if let At::Agent(agent) = &entry.at {
+            agent.send(&ToAgent::Execute { run });
+        }
+    }
+
+    pub(crate) fn abort(self: &Arc<Self>, run: RunId) {
+        let mut state = self.state();
+        let Some(entry) = state.runs.get(&run) else { return };
+        match (&entry.at, entry.step) {
+            (At::Waiting(_), _) => {
+                state.slots.cancel(run);
+                state.runs.remove(&run);
+            }
+            (At::Agent(agent), Step::Preparing) => {
+                agent.send(&ToAgent::Abort { run });
+                let sandbox = agent.sandbox;
+                state.slots.release(sandbox);
+                state.runs.remove(&run);
+            }
+            // It may run by now, so there will be an end to tell.
+            (At::Agent(_), _) => {
+                drop(state);
+                self.kill(run);
+            }
+            (At::Nowhere, _) => {}
+        }
+    }
+
+    pub(crate) fn signal(&self, run: RunId, signal: Signal, scope: SignalScope) {
+        let mut state = self.state();
+        let Some(entry) = state.runs.get_mut(&run).filter(|entry| entry.step != Step::Over) else { return };
+        match &mut entry.at {
+            At::Waiting(waiting) if waiting.signals.len() < SIGNALS_WAITING_MAX => {
+                waiting.signals.push((signal, scope))
+            }
+            At::Agent(agent) => agent.send(&ToAgent::Signal { signal, scope }),
+            At::Waiting(_) | At::Nowhere => {}
+        }
+    }
+
+    pub(crate) fn kill(self: &Arc<Self>, run: RunId) {
+        let mut state = self.state();
+        let Some(entry) = state.runs.get_mut(&run).filter(|entry| entry.step != Step::Over) else { return };
+        entry.killed = true;
+        match &entry.at {
+            At::Waiting(_) => {
+                entry.at = At::Nowhere;
+                entry.step = Step::Over;
+                state.slots.cancel(run);
+                let failure = failure(StartFailureKind::Cancelled, "killed before it was started");
+                self.report(Fact::StartFailed { run, failure });
+            }
+            At::Agent(agent) => agent.send(&ToAgent::Kill { run }),
+            At::Nowhere => {}
+        }
+    }
+
+    pub(crate) fn exec(self: &Arc<Self>, run: RunId, exec: ExecId, launch: ExecLaunch) {
+        let state = self.state();
+        match state.runs.get(&run) {
+            Some(Entry { at: At::Agent(agent), step: Step::Executing | Step::Running, .. }) => {
+                agent.send(&ToAgent::Exec { exec, launch: Box::new(launch) });
+            }
+            _ => {
+                let failure = failure(StartFailureKind::Sandbox, "the run is not running");
+                self.report(Fact::ExecFailed { run, exec, failure });
+            }
+        }
+    }
+
+    pub(crate) fn committed(self: &Arc<Self>, run: RunId) {
+        let mut state = self.state();
+        let entry = state.runs.get(&run);
+        if let Some(Entry { at: At::Agent(agent), step, .. }) = entry {
+            if *step != Step::Over {
+                tracing::warn!(%run, "committed as over while it is not: killing it");
+                drop(state);
+                self.kill(run);
+                return;
+            }
+            let agent = Arc::clone(agent);
+            let reuse = state.slots.release(agent.sandbox);
+            agent.send(&ToAgent::Committed { run, reuse });
+            state.runs.remove(&run);
+            return;
+        }
+        state.slots.cancel(run);
+        state.runs.remove(&run);
+        drop(state);
+        let shared = Arc::clone(self);
+        self.handle.spawn_blocking(move || remains::remove(&shared.settings, run));
+    }
+
+    // ---- questions ----
+
+    /// The agent that has the run, for a question about it; waits for one that is being started.
+    pub(crate) async fn agent_of(&self, run: RunId) -> Result<Arc<Agent>, RuntimeError> {
+        let waiting = {
+            let mut state = self.state();
+            match state.runs.get_mut(&run) {
+                Some(Entry { at: At::Agent(agent), .. }) => return Ok(Arc::clone(agent)),
+                Some(Entry { at: At::Waiting(waiting), .. }) => {
+                    waiting.attach.retain(|sender| !sender.is_closed());
+                    if waiting.attach.len() >= limits::CHANNELS_MAX {
+                        return Err(RuntimeError::TooManyChannels);
+                    }
+                    let (sender, receiver) = oneshot::channel();
+                    waiting.attach.push(sender);
+                    receiver
+                }
+                _ => return Err(RuntimeError::NotRunning(run)),
+            }
+        };
+        let deadline = std::time::Duration::from_millis(limits::AGENT_ANSWER_MAX_MS);
+        match tokio::time::timeout(deadline, waiting).await {
+            Ok(Ok(agent)) => Ok(agent),
+            Ok(Err(_)) => Err(RuntimeError::NotRunning(run)),
+            Err(_) => Err(RuntimeError::NoAnswer),
+        }
+    }
+
+    /// Like [`Shared::agent_of`] for what makes no sense before there is an agent.
+    pub(crate) fn agent_now(&self, run: RunId) -> Option<Arc<Agent>> {
+        match self.state().runs.get(&run)? {
+            Entry { at: At::Agent(agent), .. } => Some(Arc::clone(agent)),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    fn entry_on(&self, run: RunId, agent: &Arc<Agent>) -> Option<&Entry> {
+        self.runs.get(&run).filter(|entry| matches!(&entry.at, At::Agent(on) if Arc::ptr_eq(on, agent)))
+    }
+
+    fn entry_on_mut(&mut self, run: RunId, agent: &Arc<Agent>) -> Option<&mut Entry> {
+        self.runs.get_mut(&run).filter(|entry| matches!(&entry.at, At::Agent(on) if Arc::ptr_eq(on, agent)))
+    }
+
+    /// A waiting run got its agent: everything that was asked of it meanwhile is sent in one piece.
+    fn bind(&mut self, run: RunId, agent: &Arc<Agent>) {
+        let entry = self.runs.get_mut(&run).expect("only known runs wait");
+        let At::Waiting(waiting) = std::mem::replace(&mut entry.at, At::Agent(Arc::clone(agent))) else {
+            unreachable!("only waiting runs are bound")
+        };
+        agent.send(&ToAgent::Prepare { launch: Box::new(waiting.launch) });
+        if entry.step == Step::Executing {
+            agent.send(&ToAgent::Execute { run });
+        }
+        for (signal, scope) in waiting.signals {
+            agent.send(&ToAgent::Signal { signal, scope });
+        }
+        for attach in waiting.attach {
+            // He may have given up waiting.
+            let _ = attach.send(Arc::clone(agent));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What is left of a run whose agent is gone: its end if the agent still wrote it, processes, cgroup, directories.
+//! Everything here blocks, and runs only when something went wrong.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hostler_linux::procfs;
+use hostler_model::ids::RunId;
+use hostler_model::limits;
+use hostler_model::rundir::{EXIT_FILE, ExitFile, Outcome, ProcessId, RUN_FILE, RunFile};
+
+use super::spawn::{remove_dir, sandbox_dir};
+use crate::os::Pidfd;
+use crate::{Fact, FoundState, Settings};
+
+/// Between two looks at processes that are being killed.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// What a run directory says about who runs there.
+#[derive(Debug)]
+pub(crate) enum RunRead {
+    Missing,
+    Unreadable(String),
+    Found(Box<RunFile>),
+}
+
+pub(crate) fn run_dir(settings: &Settings, run: RunId) -> PathBuf {
+    settings.runs.join(run.to_string())
+}
+
+/// Reads `run.json`.
+pub(crate) fn read_run(settings: &Settings, run: RunId) -> RunRead {
+    let path = run_dir(settings, run).join(RUN_FILE);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return RunRead::Missing,
+        Err(error) => return RunRead::Unreadable(format!("cannot read {}: {error}", path.display())),
+    };
+    match serde_json::from_slice::<RunFile>(&text) {
+        Ok(file) if file.run == run => RunRead::Found(Box::new(file)),
+        Ok(file) => RunRead::Unreadable(format!("{} is of run {}", path.display(), file.run)),
+        Err(error) => RunRead::Unreadable(format!("{} makes no sense: {error}", path.display())),
+    }
+}
+
+/// The end that the agent wrote, if it got that far.
+pub(crate) fn read_end(settings: &Settings, run: RunId) -> Option<Outcome> {
+    let text = std::fs::read(run_dir(settings, run).join(EXIT_FILE)).ok()?;
+    match serde_json::from_slice::<ExitFile>(&text) {
+        Ok(file) if file.run == run => Some(file.outcome),
+        Ok(_) | Err(_) => {
+            tracing::warn!(%run, "exit.json makes no sense; ignored");
+            None
+        }
+    }
+}
+
+pub(crate) fn fact_of(run: RunId, outcome: Outcome) -> Fact {
+    match outcome {
+        Outcome::Exited { exit } => Fact::Exited { run, exit },
+        Outcome::StartFailed { failure } => Fact::StartFailed { run, failure },
+    }
+}
+
+pub(crate) fn found_of(outcome: Outcome) -> FoundState {
+    match outcome {
+        Outcome::Exited { exit } => FoundState::Ended { exit },
+        Outcome::StartFailed { failure } => FoundState::StartFailed { failure },
+    }
+}
+
+/// The end of a run whose agent died, after nothing of it is left.
+pub(crate) fn end(settings: &Settings, run: RunId) -> Option<Outcome> {
+    let file = match read_run(settings, run) {
+        RunRead::Found(file) if file.store == settings.store => Some(*file),
+        _ => None,
+    };
+    // The end is of the main process; orphans and exec'd programs may live on.
+    if let Some(file) = file {
+        kill(settings, &[file]);
+    }
+    read_end(settings, run)
+}
+
+/// Kills what is left of these runs of this boot, their agents included, and waits until it is gone, [`limits::KILL_MAX_MS`] at most.
+pub(crate) fn kill(settings: &Settings, files: &[RunFile]) {
+    let boot_id = procfs::boot_id().unwrap_or_default();
+    let deadline = Instant::now() + Duration::from_millis(limits::KILL_MAX_MS);
+    let mut left: Vec<&RunFile> = files.iter().filter(|file| file.boot_id == boot_id).collect();
+    loop {
+        left.retain(|file| !kill_once(settings, file));
+        if left.is_empty() {
+            return;
+        }
+        if Instant::now() >= deadline {
+            for file in left {
+                tracing::error!(run = %file.run, "processes of a lost run are stuck in the kernel");
+            }
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Whether nothing is left.
+fn kill_once(settings: &Settings, file: &RunFile) -> bool {
+    // The agent first: while it lives, it answers to what we do.
+    if let Some(pidfd) = Pidfd::open(file.agent) {
+        pidfd.kill();
+        return false;
+    }
+    let group_gone = file.cgroup.as_deref().is_none_or(|name| kill_group(settings, name));
+    kill_tree(file.main) && group_gone
+}
+
+/// Kills the process and, as long as it has not left them orphaned, its descendants.
+fn kill_tree(main: ProcessId) -> bool {
+    let Some(pidfd) = Pidfd::open(main) else { return true };
+    let descendants = procfs::descendants(main.pid).unwrap_or_default();
+    let descendants: Vec<_> = descendants.into_iter().filter_map(|pid| procfs::process_id(pid).ok()).collect();
+    pidfd.kill();
+    for descendant in descendants {
+        if let Some(pidfd) = Pidfd::open(descendant) {
+            pidfd.kill();
+        }
+    }
+    !procfs::is_same_process(main)
+}
+
+/// Kills everything in a group of ours and removes it. Whether it is gone.
+pub(crate) fn kill_group(settings: &Settings, name: &str) -> bool {
+    match &settings.cgroup {
+        Some(parent) => crate::os::remove_group(parent, name),
+        None => true,
+    }
+}
+
+/// Removes everything of a run whose end is recorded and whose agent is gone; the run directory last, so that a
+/// crash in between begins again. A directory of another store is not touched.
+pub(crate) fn remove(settings: &Settings, run: RunId) {
+    match read_run(settings, run) {
+        RunRead::Found(file) if file.store != settings.store => return,
+        RunRead::Found(file) => {
+            kill(settings, std::slice::from_ref(&file));
+            remove_dir(&sandbox_dir(settings, file.sandbox));
+        }
+        RunRead::Missing | RunRead::Unreadable(_) => {}
+    }
+    remove_dir(&run_dir(settings, run));
+}
