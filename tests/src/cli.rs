@@ -280,11 +280,11 @@ impl Running {
 
     /// Waits for its end; what it printed since the last line that was read.
     pub fn end(mut self) -> Output {
-        self.stdin = None;
         let mut child = self.child.take().expect("not yet ended");
         let status = crate::until(&format!("the end of {}", self.line), crate::PATIENCE, || {
             child.try_wait().expect("waiting for a child")
         });
+        self.stdin = None;
         self.reader.take().map(JoinHandle::join);
         let stdout: Vec<Vec<u8>> = self.lines.try_iter().collect();
         let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();

@@ -45,9 +45,8 @@ impl TestNode {
     /// daemon.
     pub fn wait_event(&self, what: &str, accept: impl Fn(&EventView) -> bool) -> EventView {
         let mut seen = Vec::new();
-        let found = self.block_on(async {
-            tokio::time::timeout(PATIENCE, self.follow_until(&accept, &mut seen)).await.ok()
-        });
+        let found =
+            self.block_on(async { tokio::time::timeout(PATIENCE, self.follow_until(&accept, &mut seen)).await.ok() });
         found.unwrap_or_else(|| panic!("waited in vain for {what}; there were:\n{}", seen.join("\n")))
     }
 

@@ -53,7 +53,8 @@ pub fn settle(traces: &Traces) -> Vec<String> {
 /// One look.
 #[must_use]
 pub fn look(traces: &Traces) -> Vec<String> {
-    let mut found: Vec<String> = processes(&traces.root).into_iter().map(|(pid, what)| format!("process {pid}: {what}")).collect();
+    let mut found: Vec<String> =
+        processes(&traces.root).into_iter().map(|(pid, what)| format!("process {pid}: {what}")).collect();
     found.extend(zombies().into_iter().map(|pid| format!("zombie {pid}, a child of this test")));
     if let Some(tag) = &traces.tag {
         found.extend(cgroups(tag).into_iter().map(|path| format!("cgroup {}", path.display())));

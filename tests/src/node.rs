@@ -326,9 +326,9 @@ impl TestNode {
         self.block_on(self.api.inspect(reference)).unwrap_or_else(|error| panic!("inspect {reference}: {error}"))
     }
 
-    /// Its main process.
+    /// Its main process, once that is known to run: the fact may come a moment after the program's first words.
     pub fn main_pid(&self, reference: &str) -> u32 {
-        let view = self.inspect(reference);
+        let view = self.wait(reference, WaitFor::Started);
         view.workload.run.as_ref().and_then(|run| run.pid).unwrap_or_else(|| panic!("{reference} has no process"))
     }
 

@@ -77,7 +77,8 @@ fn receive(stream: &mut UnixStream) -> io::Result<Reply> {
             Err(error) => return Err(error),
         }
     }
-    parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, String::from_utf8_lossy(&bytes).into_owned()))
+    parse(&bytes)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn parse(bytes: &[u8]) -> Option<Reply> {

@@ -28,10 +28,7 @@ pub(crate) struct Plan<'a> {
 }
 
 pub(crate) fn system_failure(what: &str, error: &io::Error) -> StartFailure {
-    StartFailure {
-        kind: StartFailureKind::System,
-        message: format!("cannot {what}: {}", spawn::errno_text(error)),
-    }
+    StartFailure { kind: StartFailureKind::System, message: format!("cannot {what}: {}", spawn::errno_text(error)) }
 }
 
 /// Our ends of the program's streams, and the program's.

@@ -97,10 +97,8 @@ impl Agent {
                     self.children = Children::Some;
                 }
                 None => {
-                    let failure = StartFailure {
-                        kind: StartFailureKind::Sandbox,
-                        message: "the run is not running".to_owned(),
-                    };
+                    let failure =
+                        StartFailure { kind: StartFailureKind::Sandbox, message: "the run is not running".to_owned() };
                     self.shared.send(&FromAgent::ExecFailed(hostler_wire::ExecFailure { exec, failure }));
                 }
             },

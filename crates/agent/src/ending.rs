@@ -116,8 +116,7 @@ impl Run {
     /// When `max_time` passes, unless it has.
     fn deadline_ms(&self) -> Option<u64> {
         let started = self.targets.first()?.started?;
-        (!self.timed_out && self.phase == Phase::Running)
-            .then_some(started.boot_ms.saturating_add(self.max_time_ms?))
+        (!self.timed_out && self.phase == Phase::Running).then_some(started.boot_ms.saturating_add(self.max_time_ms?))
     }
 
     /// The kernel says that the group is out of memory, perhaps a moment before it kills.

@@ -247,9 +247,9 @@ impl Log {
     /// the count that is kept.
     fn next_segment(&mut self) -> io::Result<()> {
         let mut numbers = match std::fs::read_dir(&self.directory) {
-            Ok(entries) => entries
-                .filter_map(|entry| segment_number(entry.ok()?.file_name().to_str()?))
-                .collect::<Vec<_>>(),
+            Ok(entries) => {
+                entries.filter_map(|entry| segment_number(entry.ok()?.file_name().to_str()?)).collect::<Vec<_>>()
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
                 Vec::new()

@@ -29,7 +29,7 @@ impl RunDirectory {
         let path = root.join(run.to_string());
         DirBuilder::new().mode(0o700).create(&path)?;
         let exit = create_file(&path.join(EXIT_FILE_NEW))
-            .and_then(|exit| streams::reserve(&exit, u64::from(EXIT_RESERVED)).map(|()| exit));
+            .and_then(|exit| streams::reserve(&exit, EXIT_RESERVED as usize).map(|()| exit));
         match exit {
             Ok(exit) => Ok(Self { path, exit }),
             Err(error) => {

@@ -319,11 +319,7 @@ impl Run {
                     main.started = Some(started);
                 }
                 self.phase = Phase::Running;
-                shared.send(&FromAgent::Started {
-                    run: self.id,
-                    pid: self.main_pid(),
-                    started_at_ms: started.wall_ms,
-                });
+                shared.send(&FromAgent::Started { run: self.id, pid: self.main_pid(), started_at_ms: started.wall_ms });
             }
             Phase::Preparing | Phase::Prepared => self.fail(
                 StartFailure {

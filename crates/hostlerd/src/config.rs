@@ -43,8 +43,10 @@ pub fn load(path: &Path, required: bool) -> Result<Config, ConfigError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(Config::default()),
         Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
     };
-    let config: Config = toml::from_str(&text)
-        .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string().trim_end().to_owned() })?;
+    let config: Config = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })?;
     config.check().map_err(|message| ConfigError::Value { path: path.to_owned(), message })?;
     Ok(config)
 }

@@ -321,6 +321,8 @@ fn data_directory_check(input: &DoctorInput) -> Check {
     }
     match data.mode & 0o777 {
         0o700 => ok(name, format!("{path} is the daemon's alone")),
+        // With --root the socket lies in it too: others may pass through to that, and see nothing on the way.
+        0o711 => ok(name, format!("{path} is the daemon's alone, but for the way to its socket")),
         mode if mode & 0o700 != 0o700 => {
             missing(name, format!("{path} has mode {mode:03o}: the daemon cannot use it"), format!("chmod 700 {path}"))
         }

@@ -128,7 +128,8 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
         tracing::warn!(%error, "no ballast for a full disk");
     }
     let pid_file = layout.pid_file();
-    std::fs::write(&pid_file, format!("{}\n", std::process::id())).with_context(|| format!("writing {}", pid_file.display()))?;
+    std::fs::write(&pid_file, format!("{}\n", std::process::id()))
+        .with_context(|| format!("writing {}", pid_file.display()))?;
     let agent = agent_binary::install(&layout.agents()).context("installing the agent")?;
     let cgroup = cgroup_parent(&config, loaded.meta.tag);
     let (facts_sender, facts) = mpsc::channel(limits::SUPERVISOR_QUEUE);
@@ -149,7 +150,8 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     let parts = node::Parts { store, loaded, runtime, facts, layout: layout.clone(), config, cgroup, uid, boot_id };
     let (node, handles) = node::start(parts).await;
     let socket = layout.socket();
-    let listener = doors::http::listen(&socket, uid == 0).with_context(|| format!("listening on {}", socket.display()))?;
+    let listener =
+        doors::http::listen(&socket, uid == 0).with_context(|| format!("listening on {}", socket.display()))?;
     if let Err(error) = agent_binary::remove_unused(&layout.agents(), &agent) {
         tracing::warn!(%error, "looking for agents of older builds");
     }
@@ -161,6 +163,10 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {
         node.runtime.shutdown().await;
+        if let Some(parent) = &node.cgroup {
+            // Where something still runs, its groups keep these from going.
+            let _ = parent.remove();
+        }
         let _ = std::fs::remove_file(&socket);
         let _ = std::fs::remove_file(&pid_file);
         tracing::info!("down");
@@ -205,9 +211,9 @@ fn make_directories(layout: &Layout, privileged: bool) -> anyhow::Result<()> {
             .create(path)
             .with_context(|| format!("making the directory {}", path.display()))
     };
-    // Others may pass through root's directories to the socket; what is in them is closed to them one by one.
-    make(&layout.runtime, if privileged { 0o755 } else { 0o700 })?;
-    make(&layout.data, if privileged { 0o711 } else { 0o700 })?;
+    // Others may pass through to the socket, and see nothing else on the way.
+    make(&layout.runtime, if privileged { 0o711 } else { 0o700 })?;
+    make(&layout.data, 0o700)?;
     for closed in [layout.sandboxes(), layout.runs(), layout.logs()] {
         make(&closed, 0o700)?;
     }
@@ -256,14 +262,15 @@ fn replace(layout: &Layout, failure: &node::Failure, began_ms: u64) -> anyhow::E
     let before = std::env::var(REPLACED).ok().and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
     let count = if lived > REPLACED_RESET { 1 } else { before + 1 };
     if count > REPLACED_MAX {
-        return anyhow::anyhow!("{}; tried {REPLACED_MAX} times in a row; workloads go on without a daemon", failure.what);
+        return anyhow::anyhow!(
+            "{}; tried {REPLACED_MAX} times in a row; workloads go on without a daemon",
+            failure.what
+        );
     }
     // A disk that was full may have room again in a moment.
     std::thread::sleep(Duration::from_millis(100 * u64::from(count)));
     let program = std::env::current_exe().unwrap_or_else(|_| "hostlerd".into());
-    let error = std::process::Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .env(REPLACED, count.to_string())
-        .exec();
+    let error =
+        std::process::Command::new(program).args(std::env::args_os().skip(1)).env(REPLACED, count.to_string()).exec();
     anyhow::Error::new(error).context("replacing the daemon after a failed commit")
 }

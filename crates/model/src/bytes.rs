@@ -111,9 +111,10 @@ impl<'de> Deserialize<'de> for ByteString {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ByteString, A::Error> {
                 let encoded = Encoded::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                STANDARD.decode(&encoded.base64).map(ByteString).map_err(|source| {
-                    de::Error::custom(format_args!("not valid base64: {source}"))
-                })
+                STANDARD
+                    .decode(&encoded.base64)
+                    .map(ByteString)
+                    .map_err(|source| de::Error::custom(format_args!("not valid base64: {source}")))
             }
         }
         deserializer.deserialize_any(Visitor)

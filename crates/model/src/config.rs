@@ -124,7 +124,8 @@ impl Config {
             return Err(format!("retention.ended_workloads must be at most {}", limits::WORKLOADS_MAX));
         }
         if let Some(parent) = &self.cgroup.parent {
-            let good = !parent.is_empty() && parent.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+            let good =
+                !parent.is_empty() && parent.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
             if !good {
                 return Err("cgroup.parent must be a relative path without empty, . or .. parts".to_owned());
             }

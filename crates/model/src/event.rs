@@ -29,7 +29,8 @@ impl fmt::Display for EventId {
 impl FromStr for EventId {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let error = || IdError::Hex { what: "an event id", text: text.chars().take(80).collect(), digits: StoreId::DIGITS };
+        let error =
+            || IdError::Hex { what: "an event id", text: text.chars().take(80).collect(), digits: StoreId::DIGITS };
         let (journal, sequence) = text.split_once('-').ok_or_else(error)?;
         let sequence = sequence.parse().map_err(|_| error())?;
         Ok(Self { journal: journal.parse()?, sequence })

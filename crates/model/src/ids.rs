@@ -26,9 +26,7 @@ pub enum IdError {
     #[error("{0:?} is not a run id: expected <workload id>-<number>")]
     Run(String),
     /// A name with characters, a first character or a length that names do not have.
-    #[error(
-        "{text:?} is not a valid {what}: use 1 to {max} of a-z A-Z 0-9 . _ - and begin with a letter or digit"
-    )]
+    #[error("{text:?} is not a valid {what}: use 1 to {max} of a-z A-Z 0-9 . _ - and begin with a letter or digit")]
     Name {
         /// What was expected.
         what: &'static str,
@@ -172,10 +170,8 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let error = || IdError::Run(text.chars().take(80).collect());
         let (workload, number) = text.split_once('-').ok_or_else(error)?;
-        let run = Self {
-            workload: workload.parse().map_err(|_| error())?,
-            number: number.parse().map_err(|_| error())?,
-        };
+        let run =
+            Self { workload: workload.parse().map_err(|_| error())?, number: number.parse().map_err(|_| error())? };
         // One spelling only: "…-01" or "…-+1" would be a second name for the same directory.
         if run.number == 0 || run.to_string() != text { Err(error()) } else { Ok(run) }
     }
@@ -189,11 +185,7 @@ fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), IdError>
         && raw.len() <= max
         && raw[0].is_ascii_alphanumeric()
         && raw.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte));
-    if good {
-        Ok(())
-    } else {
-        Err(IdError::Name { what, text: text.chars().take(80).collect(), max })
-    }
+    if good { Ok(()) } else { Err(IdError::Name { what, text: text.chars().take(80).collect(), max }) }
 }
 
 macro_rules! name_type {

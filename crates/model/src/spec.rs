@@ -403,7 +403,10 @@ impl Spec {
                 return Err(invalid(field, &format!("{:?} must be an absolute path", shorten(path))));
             }
             if path.contains_nul() || path.as_bytes().len() > limits::PATH_LENGTH_MAX {
-                return Err(invalid(field, &format!("must have no NUL byte and at most {} bytes", limits::PATH_LENGTH_MAX)));
+                return Err(invalid(
+                    field,
+                    &format!("must have no NUL byte and at most {} bytes", limits::PATH_LENGTH_MAX),
+                ));
             }
         }
         Ok(())
@@ -422,7 +425,10 @@ impl Spec {
             if !good {
                 return Err(invalid(
                     "labels",
-                    &format!("{key:?}: keys and values are text of at most {} bytes, keys without '='", limits::LABEL_LENGTH_MAX),
+                    &format!(
+                        "{key:?}: keys and values are text of at most {} bytes, keys without '='",
+                        limits::LABEL_LENGTH_MAX
+                    ),
                 ));
             }
         }

@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let good = [("0", 0), ("512", 512), ("64M", 64 << 20), ("1.5G", 3 << 29), ("2KiB", 2048), ("7b", 7), ("1 M", 1 << 20)];
+        let good =
+            [("0", 0), ("512", 512), ("64M", 64 << 20), ("1.5G", 3 << 29), ("2KiB", 2048), ("7b", 7), ("1 M", 1 << 20)];
         for (text, bytes) in good {
             assert_eq!(parse_size_bytes(text), Ok(bytes), "{text}");
         }
@@ -260,7 +261,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        let good = [("500ms", 500), ("10s", 10_000), ("1h30m", 5_400_000), ("1.5s", 1_500), ("7", 7_000), ("2d", 172_800_000)];
+        let good =
+            [("500ms", 500), ("10s", 10_000), ("1h30m", 5_400_000), ("1.5s", 1_500), ("7", 7_000), ("2d", 172_800_000)];
         for (text, ms) in good {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
         }

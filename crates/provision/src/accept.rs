@@ -17,7 +17,10 @@ pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Id
     spec.check()?;
     check_rights(caller, &spec.rlimits)?;
     if !spec.no_new_privileges && !caller.is_owner() {
-        return Err(Problem::new(ProblemKind::Forbidden, "no_new_privileges can be switched off by the node's owner only"));
+        return Err(Problem::new(
+            ProblemKind::Forbidden,
+            "no_new_privileges can be switched off by the node's owner only",
+        ));
     }
     let identity = identity(caller, spec.user.as_deref(), users)?;
     if caller.is_owner() {
@@ -46,7 +49,12 @@ pub struct ExecAsked {
 }
 
 /// Checks an exec in this workload, under the same rules as a workload of its own, and resolves it.
-pub fn accept_exec(caller: &Caller, workload: &Workload, asked: ExecAsked, users: &Users) -> Result<ExecLaunch, Problem> {
+pub fn accept_exec(
+    caller: &Caller,
+    workload: &Workload,
+    asked: ExecAsked,
+    users: &Users,
+) -> Result<ExecLaunch, Problem> {
     caller.admit()?;
     let mut spec = Spec::new(asked.command);
     spec.env = asked.env;
@@ -85,7 +93,8 @@ fn identity(caller: &Caller, asked: Option<&str>, users: &Users) -> Result<Ident
         return Ok(identity);
     }
     let himself = own()?;
-    let group_is_his = identity.gid == himself.gid || identity.gid == caller.gid || himself.groups.contains(&identity.gid);
+    let group_is_his =
+        identity.gid == himself.gid || identity.gid == caller.gid || himself.groups.contains(&identity.gid);
     if identity.uid != caller.uid || !group_is_his {
         let detail = format!("user {} may run work only as himself, not as {asked}", caller.uid);
         return Err(Problem::new(ProblemKind::Forbidden, detail));
@@ -105,7 +114,8 @@ fn check_rights(caller: &Caller, rlimits: &[Rlimit]) -> Result<(), Problem> {
     match rlimits.iter().find(privileged) {
         None => Ok(()),
         Some(rlimit) => {
-            let detail = format!("user {} may not raise the limit {:?}: only the node's owner may", caller.uid, rlimit.kind);
+            let detail =
+                format!("user {} may not raise the limit {:?}: only the node's owner may", caller.uid, rlimit.kind);
             Err(Problem::new(ProblemKind::Forbidden, detail))
         }
     }

@@ -35,7 +35,9 @@ impl Users {
         };
         let entry = match user.parse::<u32>() {
             Ok(uid) => self.users().into_iter().find(|entry| entry.uid == uid).ok_or(uid),
-            Err(_) => Ok(self.users().into_iter().find(|entry| entry.name == user).ok_or_else(|| unknown("user", user))?),
+            Err(_) => {
+                Ok(self.users().into_iter().find(|entry| entry.name == user).ok_or_else(|| unknown("user", user))?)
+            }
         };
         let gid = group.map(|group| self.gid(group)).transpose()?;
         Ok(match entry {
@@ -57,7 +59,8 @@ impl Users {
     }
 
     fn supplementary(&self, user: &str, primary: u32) -> Vec<u32> {
-        let member = |(_, gid, members): (String, u32, Vec<String>)| members.iter().any(|name| name == user).then_some(gid);
+        let member =
+            |(_, gid, members): (String, u32, Vec<String>)| members.iter().any(|name| name == user).then_some(gid);
         let mut groups: Vec<u32> = self.groups().into_iter().filter_map(member).filter(|gid| *gid != primary).collect();
         groups.sort_unstable();
         groups.dedup();
@@ -68,7 +71,12 @@ impl Users {
         let parse = |line: &str| {
             let fields: Vec<&str> = line.split(':').collect();
             let [name, _, uid, gid, _, home, ..] = fields.as_slice() else { return None };
-            Some(User { name: (*name).to_owned(), uid: uid.parse().ok()?, gid: gid.parse().ok()?, home: (*home).to_owned() })
+            Some(User {
+                name: (*name).to_owned(),
+                uid: uid.parse().ok()?,
+                gid: gid.parse().ok()?,
+                home: (*home).to_owned(),
+            })
         };
         read(&self.passwd).lines().filter_map(parse).collect()
     }
@@ -91,7 +99,10 @@ fn read(path: &PathBuf) -> String {
 
 fn unknown(what: &str, name: &str) -> Problem {
     let shown: String = name.chars().take(60).collect();
-    Problem::new(ProblemKind::UnknownUser, format!("there is no {what} {shown:?} on this machine; a number works without an entry"))
+    Problem::new(
+        ProblemKind::UnknownUser,
+        format!("there is no {what} {shown:?} on this machine; a number works without an entry"),
+    )
 }
 
 #[cfg(test)]
@@ -101,7 +112,8 @@ mod tests {
     fn users(dir: &tempfile::TempDir) -> Users {
         let passwd = dir.path().join("passwd");
         let group = dir.path().join("group");
-        std::fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:100:Ann:/home/ann:/bin/sh\n").expect("write");
+        std::fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:100:Ann:/home/ann:/bin/sh\n")
+            .expect("write");
         std::fs::write(&group, "users:x:100:\nwheel:x:10:bob,ann\naudio:x:29:ann\nbad:y\n").expect("write");
         Users { passwd, group }
     }

@@ -16,7 +16,12 @@ pub(crate) struct Pidfd(OwnedFd);
 
 impl Pidfd {
     /// Opens exactly this process; `None` when it is gone, a zombie of somebody else included.
+    ///
+    /// Never this process itself: numbers come from files and from peers, and what is opened here gets killed.
     pub(crate) fn open(id: ProcessId) -> Option<Self> {
+        if id.pid <= 1 || id.pid == std::process::id() {
+            return None;
+        }
         let pid = Pid::from_raw(i32::try_from(id.pid).ok()?)?;
         let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Looked at after it was opened: what is the same now is what was opened.

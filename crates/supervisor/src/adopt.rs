@@ -108,7 +108,9 @@ impl State {
             None => match recorded {
                 // Committed, and no agent ever made a directory for it: it is still owed its start.
                 Some(RunState::Preparing { .. }) => self.prepare_again(workload, run, now, out),
-                Some(RunState::Stopping { .. }) if workload.run.as_ref().is_some_and(|run| run.started_at_ms.is_none()) => {
+                Some(RunState::Stopping { .. })
+                    if workload.run.as_ref().is_some_and(|run| run.started_at_ms.is_none()) =>
+                {
                     let message = "stopped before it was started".to_owned();
                     let failure = StartFailure { kind: StartFailureKind::Cancelled, message };
                     self.end_run(workload, RunState::Failed { failure }, now, out);

@@ -230,11 +230,7 @@ pub enum Reply {
 impl Default for Outcome {
     fn default() -> Self {
         Self {
-            batch: Batch {
-                records: Vec::new(),
-                events: Vec::new(),
-                urgency: hostler_model::record::Urgency::Lazy,
-            },
+            batch: Batch { records: Vec::new(), events: Vec::new(), urgency: hostler_model::record::Urgency::Lazy },
             early: Vec::new(),
             actions: Vec::new(),
             replies: Vec::new(),

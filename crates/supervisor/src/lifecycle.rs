@@ -1,10 +1,10 @@
 //! Starting, stopping and ending runs: the only place where a run changes its state.
 
+use hostler_model::Now;
 use hostler_model::event::{EventKind, StopReason};
 use hostler_model::ids::{RunId, SandboxId, WorkloadId};
 use hostler_model::record::Urgency;
 use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailureKind, Workload};
-use hostler_model::Now;
 
 use crate::input::{Action, Notice, Outcome, StopOrder};
 use crate::policy::{self, Next};
@@ -20,7 +20,9 @@ impl State {
         let id = RunId { workload: workload.id, number: workload.runs };
         workload.run = Some(Run {
             id,
-            state: RunState::Preparing { deadline_boot_ms: now.boot_ms.saturating_add(workload.spec.start_deadline_ms) },
+            state: RunState::Preparing {
+                deadline_boot_ms: now.boot_ms.saturating_add(workload.spec.start_deadline_ms),
+            },
             created_at_ms: now.wall_ms,
             started_at_ms: None,
             pid: None,

@@ -1,8 +1,8 @@
 //! Restart or rest: pure functions of the policy, the end and the attempts so far.
 
+use hostler_model::Cause;
 use hostler_model::spec::{Restart, RestartWhen};
 use hostler_model::workload::{RunState, StartFailureKind};
-use hostler_model::Cause;
 
 /// What follows an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

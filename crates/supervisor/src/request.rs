@@ -77,12 +77,17 @@ impl State {
             }
             return match self.workloads.get(&known.workload) {
                 Some(workload) => Ok(Reply::Workload(workload.clone())),
-                None => Err(conflict(format!("this request made workload {}, which is removed by now", known.workload))),
+                None => {
+                    Err(conflict(format!("this request made workload {}, which is removed by now", known.workload)))
+                }
             };
         }
         self.admit()?;
         if self.workloads.len() >= limits::WORKLOADS_MAX || self.workloads.contains_key(&create.id) {
-            return Err(Problem::new(ProblemKind::LimitReached, "too many workloads are known; remove some with: hostler rm"));
+            return Err(Problem::new(
+                ProblemKind::LimitReached,
+                "too many workloads are known; remove some with: hostler rm",
+            ));
         }
         let name = match &create.spec.name {
             Some(name) => name.clone(),
@@ -138,13 +143,7 @@ impl State {
             out.batch.records.push(Record::IdempotencyKeyForgotten(oldest.0, oldest.1));
         }
         let id = (namespace.clone(), key.clone());
-        let record = IdempotencyKey {
-            namespace: namespace.clone(),
-            key,
-            digest,
-            workload,
-            created_at_ms: now.wall_ms,
-        };
+        let record = IdempotencyKey { namespace: namespace.clone(), key, digest, workload, created_at_ms: now.wall_ms };
         if self.keys.insert(id.clone(), record.clone()).is_none() {
             self.key_order.push_back(id);
         }
@@ -274,7 +273,8 @@ impl State {
 
     fn exec(&mut self, id: WorkloadId, exec: ExecId, launch: Box<ExecLaunch>, out: &mut Outcome) -> Answer {
         let workload = self.find(id)?;
-        let running = workload.live_run().filter(|run| matches!(run.state, RunState::Running | RunState::Stopping { .. }));
+        let running =
+            workload.live_run().filter(|run| matches!(run.state, RunState::Running | RunState::Stopping { .. }));
         let Some(run) = running.map(|run| run.id) else {
             return Err(conflict(format!(
                 "{name} is not running: it is {phase}; start it with: hostler start {name}",

@@ -34,15 +34,35 @@ enum Fact2 {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Create { when: u8, max: Option<u8>, remove: bool, key: Option<u8>, limited: bool, owner: bool },
-    Request { kind: u8, which: usize },
+    Create {
+        when: u8,
+        max: Option<u8>,
+        remove: bool,
+        key: Option<u8>,
+        limited: bool,
+        owner: bool,
+    },
+    Request {
+        kind: u8,
+        which: usize,
+    },
     /// Something happens in a process: it starts, fails, exits, is lost.
-    World { which: usize, what: u8 },
-    Tick { ms: u16 },
+    World {
+        which: usize,
+        what: u8,
+    },
+    Tick {
+        ms: u16,
+    },
     /// The daemon dies: before the next commit, or after it and before its actions.
-    Crash { committed: bool, reboot: bool },
+    Crash {
+        committed: bool,
+        reboot: bool,
+    },
     DiskFull(bool),
-    OwnerGone { which: usize },
+    OwnerGone {
+        which: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -200,7 +220,10 @@ impl World {
                     self.processes.remove(&run);
                 }
                 Action::RemoveLog(workload) => assert!(!self.disk.workloads.contains_key(&workload)),
-                Action::Signal(run, _) | Action::Update(run, _) | Action::Exec(run, ..) | Action::SignalExec(run, ..) => {
+                Action::Signal(run, _)
+                | Action::Update(run, _)
+                | Action::Exec(run, ..)
+                | Action::SignalExec(run, ..) => {
                     assert!(!self.ended.contains(&run), "action after the end");
                 }
                 Action::Prepare(_) => panic!("Prepare is early"),
@@ -250,7 +273,15 @@ impl World {
         self.answered.clear();
     }
 
-    fn creation(&mut self, when: u8, max: Option<u8>, remove: bool, key: Option<u8>, limited: bool, owner: bool) -> Create {
+    fn creation(
+        &mut self,
+        when: u8,
+        max: Option<u8>,
+        remove: bool,
+        key: Option<u8>,
+        limited: bool,
+        owner: bool,
+    ) -> Create {
         self.next += 1;
         let mut spec = Spec::new(vec!["true".into()]);
         spec.restart = Restart {
@@ -332,7 +363,9 @@ impl World {
         };
         let told = match (self.processes[&run].clone(), what) {
             (Process::Over(told), _) => told,
-            (Process::Running, 0) => return self.input(Input::Fact(Fact::Started { run, sandbox, pid: 7, started_at_ms: 9 })),
+            (Process::Running, 0) => {
+                return self.input(Input::Fact(Fact::Started { run, sandbox, pid: 7, started_at_ms: 9 }));
+            }
             (Process::Running, 1) => return self.input(Input::Fact(Fact::Oom { run, oom_kills: 1 })),
             (Process::Running, 2) => return self.input(Input::Fact(Fact::Updated { run, result: Ok(()) })),
             (Process::Running, 3) => over(self, Fact2::Lost),
@@ -386,7 +419,16 @@ fn exit(code: Option<u8>) -> Exit {
         Some(_) => Cause::Error,
         None => Cause::Killed,
     };
-    Exit { status, cause, core_dumped: false, oom_kills: 0, started_at_ms: 9, ended_at_ms: 10, duration_ms: 1, usage: Usage::default() }
+    Exit {
+        status,
+        cause,
+        core_dumped: false,
+        oom_kills: 0,
+        started_at_ms: 9,
+        ended_at_ms: 10,
+        duration_ms: 1,
+        usage: Usage::default(),
+    }
 }
 
 fn exec_launch() -> ExecLaunch {

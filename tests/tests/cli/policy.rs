@@ -33,12 +33,13 @@ fn a_run_that_takes_too_long_is_stopped() {
 fn the_stop_signal_and_its_grace() {
     let node = TestNode::new();
     let polite = "trap 'exit 7' INT; echo ready; while :; do sleep 0.02; done";
-    let line = ["run", "-d", "--name", "polite", "--stop-signal", "INT", "--stop-timeout", "15s", "--", "sh", "-c", polite];
+    let line =
+        ["run", "-d", "--name", "polite", "--stop-signal", "INT", "--stop-timeout", "15s", "--", "sh", "-c", polite];
     node.cli(&line).ok();
     let mut logs = node.command(&["logs", "-f", "polite"]).spawn();
     logs.line_with("ready");
     node.cli(&["stop", "polite"]).ok();
-    assert_eq!(cause(&node, "polite"), (ExitStatus::Code(7), Cause::Killed));
+    assert_eq!(cause(&node, "polite"), (ExitStatus::Code(7), Cause::Error));
     logs.end().code(0);
 
     let deaf = "trap '' TERM; echo ready; while :; do sleep 0.02; done";
@@ -50,6 +51,7 @@ fn the_stop_signal_and_its_grace() {
     assert!(began.elapsed().as_millis() >= 280, "killed before its grace was over");
     assert_eq!(cause(&node, "deaf").1, Cause::Killed);
     assert!(matches!(cause(&node, "deaf").0, ExitStatus::Signal(signal) if signal.number() == 9));
+    logs.end().code(0);
     node.finish();
 }
 

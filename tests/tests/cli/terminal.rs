@@ -1,5 +1,6 @@
 //! `-t` and `-it`: a real terminal on this side, one of its own on the program's.
 
+use hostler_api::types::WaitFor;
 use hostler_model::spec::TtySize;
 use hostler_tests::pty::Terminal;
 use hostler_tests::{TestNode, skip};
@@ -20,7 +21,7 @@ fn a_program_gets_a_terminal_of_this_size() {
     let terminal = Terminal::hostler(&node, SIZE, &["run", "-t", "--", "sh", "-c", script]);
     let (code, shown) = terminal.end();
     assert_eq!(code, Some(5), "{shown}");
-    for words in ["/dev/pts/", "all three\r\n"] {
+    for words in ["/dev/pts/", "all three\r"] {
         assert!(shown.contains(words), "{shown:?} lacks {words:?}");
     }
     let terminal = Terminal::hostler(&node, SIZE, &["run", "-it", "--", "sh", "-c", "stty size"]);
@@ -36,7 +37,8 @@ fn a_shell_takes_input_sizes_and_ctrl_c() {
         return skip("setsid of util-linux is missing");
     }
     let node = TestNode::new();
-    let mut terminal = Terminal::hostler(&node, SIZE, &["run", "-it", "--rm", "--env", "PS1=ready> ", "--", "sh", "-i"]);
+    let mut terminal =
+        Terminal::hostler(&node, SIZE, &["run", "-it", "--rm", "--env", "PS1=ready> ", "--", "sh", "-i"]);
     terminal.wait_for("ready> ");
     terminal.type_in("echo $((6 * 7))\n");
     terminal.wait_for("42\r\n");
@@ -65,8 +67,10 @@ fn leaving_keeps_it_running_and_attach_comes_back() {
     let (code, shown) = terminal.end();
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("goes on"), "{shown:?}");
+    node.wait("shell", WaitFor::Started);
     assert_eq!(node.inspect("shell").phase.as_str(), "running");
     let mut again = Terminal::hostler(&node, SIZE, &["attach", "shell"]);
+    again.wait_for("ready> ");
     again.type_in("echo $((5 * 5))\n");
     again.wait_for("25\r\n");
     again.type_in("exit 6\n");

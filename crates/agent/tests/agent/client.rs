@@ -208,6 +208,11 @@ impl Default for Options<'_> {
     }
 }
 
+/// The agent to test: this build's, or the one that `HOSTLER_AGENT` names (the static one, for measurements).
+fn binary() -> PathBuf {
+    std::env::var_os("HOSTLER_AGENT").map_or_else(|| env!("CARGO_BIN_EXE_hostler-agent").into(), PathBuf::from)
+}
+
 impl Node {
     pub(crate) fn new() -> Self {
         Self::with(&Options::default())
@@ -222,7 +227,7 @@ impl Node {
         // Workloads of other users get here too.
         std::fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hostler-agent"));
+        let mut command = Command::new(binary());
         command
             .arg("--sandbox")
             .arg(sandbox.to_string())

@@ -7,3 +7,4 @@ mod ends;
 mod exec;
 mod faults;
 mod log;
+mod measure;

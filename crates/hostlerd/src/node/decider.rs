@@ -7,18 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hostler_linux::clock;
-use hostler_model::{Problem, limits};
+use hostler_model::limits;
 use hostler_provision::launch::launch_of;
 use hostler_runtime::Runtime;
 use hostler_store::Store;
-use hostler_supervisor::input::{Reply, Token};
+use hostler_supervisor::input::Token;
 use hostler_supervisor::{Action, Fact, Input, Outcome, State};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
-use super::publisher::Publication;
+use super::publisher::{Publication, ReplySender};
 use super::{Message, now};
-
-type ReplySender = oneshot::Sender<Result<Reply, Problem>>;
 
 pub(crate) struct Decider {
     state: State,

@@ -129,7 +129,8 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         ended_workloads: config.retention.ended_workloads as usize,
     };
     let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys);
-    let view = Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
+    let view =
+        Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
     let adoption = runtime.adopt().await;
     crate::failpoint::hit("adopted");

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
+use hostler_linux::clock;
 use hostler_model::Problem;
 use hostler_model::event::{Event, EventKind};
 use hostler_model::ids::WorkloadId;
@@ -17,14 +19,17 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::view::{ExecNews, View};
 use super::{Failure, Message};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Operation};
+
+/// Where an answer goes.
+pub(crate) type ReplySender = oneshot::Sender<Result<Reply, Problem>>;
 
 /// A decided batch on its way through the store.
 pub(crate) struct Publication {
     pub(crate) records: Vec<Record>,
     pub(crate) events: Vec<Event>,
     pub(crate) actions: Vec<Action>,
-    pub(crate) replies: Vec<(oneshot::Sender<Result<Reply, Problem>>, Result<Reply, Problem>)>,
+    pub(crate) replies: Vec<(ReplySender, Result<Reply, Problem>)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) committed: Option<Result<Committed, CommitError>>,
 }
@@ -79,6 +84,10 @@ impl Publisher {
     fn observe(&self, event: &Event) {
         self.metrics.observe(event);
         match &event.kind {
+            EventKind::RunExited { exit } => {
+                let took = clock::wall_ms().saturating_sub(exit.ended_at_ms);
+                self.metrics.observe_duration(Operation::Exit, Duration::from_millis(took));
+            }
             EventKind::ExecStarted { exec, pid } => self.view.exec_news(*exec, ExecNews::Started(*pid)),
             EventKind::ExecExited { exec, exit } => self.view.exec_news(*exec, ExecNews::Exited(exit.clone())),
             _ => {}

@@ -80,7 +80,12 @@ impl View {
         }
         self.tell(records);
         if last_event > 0 {
-            self.last_event.send_if_modified(|seen| last_event > *seen && { *seen = last_event; true });
+            self.last_event.send_if_modified(|seen| {
+                last_event > *seen && {
+                    *seen = last_event;
+                    true
+                }
+            });
         }
     }
 
@@ -245,7 +250,8 @@ pub fn is_reached(workload: &Workload, until: WaitFor) -> bool {
 
 /// Waits until a watched workload is where it is wanted, or gone. `None`: it was not there at all.
 pub async fn reach(watched: &mut watch::Receiver<Option<Seen>>, until: WaitFor) -> Option<Seen> {
-    let reached = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.removed || is_reached(&seen.workload, until));
+    let reached =
+        |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.removed || is_reached(&seen.workload, until));
     // An error means that the sender went with the removal; the last value is how it stood then.
     let seen = watched.wait_for(reached).await.ok().map(|seen| seen.clone());
     seen.unwrap_or_else(|| watched.borrow().clone())

@@ -8,7 +8,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use hostler_model::spec::{Rlimit, RlimitKind};
 use hostler_model::workload::{Identity, StartFailureKind};
 
-use super::{ChildSetup, ChildStream, KINDS, OomScore, READY, REPORT_MAX, Start, Strings, Terminal, errno_text, shorten};
+use super::{
+    ChildSetup, ChildStream, KINDS, OomScore, READY, REPORT_MAX, Start, Strings, Terminal, errno_text, shorten,
+};
 use crate::signals;
 
 /// Where the child keeps its side of the socket pair: the first number after the standard streams.
@@ -110,10 +112,9 @@ fn set_up_and_execute(
             kind: StartFailureKind::CommandNotExecutable,
             message: format!("cannot execute {name}: neither a program for this machine nor a script with #!"),
         },
-        Some(code) => Failure {
-            kind: kind_of(code),
-            message: format!("cannot execute {name}: {}", errno_text(&error)),
-        },
+        Some(code) => {
+            Failure { kind: kind_of(code), message: format!("cannot execute {name}: {}", errno_text(&error)) }
+        }
         None => Failure { kind: StartFailureKind::System, message: format!("cannot execute {name}") },
     })
 }

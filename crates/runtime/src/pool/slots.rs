@@ -94,6 +94,7 @@ pub(crate) struct Slots {
     waiting: VecDeque<Waiting>,
     starting: usize,
     bound: usize,
+    releasing: usize,
     window_began_ms: u64,
     peak: usize,
     peak_before: usize,
@@ -112,6 +113,7 @@ impl Slots {
             waiting: VecDeque::new(),
             starting: 0,
             bound: 0,
+            releasing: 0,
             window_began_ms: 0,
             peak: 0,
             peak_before: 0,
@@ -172,7 +174,10 @@ impl Slots {
             if self.filling && self.failures < FAILURES_MAX { self.target.saturating_sub(self.idle.len()) } else { 0 };
         // Runs come first: what is idle by the time they are served is what counts for the target.
         let wanted = if self.waiting.is_empty() { missing } else { self.waiting.len() };
-        wanted.saturating_sub(self.starting).min(SPAWN_PARALLEL_MAX.saturating_sub(self.starting))
+        // Agents that are about to be idle again will most likely serve those who wait; should they not, for their
+        // run may leave something behind, one new agent at a time is on its way.
+        let parallel = if self.releasing >= wanted { 1 } else { SPAWN_PARALLEL_MAX };
+        wanted.saturating_sub(self.starting).min(parallel.saturating_sub(self.starting))
     }
 
     pub(crate) fn started(&mut self, sandbox: SandboxId) {
@@ -204,7 +209,7 @@ impl Slots {
                 self.starting -= 1;
                 self.failures = 0;
             }
-            Place::Releasing(_) => {}
+            Place::Releasing(_) => self.releasing -= 1,
             Place::Idle | Place::Bound(_) | Place::Leaving => return Next::Nothing,
         }
         let used_up = slot.past == Past::Unknown || (slot.past != Past::Fresh && !self.reuse);
@@ -244,6 +249,7 @@ impl Slots {
         let Place::Bound(run) = slot.place else { return false };
         slot.place = Place::Releasing(run);
         self.bound -= 1;
+        self.releasing += 1;
         self.reuse && !self.closed && slot.past != Past::Unknown
     }
 
@@ -308,7 +314,8 @@ impl Slots {
             Some(Place::Starting) => self.starting -= 1,
             Some(Place::Bound(_)) => self.bound -= 1,
             Some(Place::Idle) => self.idle.retain(|(other, _)| *other != sandbox),
-            Some(Place::Releasing(_) | Place::Leaving) | None => {}
+            Some(Place::Releasing(_)) => self.releasing -= 1,
+            Some(Place::Leaving) | None => {}
         }
     }
 }
@@ -408,12 +415,14 @@ mod tests {
                         }
                     }
                     Step::Start => known.extend(start(&mut slots, &mut next_sandbox)),
-                    Step::Ready(index) => if let Some(at) = pick(index) {
-                        if let Next::Run(id) = slots.ready(at, now_ms) {
+                    Step::Ready(index) => {
+                        if let Some(at) = pick(index)
+                            && let Next::Run(id) = slots.ready(at, now_ms)
+                        {
                             prop_assert!(waiting.remove(&id), "a run that did not wait was served");
                             bind(id, at, &mut bound, &mut used);
                         }
-                    },
+                    }
                     Step::Failed(index) => if let Some(at) = pick(index) {
                         if slots.place(at) == Some(Place::Starting) {
                             known.remove(&at);
@@ -422,12 +431,14 @@ mod tests {
                             prop_assert!(waiting.remove(&id));
                         }
                     },
-                    Step::Release(index) => if let Some(at) = pick(index) {
-                        if let Some(Place::Bound(id)) = slots.place(at) {
+                    Step::Release(index) => {
+                        if let Some(at) = pick(index)
+                            && let Some(Place::Bound(id)) = slots.place(at)
+                        {
                             prop_assert!(slots.release(at));
                             bound.remove(&id);
                         }
-                    },
+                    }
                     Step::Gone(index) => if let Some(at) = pick(index) {
                         if let Some(Place::Bound(id)) = slots.gone(at) {
                             prop_assert_eq!(bound.remove(&id), Some(at));
@@ -445,6 +456,7 @@ mod tests {
                 prop_assert_eq!(slots.idle(), count(|place| *place == Place::Idle));
                 prop_assert_eq!(slots.starting, count(|place| *place == Place::Starting));
                 prop_assert_eq!(slots.bound, count(|place| matches!(place, Place::Bound(_))));
+                prop_assert_eq!(slots.releasing, count(|place| matches!(place, Place::Releasing(_))));
                 prop_assert_eq!(slots.bound, bound.len());
                 prop_assert_eq!(slots.waiting.len(), waiting.len());
                 prop_assert_eq!(slots.slots.len(), known.len());

@@ -7,13 +7,12 @@ use super::*;
 use crate::{Found, FoundState};
 
 /// An agent of an earlier daemon: it listens in its sandbox, and answers one connection.
-fn old_agent(node: &Node, number: u32, state: AgentState) -> tokio::task::JoinHandle<FakeAgent> {
+fn old_agent(node: &Node, id: ProcessId, number: u32, state: AgentState) -> tokio::task::JoinHandle<FakeAgent> {
     let [a, b, c, d] = number.to_be_bytes();
     let sandbox = SandboxId::from_bytes([1, 1, a, b, c, d]);
     let directory = node.directory.path().join("sandbox").join(sandbox.to_string());
     std::fs::create_dir(&directory).expect("fresh");
     let listener = UnixListener::bind(directory.join("agent.sock")).expect("a socket");
-    let id = procfs::process_id(std::process::id()).expect("we live");
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("a connection");
         let mut agent = FakeAgent { sandbox, id, stream: Ok(stream), decoder: Decoder::default() };
@@ -28,14 +27,16 @@ fn state_of(found: &[Found], run: RunId) -> Option<&FoundState> {
 
 #[tokio::test]
 async fn every_state_is_found_as_it_is() {
-    let node = Node::new(0);
+    let mut node = Node::new(0);
+    let process = sleeper();
+    let id = process_id(&process);
     let failure = StartFailure { kind: StartFailureKind::CommandNotFound, message: "x".to_owned() };
-    let idle = old_agent(&node, 0, AgentState::Idle);
-    let _prepared = old_agent(&node, 1, AgentState::Prepared { run: run(1), pid: 5 });
+    let idle = old_agent(&node, id, 0, AgentState::Idle);
+    let _prepared = old_agent(&node, id, 1, AgentState::Prepared { run: run(1), pid: 5 });
     let running = AgentState::Running { run: run(2), pid: 5, started_at_ms: 6, oom_kills: 7 };
-    let running = old_agent(&node, 2, running);
-    let _failed = old_agent(&node, 3, AgentState::Failed { run: run(3), failure: failure.clone() });
-    let ended = old_agent(&node, 4, AgentState::Ended { run: run(4), exit: exit(1) });
+    let running = old_agent(&node, id, 2, running);
+    let _failed = old_agent(&node, id, 3, AgentState::Failed { run: run(3), failure: failure.clone() });
+    let ended = old_agent(&node, id, 4, AgentState::Ended { run: run(4), exit: exit(1) });
     // An agent speaks for its run, whatever the files say.
     node.write_exit(run(2), Outcome::Exited { exit: exit(9) });
     // Without agents: an end, a failure, nothing.
@@ -52,8 +53,8 @@ async fn every_state_is_found_as_it_is() {
     node.write_exit(run(14), Outcome::Exited { exit: exit(14) });
     // Numbers that now belong to somebody else.
     let mut stranger = sleeper();
-    let id = process_id(&stranger);
-    let before = ProcessId { start_ticks: id.start_ticks - 1, ..id };
+    let now = process_id(&stranger);
+    let before = ProcessId { start_ticks: now.start_ticks - 1, ..now };
     node.write_run(run(15), &run_file(run(15), before, before));
     // An agent that lives and has no socket.
     let mut mute = sleeper();
@@ -61,7 +62,7 @@ async fn every_state_is_found_as_it_is() {
     // Half-made, other stores, nonsense.
     std::fs::create_dir(node.run_dir(run(17))).expect("fresh");
     std::fs::write(node.run_dir(run(17)).join("exit.json.new"), "").expect("a file");
-    let other = RunFile { store: StoreId::from_bytes([2; 8]), ..run_file(run(18), gone, id) };
+    let other = RunFile { store: StoreId::from_bytes([2; 8]), ..run_file(run(18), gone, now) };
     node.write_run(run(18), &other);
     std::fs::create_dir(node.run_dir(run(19))).expect("fresh");
     std::fs::write(node.run_dir(run(19)).join(RUN_FILE), "{").expect("a file");
@@ -108,7 +109,7 @@ async fn every_state_is_found_as_it_is() {
     node.runtime.committed(run(4));
     assert_eq!(ended.message().await, ToAgent::Committed { run: run(4), reuse: false });
     // The running one goes on.
-    let (mut node, mut running) = (node, running.await.expect("no panic"));
+    let mut running = running.await.expect("no panic");
     running.say(FromAgent::Exited { run: run(2), exit: exit(2) }).await;
     assert_eq!(node.fact().await, Fact::Exited { run: run(2), exit: exit(2) });
     // Those without an agent stay until they are committed.
@@ -120,19 +121,23 @@ async fn every_state_is_found_as_it_is() {
     }
     // What another store runs is not removed even if asked.
     node.runtime.committed(run(18));
-    stranger.kill().expect("ours");
-    stranger.wait().expect("ours");
+    for mut child in [stranger, process] {
+        child.kill().expect("ours");
+        child.wait().expect("ours");
+    }
     assert!(node.run_dir(run(18)).exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_are_adopted_quickly() {
     let node = Node::new(0);
+    let mut process = sleeper();
+    let id = process_id(&process);
     let agents: Vec<_> = (1..=400)
         .map(|number| {
             let state = AgentState::Running { run: run(number), pid: 1, started_at_ms: 1, oom_kills: 0 };
             std::fs::create_dir(node.run_dir(run(number))).expect("fresh");
-            old_agent(&node, number, state)
+            old_agent(&node, id, number, state)
         })
         .collect();
     let began = Instant::now();
@@ -141,6 +146,8 @@ async fn many_are_adopted_quickly() {
     assert_eq!(node.runtime.watched(), 400);
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     eprintln!("400 agents adopted in {:?}", began.elapsed());
-    drop(agents);
     node.runtime.shutdown().await;
+    drop(agents);
+    process.kill().expect("ours");
+    process.wait().expect("ours");
 }

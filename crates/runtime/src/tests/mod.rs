@@ -11,7 +11,7 @@ mod runs;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hostler_linux::procfs;
@@ -79,9 +79,11 @@ fn exit(code: u8) -> Exit {
     }
 }
 
-/// A harmless process.
+/// A harmless process. It holds nothing of ours open, should a test fail to end it.
 fn sleeper() -> Child {
-    Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("sleep exists")
+    let mut sleep = Command::new("sleep");
+    sleep.arg("120").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    sleep.spawn().expect("sleep exists")
 }
 
 fn process_id(child: &Child) -> ProcessId {
@@ -103,6 +105,18 @@ struct Node {
     runtime: Runtime,
     facts: mpsc::Receiver<Fact>,
     agents: mpsc::UnboundedReceiver<FakeAgent>,
+    /// Stand-ins to be ended with the test.
+    started: Arc<Mutex<Vec<ProcessId>>>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for id in self.started.lock().expect("no test holds it").drain(..) {
+            if let Some(pidfd) = crate::os::Pidfd::open(id) {
+                pidfd.kill();
+            }
+        }
+    }
 }
 
 impl Node {
@@ -123,6 +137,8 @@ impl Node {
         };
         let (facts_in, facts) = mpsc::channel(4);
         let (agents_in, agents) = mpsc::unbounded_channel();
+        let started = Arc::new(Mutex::new(Vec::new()));
+        let starting = Arc::clone(&started);
         let spawner = move |settings: &Settings, sandbox: SandboxId| {
             let (ours, theirs) = StdStream::pair().expect("a socket pair");
             for stream in [&ours, &theirs] {
@@ -131,11 +147,12 @@ impl Node {
             std::fs::create_dir(settings.sandboxes.join(sandbox.to_string())).expect("fresh");
             let process = Process::of_child(sleeper());
             let id = process.id.expect("just started");
+            starting.lock().expect("no test holds it").push(id);
             let _ = agents_in.send(FakeAgent { sandbox, id, stream: Err(theirs), decoder: Decoder::default() });
             Ok((ours, process))
         };
         let runtime = Runtime { shared: Shared::new(settings, facts_in, Box::new(spawner)) };
-        Self { directory, runtime, facts, agents }
+        Self { directory, runtime, facts, agents, started }
     }
 
     async fn agent(&mut self) -> FakeAgent {

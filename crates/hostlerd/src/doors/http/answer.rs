@@ -82,7 +82,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalB
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refusal> {
     // Known to be too large: refuse before reading any of it.
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits::HTTP_BODY_MAX as u64) {
         return Err(too_large());
     }
@@ -93,7 +94,8 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Refu
 }
 
 fn too_large() -> Refusal {
-    let detail = format!("a request body has at most {} bytes; pass large data through stdin or a file", limits::HTTP_BODY_MAX);
+    let detail =
+        format!("a request body has at most {} bytes; pass large data through stdin or a file", limits::HTTP_BODY_MAX);
     Problem::new(ProblemKind::BodyTooLarge, detail).into()
 }
 

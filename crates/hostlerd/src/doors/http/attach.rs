@@ -140,9 +140,7 @@ impl Session {
         }
         // Complete for the reader; the end is told when it is on disk.
         let over = |seen: &Option<Seen>| {
-            seen.as_ref().is_none_or(|seen| {
-                seen.removed || seen.workload.live_run().is_none_or(|live| live.id != run)
-            })
+            seen.as_ref().is_none_or(|seen| seen.removed || seen.workload.live_run().is_none_or(|live| live.id != run))
         };
         tokio::select! {
             _ = self.watched.wait_for(over) => Pumped::Complete,

@@ -98,9 +98,10 @@ fn first_after(since: &str, journal: StoreId, reader: &Reader) -> Answer<u64> {
 
 fn problem(error: ReadError) -> Problem {
     match error {
-        ReadError::Gone { oldest } => {
-            Problem::new(ProblemKind::EventsGone, format!("these events are no longer kept; the oldest kept is number {oldest}"))
-        }
+        ReadError::Gone { oldest } => Problem::new(
+            ProblemKind::EventsGone,
+            format!("these events are no longer kept; the oldest kept is number {oldest}"),
+        ),
         other => Problem::new(ProblemKind::Unavailable, other.to_string()),
     }
 }

@@ -42,12 +42,13 @@ pub(crate) async fn read(
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
     let directory = log_directory(&door.node.layout.logs(), &workload);
-    let from = match headers.get("last-event-id").map(|value| value.to_str()) {
-        None => None,
-        Some(text) => Some(text.ok().and_then(|text| text.parse::<Position>().ok()).ok_or_else(|| {
-            Problem::new(ProblemKind::MalformedRequest, "Last-Event-ID is not a position in a log")
-        })?),
-    };
+    let from =
+        match headers.get("last-event-id").map(|value| value.to_str()) {
+            None => None,
+            Some(text) => Some(text.ok().and_then(|text| text.parse::<Position>().ok()).ok_or_else(|| {
+                Problem::new(ProblemKind::MalformedRequest, "Last-Event-ID is not a position in a log")
+            })?),
+        };
     let filter = Filter { since_ms: query.since_ms, stream: query.stream, tail: query.tail };
     // Subscribe, then look, then read: nothing written in between is missed.
     let changes = query.follow.then(|| door.watcher.watch(&directory));
@@ -87,7 +88,8 @@ impl Follow {
                 return None;
             }
             let was_at_rest = self.at_rest;
-            self.at_rest = self.watched.borrow_and_update().as_ref().is_none_or(|seen| seen.removed || seen.workload.is_at_rest());
+            self.at_rest =
+                self.watched.borrow_and_update().as_ref().is_none_or(|seen| seen.removed || seen.workload.is_at_rest());
             if self.fill().await? {
                 continue;
             }

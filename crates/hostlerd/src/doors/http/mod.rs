@@ -20,7 +20,7 @@ mod relay;
 mod workloads;
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,7 +59,10 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 impl Door {
     pub(crate) fn caller(&self, peer: Peer) -> Result<Caller, hostler_model::Problem> {
         let (uid, gid) = peer.0.ok_or_else(|| {
-            hostler_model::Problem::new(hostler_model::ProblemKind::Forbidden, "the kernel does not tell who is calling")
+            hostler_model::Problem::new(
+                hostler_model::ProblemKind::Forbidden,
+                "the kernel does not tell who is calling",
+            )
         })?;
         let caller = Caller { uid, gid, node_uid: self.node.uid };
         caller.admit()?;
@@ -98,9 +101,6 @@ pub(crate) fn router(door: Door) -> Router {
 /// Opens the socket. A rootless node's is for its user alone; root's can be reached by everybody, because what a
 /// caller may do follows from who he is.
 pub fn listen(socket: &Path, privileged: bool) -> io::Result<UnixListener> {
-    let directory = socket.parent().unwrap_or(Path::new("/"));
-    let mode = if privileged { 0o755 } else { 0o700 };
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(directory)?;
     // Whoever holds the store's lock owns the socket's name: a file that is there is a dead daemon's.
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -89,8 +89,8 @@ impl Relay {
 
     /// Says good-bye.
     pub(crate) async fn close(mut self, why: &Pumped) {
-        let frame = (*why == Pumped::Down)
-            .then(|| CloseFrame { code: CLOSE_RESTART, reason: "the node is going down".into() });
+        let frame =
+            (*why == Pumped::Down).then(|| CloseFrame { code: CLOSE_RESTART, reason: "the node is going down".into() });
         let _ = self.sink.send(Message::Close(frame)).await;
         let _ = self.sink.close().await;
     }

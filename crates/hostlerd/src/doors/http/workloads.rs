@@ -253,7 +253,12 @@ impl Door {
             let phase = workload.as_ref().map_or("gone", |workload| workload.phase().as_str());
             Problem::new(ProblemKind::Conflict, format!("it uses nothing: it is {phase}"))
         })?;
-        let used = self.node.runtime.stats(run).await.map_err(|error| Problem::new(ProblemKind::Timeout, error.to_string()))?;
+        let used = self
+            .node
+            .runtime
+            .stats(run)
+            .await
+            .map_err(|error| Problem::new(ProblemKind::Timeout, error.to_string()))?;
         self.node.metrics.observe_duration(Operation::Stats, began.elapsed());
         Ok(Stats {
             time_ms: clock::wall_ms(),
