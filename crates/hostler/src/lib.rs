@@ -6,6 +6,7 @@
 //! - `output`: tables, colours, times; `terminal`: sizes, raw mode, the spinner; `failure`: what is said when it goes wrong
 //!
 //! Not here: any decision about a workload, and any file of the node except the daemon's log when it does not start.
+#![forbid(unsafe_code)]
 
 pub mod cli;
 mod commands;

@@ -1,4 +1,5 @@
 //! `hostler`, the command line. Everything is in the library.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

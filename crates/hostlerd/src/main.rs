@@ -59,6 +59,8 @@ const REPLACED: &str = "HOSTLER_REPLACED";
 const REPLACED_MAX: u32 = 5;
 /// Having lived so long, it starts to count anew.
 const REPLACED_RESET: Duration = Duration::from_secs(30);
+/// How long short answers, and then the store, may take to finish on the way down.
+const FINISH: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -159,14 +161,16 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     tracing::info!(node = %node.meta.store, created, socket = %socket.display(), "ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    let ended = serve(node.clone(), handles, listener, watcher).await?;
+    let node::Handles { failure, down, closed } = handles;
+    let ended = serve(node.clone(), failure, down, listener, watcher).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {
         node.runtime.shutdown().await;
-        if let Some(parent) = &node.cgroup {
-            // Where something still runs, its groups keep these from going.
-            let _ = parent.remove();
+        node.close().await;
+        if tokio::time::timeout(FINISH, closed).await.is_err() {
+            tracing::warn!("the store takes long to close");
         }
+        remove_groups(&node).await;
         let _ = std::fs::remove_file(&socket);
         let _ = std::fs::remove_file(&pid_file);
         tracing::info!("down");
@@ -176,21 +180,19 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
 
 async fn serve(
     node: std::sync::Arc<node::Node>,
-    handles: node::Handles,
+    failure: tokio::sync::oneshot::Receiver<node::Failure>,
+    mut down: tokio::sync::watch::Receiver<bool>,
     listener: tokio::net::UnixListener,
     watcher: logs::Watcher,
 ) -> anyhow::Result<Ended> {
-    /// How long short answers may take to finish on the way down.
-    const FINISH: Duration = Duration::from_secs(5);
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let mut down = handles.down;
     let door = tokio::spawn(doors::http::serve(listener, node.clone(), watcher));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
         _ = down.wait_for(|down| *down) => {}
-        failure = handles.failure => if let Ok(failure) = failure {
+        failure = failure => if let Ok(failure) = failure {
             return Ok(Ended::Failed(failure));
         }
     }
@@ -201,6 +203,19 @@ async fn serve(
         Err(_) => tracing::warn!("some answers did not finish in time"),
     }
     Ok(Ended::Down)
+}
+
+/// Without a live run nobody needs the node's groups any more. Those of live runs stay, with what is above them.
+async fn remove_groups(node: &node::Node) {
+    /// An agent that has left is in its group until the kernel has done with it.
+    const ATTEMPTS: usize = 100;
+    let Some(parent) = &node.cgroup else { return };
+    for _ in 0..ATTEMPTS {
+        if node.view.has_live_run() || parent.remove().is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn make_directories(layout: &Layout, privileged: bool) -> anyhow::Result<()> {

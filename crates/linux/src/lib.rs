@@ -3,6 +3,7 @@
 //! - [`cgroup`]: control groups, v1 and v2
 //! - [`procfs`]: what `/proc` says about processes and the machine
 //! - [`clock`]: the boot clock and the wall clock
+//! - [`pidfd`]: a hold on one process
 //! - [`spawn`]: fork, confinement and exec of a program, with every failure named
 //! - [`process`]: what a parent does: wait, kill, subreaper, leftovers
 //! - [`epoll`], [`timer`], [`signals`]: what an event loop waits for
@@ -20,6 +21,7 @@ pub mod epoll;
 pub mod inotify;
 pub mod memory;
 pub mod net;
+pub mod pidfd;
 pub mod process;
 pub mod procfs;
 pub mod signals;

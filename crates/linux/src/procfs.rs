@@ -219,6 +219,21 @@ fn parse_meminfo(text: &str) -> Option<(u64, u64)> {
     Some((total, available))
 }
 
+/// Processes that were started with this `KEY=VALUE` in their environment. A look at every process: for repairs only.
+pub fn with_environment(entry: &[u8]) -> io::Result<Vec<ProcessId>> {
+    let mut found = Vec::new();
+    for directory in fs::read_dir("/proc")? {
+        let name = directory?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // Those that end meanwhile, and those we may not look into, cannot be ours.
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|known| known == entry) {
+            found.extend(process_id(pid).ok());
+        }
+    }
+    Ok(found)
+}
+
 /// Memory of the machine, bytes: all of it, and what can be had without swapping.
 pub fn memory_total_available() -> io::Result<(u64, u64)> {
     parse_meminfo(&read("/proc/meminfo")?).ok_or_else(|| invalid("/proc/meminfo"))

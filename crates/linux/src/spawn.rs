@@ -229,7 +229,8 @@ pub fn read_report(control: &OwnedFd) -> Report {
             Ok((length, _)) => break length,
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Report::Nothing,
-            // ECONNRESET: it left without reading our go-ahead.
+            // It left without reading our go-ahead: said once, before what it had reported; that is read next.
+            Err(Errno::CONNRESET) => {}
             Err(_) => return Report::Executed,
         }
     };

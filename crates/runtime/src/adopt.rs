@@ -29,11 +29,11 @@ use tokio::task::JoinSet;
 
 use crate::agent::Agent;
 use crate::link::{self, Link, LinkError};
-use crate::os::Pidfd;
 use crate::process::Shared;
 use crate::process::remains::{self, RunRead};
 use crate::process::spawn::{Process, remove_dir};
 use crate::{Adoption, ForeignRun, Found, FoundState};
+use hostler_linux::pidfd::Pidfd;
 
 /// Agents asked at one time.
 const PARALLEL_MAX: usize = 64;

@@ -1,4 +1,5 @@
 //! The real agent, driven by a small synchronous node over a socket pair. Every wait is for a frame, with a deadline.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod attach;
 mod client;

@@ -53,7 +53,8 @@ impl Decider {
         }
     }
 
-    /// Runs until every sender of inputs is gone; then what is under way is committed and the store closed.
+    /// Runs until it is told to close, or every sender of inputs is gone; then what is under way is committed and the
+    /// store closed.
     pub(crate) async fn run(
         mut self,
         mut inputs: mpsc::Receiver<Message>,
@@ -87,8 +88,12 @@ impl Decider {
                 () = due => batch.push(Input::Tick),
             }
             batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));
-            batch.extend(messages.drain(..).map(|message| self.input(message)));
+            let closing = messages.iter().any(|message| matches!(message, Message::Close));
+            batch.extend(messages.drain(..).filter_map(|message| self.input(message)));
             self.decide(batch).await;
+            if closing {
+                break;
+            }
         }
         let store = self.store;
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
@@ -97,15 +102,16 @@ impl Decider {
         }
     }
 
-    fn input(&mut self, message: Message) -> Input {
-        match message {
+    fn input(&mut self, message: Message) -> Option<Input> {
+        Some(match message {
+            Message::Close => return None,
             Message::Input(input) => input,
             Message::Request(request, sender) => {
                 self.next_token += 1;
                 self.waiting.insert(self.next_token, sender);
                 Input::Request(self.next_token, request)
             }
-        }
+        })
     }
 
     async fn decide(&mut self, inputs: Vec<Input>) {

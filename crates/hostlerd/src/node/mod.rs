@@ -89,6 +89,8 @@ pub(crate) enum Message {
     Request(Request, oneshot::Sender<Result<Reply, Problem>>),
     /// Anything else that can happen.
     Input(Input),
+    /// Commit what is under way, close the store, and end.
+    Close,
 }
 
 /// What [`start`] gives back besides the node.
@@ -97,6 +99,8 @@ pub struct Handles {
     pub failure: oneshot::Receiver<Failure>,
     /// Becomes true when somebody asked the daemon to go down.
     pub down: watch::Receiver<bool>,
+    /// Ends when the store is closed, after [`Node::close`].
+    pub closed: tokio::task::JoinHandle<()>,
 }
 
 /// What a node is made of.
@@ -155,7 +159,7 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    tokio::spawn(decider.run(input_receiver, facts, found));
+    let closed = tokio::spawn(decider.run(input_receiver, facts, found));
     runtime.fill_pool();
 
     let node = Node {
@@ -175,7 +179,7 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         down,
         disk: Disk::default(),
     };
-    (Arc::new(node), Handles { failure, down: down_receiver })
+    (Arc::new(node), Handles { failure, down: down_receiver, closed })
 }
 
 fn found(found: hostler_runtime::Found) -> Found {
@@ -223,6 +227,11 @@ impl Node {
     /// Begins the way down; the workloads are left as they are.
     pub fn go_down(&self) {
         self.down.send_replace(true);
+    }
+
+    /// The last message to the decider: nothing is decided any more, and the store is closed in order.
+    pub async fn close(&self) {
+        let _ = self.inputs.send(Message::Close).await;
     }
 
     /// Whether the node is going down; long answers end then.

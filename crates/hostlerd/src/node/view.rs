@@ -148,12 +148,18 @@ impl View {
         list
     }
 
-    /// How many workloads are in which phase.
+    /// Whether anything runs.
     #[must_use]
-    pub fn count(&self) -> BTreeMap<Phase, u32> {
+    pub fn has_live_run(&self) -> bool {
+        self.read(|known| known.workloads.values().any(|workload| workload.live_run().is_some()))
+    }
+
+    /// How many workloads of a scope are in which phase.
+    #[must_use]
+    pub fn count(&self, scope: &Scope) -> BTreeMap<Phase, u32> {
         self.read(|known| {
             let mut counts = BTreeMap::new();
-            for workload in known.workloads.values() {
+            for workload in known.workloads.values().filter(|workload| scope.contains(&workload.namespace)) {
                 *counts.entry(workload.phase()).or_insert(0) += 1;
             }
             counts

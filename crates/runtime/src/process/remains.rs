@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hostler_linux::pidfd::Pidfd;
 use hostler_linux::procfs;
 use hostler_model::ids::RunId;
 use hostler_model::limits;
 use hostler_model::rundir::{EXIT_FILE, ExitFile, Outcome, ProcessId, RUN_FILE, RunFile};
 
 use super::spawn::{remove_dir, sandbox_dir};
-use crate::os::Pidfd;
 use crate::{Fact, FoundState, Settings};
 
 /// Between two looks at processes that are being killed.
@@ -109,8 +109,20 @@ fn kill_once(settings: &Settings, file: &RunFile) -> bool {
         pidfd.kill();
         return false;
     }
-    let group_gone = file.cgroup.as_deref().is_none_or(|name| kill_group(settings, name));
+    let group_gone = match file.cgroup.as_deref() {
+        Some(name) => kill_group(settings, name),
+        None => kill_marked(file.run),
+    };
     kill_tree(file.main) && group_gone
+}
+
+/// Kills what was started for this run and lost its parents: without a cgroup, its environment is all that tells it
+/// from the rest of the machine. Whether nothing was found.
+fn kill_marked(run: RunId) -> bool {
+    let marked = procfs::with_environment(format!("HOSTLER_RUN={run}").as_bytes()).unwrap_or_default();
+    let held: Vec<_> = marked.into_iter().filter_map(Pidfd::open).collect();
+    held.iter().for_each(Pidfd::kill);
+    held.is_empty()
 }
 
 /// Kills the process and, as long as it has not left them orphaned, its descendants.

@@ -21,7 +21,7 @@ use hostler_model::rundir::ProcessId;
 use thiserror::Error;
 
 use crate::Settings;
-use crate::os::Pidfd;
+use hostler_linux::pidfd::Pidfd;
 
 /// How long a killed process may take to be gone before we go on without it, milliseconds.
 const KILLED_MAX_MS: u64 = 2_000;
@@ -129,7 +129,7 @@ impl Process {
         let Some(id) = self.id else { return self.reap() };
         // Nobody has this number any more, or somebody else.
         let Some(pidfd) = Pidfd::open(id) else { return self.reap() };
-        if tokio::time::timeout(wait, pidfd.ended()).await.is_err() {
+        if tokio::time::timeout(wait, crate::os::ended(pidfd)).await.is_err() {
             return false;
         }
         self.reap()

@@ -112,7 +112,7 @@ struct Node {
 impl Drop for Node {
     fn drop(&mut self) {
         for id in self.started.lock().expect("no test holds it").drain(..) {
-            if let Some(pidfd) = crate::os::Pidfd::open(id) {
+            if let Some(pidfd) = hostler_linux::pidfd::Pidfd::open(id) {
                 pidfd.kill();
             }
         }
@@ -300,7 +300,7 @@ impl FakeAgent {
 
     /// The process ends, and with it the connection.
     fn die(self) {
-        crate::os::Pidfd::open(self.id).expect("alive").kill();
+        hostler_linux::pidfd::Pidfd::open(self.id).expect("alive").kill();
     }
 
     /// Takes a run up to its start.

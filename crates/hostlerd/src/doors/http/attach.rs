@@ -39,12 +39,14 @@ pub(crate) async fn open(
             }
             (workload.id, held)
         }
-        // A short foreground run with `remove` may be gone already; its streams are still held for its owner. Only he
-        // knows the id, which is 48 random bits, and it was made for him within the last seconds.
-        Err(refusal) => match query.owner.then(|| door.parked.take_by_reference(&reference)).flatten() {
-            Some((run, held)) => (run.workload, Some((run, held))),
-            None => return Err(refusal),
-        },
+        // A short foreground run with `remove` may be gone already; its streams are still held for its owner.
+        Err(refusal) => {
+            let namespace = door.caller(peer)?.namespace(query.namespace.clone())?;
+            match query.owner.then(|| door.parked.take_removed(&namespace, &reference)).flatten() {
+                Some((run, held)) => (run.workload, Some((run, held))),
+                None => return Err(refusal),
+            }
+        }
     };
     let door = door.clone();
     Ok(upgrade.max_message_size(MESSAGE_MAX).on_upgrade(move |socket| session(door, id, query, held, socket)))
@@ -67,7 +69,9 @@ async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<(R
     };
     let mut session = Session { door, query, watched, relay, shown: None };
     let mut pumped = Pumped::Complete;
-    if let Some((run, held)) = held {
+    // Who resumes knows where he was: that is a new attachment, from there.
+    let resumes = session.query.stdout_offset.is_some();
+    if let Some((run, held)) = held.filter(|(_, held)| held.has_streams() && !resumes) {
         let attachment = held.attachment().await;
         pumped = session.show(run, attachment, None).await;
     }

@@ -70,7 +70,7 @@ impl Door {
     }
 }
 
-/// The routes; tested against `hostler_api::endpoints`.
+/// The routes; a whole-node test holds them against `hostler_api::endpoints`.
 pub(crate) fn router(door: Door) -> Router {
     Router::new()
         .route("/healthz", get(node::health))
@@ -116,7 +116,9 @@ pub fn listen(socket: &Path, privileged: bool) -> io::Result<UnixListener> {
 /// Serves until the node goes down; then lets short answers finish.
 pub async fn serve(listener: UnixListener, node: Arc<Node>, watcher: Watcher) -> io::Result<()> {
     let mut down = node.going_down();
-    let door = Door { parked: Arc::new(Parked::new(node.clone())), node, watcher };
+    let parked = Arc::new(Parked::new(node.clone()));
+    parked.expect_owners();
+    let door = Door { parked, node, watcher };
     let service = router(door).into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, service)
         .with_graceful_shutdown(async move {

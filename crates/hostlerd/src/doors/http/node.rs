@@ -36,7 +36,7 @@ pub(crate) async fn openapi() -> Response {
 pub(crate) async fn metrics(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<Peer>) -> Answer {
     door.caller(peer)?;
     let view = &door.node.view;
-    let workloads = view.count();
+    let workloads = view.count(&Scope::All);
     let live = |phase: &Phase| matches!(phase, Phase::Preparing | Phase::Stopping | Phase::Pending);
     let scrape = Scrape {
         // Deadlines and restarts that are waiting for their time.
@@ -50,8 +50,9 @@ pub(crate) async fn metrics(State(door): State<Door>, ConnectInfo(peer): Connect
 }
 
 pub(crate) async fn info(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<Peer>) -> Answer {
-    door.caller(peer)?;
-    Ok(json(StatusCode::OK, &door.info()))
+    let caller = door.caller(peer)?;
+    let scope = if caller.is_owner() { Scope::All } else { Scope::One(caller.own_namespace()) };
+    Ok(json(StatusCode::OK, &door.info(&scope)))
 }
 
 pub(crate) async fn doctor(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<Peer>) -> Answer {
@@ -70,7 +71,7 @@ pub(crate) async fn lame_duck(
 ) -> Answer {
     door.caller(peer)?.require_owner("make it a lame duck")?;
     door.node.request(Request::LameDuck(body.lame_duck)).await?;
-    Ok(json(StatusCode::OK, &door.info()))
+    Ok(json(StatusCode::OK, &door.info(&Scope::All)))
 }
 
 pub(crate) async fn down(
@@ -92,10 +93,11 @@ pub(crate) async fn down(
 }
 
 impl Door {
-    fn info(&self) -> NodeInfo {
+    /// How the node stands; of workloads only what is in this scope.
+    fn info(&self, scope: &Scope) -> NodeInfo {
         let node = &self.node;
         let (memory_total_bytes, memory_available_bytes) = procfs::memory_total_available().unwrap_or_default();
-        let workloads = node.view.count();
+        let workloads = node.view.count(scope);
         NodeInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: node.meta.store,

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hostler_model::{RunId, limits};
+use hostler_model::{Namespace, RunId, limits};
+use hostler_provision::Scope;
 use hostler_runtime::{AttachRequest, Attachment, Role};
 use hostler_wire::AttachTarget;
 use tokio::sync::{oneshot, watch};
@@ -16,14 +17,19 @@ use crate::node::view::Seen;
 
 /// Streams that wait for their owner, and the workload as it was watched from before its acceptance.
 pub(crate) struct Held {
-    attachment: oneshot::Receiver<Option<Attachment>>,
+    attachment: Option<oneshot::Receiver<Option<Attachment>>>,
     pub(crate) watched: watch::Receiver<Option<Seen>>,
 }
 
 impl Held {
+    /// Whether there are streams, and not only an owner who is expected.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.attachment.is_some()
+    }
+
     /// The streams; `None` when the agent has none to give, because the start failed.
     pub(crate) async fn attachment(self) -> Option<Attachment> {
-        self.attachment.await.ok().flatten()
+        self.attachment?.await.ok().flatten()
     }
 }
 
@@ -40,8 +46,7 @@ impl Parked {
     /// Attaches to a run that was just accepted, and holds its streams.
     pub(crate) fn park(self: &Arc<Self>, run: RunId, watched: watch::Receiver<Option<Seen>>) {
         let (sender, attachment) = oneshot::channel();
-        let held = Held { attachment, watched };
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(run, held);
+        self.hold(run, Held { attachment: Some(attachment), watched });
         let parked = self.clone();
         tokio::spawn(async move {
             let request = AttachRequest { target: AttachTarget::Main, role: Role::Owner, stdin: true, from: None };
@@ -50,11 +55,31 @@ impl Parked {
                 tracing::debug!(%run, %error, "no streams for a foreground run");
             }
             let _ = sender.send(attachment.ok());
-            tokio::time::sleep(Duration::from_millis(limits::OWNER_GRACE_MS)).await;
-            if parked.take(run).is_some() {
-                parked.node.owner_gone(run).await;
-            }
+            parked.wait_for_owner(run).await;
         });
+    }
+
+    /// Expects the owners of the foreground runs that were adopted: their connections broke with the last daemon.
+    pub(crate) fn expect_owners(self: &Arc<Self>) {
+        for workload in self.node.view.list(&Scope::All) {
+            let Some(run) = workload.live_run().map(|run| run.id) else { continue };
+            if workload.spec.remove && workload.spec.stdio.owner {
+                self.hold(run, Held { attachment: None, watched: self.node.view.watch(workload.id) });
+                let parked = self.clone();
+                tokio::spawn(async move { parked.wait_for_owner(run).await });
+            }
+        }
+    }
+
+    fn hold(&self, run: RunId, held: Held) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(run, held);
+    }
+
+    async fn wait_for_owner(&self, run: RunId) {
+        tokio::time::sleep(Duration::from_millis(limits::OWNER_GRACE_MS)).await;
+        if self.take(run).is_some() {
+            self.node.owner_gone(run).await;
+        }
     }
 
     /// The streams of this run, for its owner; once.
@@ -62,10 +87,13 @@ impl Parked {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)
     }
 
-    /// Streams held for the first run of a workload that may be removed by now.
-    pub(crate) fn take_by_reference(&self, reference: &str) -> Option<(RunId, Held)> {
+    /// Streams held for the run of a workload of this namespace that is removed by now.
+    pub(crate) fn take_removed(&self, namespace: &Namespace, reference: &str) -> Option<(RunId, Held)> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = held.keys().find(|run| run.workload.to_string() == reference).copied()?;
+        let is_his =
+            |held: &Held| held.watched.borrow().as_ref().is_some_and(|seen| seen.workload.namespace == *namespace);
+        let (run, _) = held.iter().find(|(run, held)| run.workload.to_string() == reference && is_his(held))?;
+        let run = *run;
         held.remove(&run).map(|held| (run, held))
     }
 }

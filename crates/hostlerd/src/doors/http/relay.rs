@@ -44,6 +44,8 @@ struct Program {
 pub(crate) struct Relay {
     sink: SplitSink<WebSocket, Message>,
     program: Arc<Mutex<Program>>,
+    /// Becomes true with the first program; input that comes earlier waits for it.
+    connected: watch::Sender<bool>,
     /// A size that came before there was a terminal for it.
     size: watch::Receiver<Option<TtySize>>,
     gone: watch::Receiver<bool>,
@@ -67,12 +69,19 @@ impl Relay {
         let program = Arc::new(Mutex::new(Program::default()));
         let (gone_sender, gone) = watch::channel(false);
         let (size_sender, size) = watch::channel(None);
-        let listener = Listener { stream, program: program.clone(), size: size_sender, runtime: runtime.clone() };
+        let (connected, is_connected) = watch::channel(false);
+        let listener = Listener {
+            stream,
+            program: program.clone(),
+            connected: is_connected,
+            size: size_sender,
+            runtime: runtime.clone(),
+        };
         tokio::spawn(async move {
             listener.run().await;
             gone_sender.send_replace(true);
         });
-        Self { sink, program, size, gone, down, runtime }
+        Self { sink, program, connected, size, gone, down, runtime }
     }
 
     pub(crate) async fn say(&mut self, message: &FromServer) -> Pumped {
@@ -113,6 +122,8 @@ impl Relay {
         let mut program = self.program.lock().await;
         program.input = input;
         program.terminal = Some((run, target));
+        drop(program);
+        self.connected.send_replace(true);
     }
 
     /// Sends output until it is complete.
@@ -162,16 +173,25 @@ impl Relay {
 struct Listener {
     stream: SplitStream<WebSocket>,
     program: Arc<Mutex<Program>>,
+    connected: watch::Receiver<bool>,
     size: watch::Sender<Option<TtySize>>,
     runtime: Runtime,
 }
 
 impl Listener {
+    /// Waits for the first program; whether one came.
+    async fn has_program(&mut self) -> bool {
+        self.connected.wait_for(|connected| *connected).await.is_ok()
+    }
+
     async fn run(mut self) {
         while let Some(Ok(message)) = self.stream.next().await {
             match message {
                 Message::Binary(bytes) => {
                     let Some((&STDIN, data)) = bytes.split_first() else { return };
+                    if !self.has_program().await {
+                        return;
+                    }
                     let mut program = self.program.lock().await;
                     if let Some(input) = program.input.as_mut()
                         && input.write(data).await.is_err()
@@ -189,6 +209,9 @@ impl Listener {
                         }
                     }
                     Ok(ToServer::StdinEof) => {
+                        if !self.has_program().await {
+                            return;
+                        }
                         if let Some(mut input) = self.program.lock().await.input.take() {
                             input.close();
                         }
