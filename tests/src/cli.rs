@@ -62,6 +62,11 @@ impl Output {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("not JSON: {error}: {}", shorten(&text)))
     }
 
+    /// The same where there may be none.
+    pub fn json_lines_or_nothing(self) -> Vec<serde_json::Value> {
+        if self.code == 0 { self.json_lines() } else { Vec::new() }
+    }
+
     /// Each of its stdout's lines as JSON.
     pub fn json_lines(self) -> Vec<serde_json::Value> {
         self.ok().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()

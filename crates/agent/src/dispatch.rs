@@ -13,7 +13,7 @@ use crate::channels::Attach;
 use crate::ending::Children;
 use crate::link::Health;
 use crate::reactor::Agent;
-use crate::run::{Phase, Run, with_source};
+use crate::run::{Run, with_source};
 
 impl Agent {
     /// Takes every whole frame. A frame that should not be ends the connection, and nothing else.
@@ -71,11 +71,8 @@ impl Agent {
                     SignalScope::Main => AttachTarget::Main,
                     SignalScope::Exec(exec) => AttachTarget::Exec(exec),
                 };
-                if let Some(run) = &mut self.run
-                    && matches!(run.phase, Phase::Starting | Phase::Running | Phase::Ending { .. })
-                    && let Some(target) = run.target_mut(key)
-                {
-                    target.signal(signal);
+                if let Some(run) = &mut self.run {
+                    run.signal(key, signal);
                 }
             }
             ToAgent::Kill { run } => {

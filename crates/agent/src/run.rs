@@ -16,7 +16,7 @@ use std::path::Path;
 
 use hostler_linux::cgroup::{CgroupError, Group};
 use hostler_linux::epoll::Interest;
-use hostler_linux::process::Reaped;
+use hostler_linux::process::{self, Reaped};
 use hostler_linux::spawn::{self, Report, Start};
 use hostler_linux::{clock, procfs};
 use hostler_model::RunId;
@@ -26,6 +26,7 @@ use hostler_model::launch::{ExecLaunch, Launch};
 use hostler_model::limits::{EXECS_PER_RUN_MAX, OWNER_GRACE_MS};
 use hostler_model::rundir::{Outcome, RunFile};
 use hostler_model::spec::{Stdio, Stop};
+use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
 
@@ -79,6 +80,8 @@ pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) phase: Phase,
     execute: bool,
+    /// Signals that came between `Execute` and the execve, bit n-1 for signal n.
+    early_signals: u64,
     pub(crate) stop: Stop,
     pub(crate) max_time_ms: Option<u64>,
     pub(crate) directory: Option<RunDirectory>,
@@ -107,6 +110,7 @@ impl Run {
             id: launch.run,
             phase: Phase::Preparing,
             execute: false,
+            early_signals: 0,
             stop: launch.stop,
             max_time_ms: launch.max_time_ms,
             directory: None,
@@ -202,6 +206,21 @@ impl Run {
         }
     }
 
+    /// Sends a signal to a program. One that is about to be executed gets it then.
+    pub(crate) fn signal(&mut self, key: AttachTarget, signal: Signal) {
+        match self.phase {
+            Phase::Preparing if self.execute && key == AttachTarget::Main => {
+                self.early_signals |= 1 << (signal.number() - 1);
+            }
+            Phase::Starting | Phase::Running | Phase::Ending { .. } => {
+                if let Some(target) = self.target_mut(key) {
+                    target.signal(signal);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Takes back what was prepared.
     pub(crate) fn abort(&mut self, shared: &mut Shared) {
         match self.phase {
@@ -221,7 +240,7 @@ impl Run {
             main.close_control(shared);
             main.close_streams(shared, &mut Vec::new());
             if main.is_alive() {
-                let _ = hostler_linux::process::signal(main.pid, hostler_model::units::Signal::KILL);
+                let _ = process::signal(main.pid, Signal::KILL);
             }
         }
         self.undone(shared);

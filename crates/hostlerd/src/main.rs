@@ -211,7 +211,7 @@ async fn remove_groups(node: &node::Node) {
     const ATTEMPTS: usize = 100;
     let Some(parent) = &node.cgroup else { return };
     for _ in 0..ATTEMPTS {
-        if node.view.has_live_run() || parent.remove().is_ok() {
+        if node.view.live_runs() > 0 || parent.remove().is_ok() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -15,12 +15,3 @@ pub fn give_back_early() {
     #[cfg(not(target_env = "gnu"))]
     let _ = MAPPED_FROM;
 }
-
-/// Gives back what is free now.
-pub fn trim() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim releases free pages only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

@@ -181,7 +181,7 @@ fn bomb(node: &Node, killer: &Parent) {
     kill(&killer.open("bomb"));
     eprintln!("the bomb was dead after {:?}", start.elapsed());
     child.wait().unwrap();
-    assert_eq!(group.pids().unwrap(), []);
+    assert!(group.pids().unwrap().is_empty());
     group.remove().unwrap();
 }
 

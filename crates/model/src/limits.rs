@@ -82,8 +82,8 @@ pub const EXIT_SYNC_AFTER_MS: u64 = 100;
 pub const KILL_MAX_MS: u64 = 10_000;
 /// An owner whose connection broke may come back within this time before his stream turns to dropping, milliseconds.
 pub const OWNER_GRACE_MS: u64 = 10_000;
-/// An idle agent without a daemon leaves after this time, milliseconds.
-pub const AGENT_ORPHAN_IDLE_MS: u64 = 10_000;
+/// An idle agent without a daemon leaves after this time, milliseconds; the next daemon makes its own.
+pub const AGENT_ORPHAN_IDLE_MS: u64 = 500;
 /// Answer to a hello, milliseconds.
 pub const HELLO_MAX_MS: u64 = 5_000;
 /// Answer to a request that an agent settles by itself (stats, update, signal), milliseconds.

@@ -211,6 +211,23 @@ fn max_time_stops_and_then_kills() {
 }
 
 #[test]
+fn a_signal_right_behind_execute_is_not_lost() {
+    let mut node = Node::new();
+    for _ in 0..20 {
+        let launch = node.launch(&["sleep", "60"]);
+        let run = launch.run;
+        node.link.send_all(&[
+            ToAgent::Prepare { launch: Box::new(launch) },
+            ToAgent::Execute { run },
+            ToAgent::Signal { signal: Signal::TERM, scope: SignalScope::Main },
+        ]);
+        while !matches!(node.link.message(), FromAgent::Started { .. }) {}
+        assert_eq!(ended(&node.exited()), (ExitStatus::Signal(Signal::TERM), Cause::Killed));
+        node.commit(run);
+    }
+}
+
+#[test]
 fn kill_while_prepared_cancels() {
     let mut node = Node::new();
     let launch = node.launch(&["true"]);

@@ -166,6 +166,12 @@ impl View {
         })
     }
 
+    /// How many runs are not at their end.
+    #[must_use]
+    pub fn live_runs(&self) -> usize {
+        self.read(|known| known.workloads.values().filter(|workload| workload.live_run().is_some()).count())
+    }
+
     /// The workload that a name, an id or a unique prefix of an id means in a namespace.
     pub fn resolve(&self, namespace: &Namespace, reference: &str) -> Result<Arc<Workload>, Problem> {
         self.read(|known| {
