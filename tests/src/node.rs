@@ -210,6 +210,44 @@ impl TestNode {
         self.tag = Some(self.info().tag.to_string());
     }
 
+    /// Starts a daemon that may die on its way up; whether it came up.
+    pub fn start_or_die(&mut self, env: &[(&str, &str)]) -> bool {
+        self.spawn_with(env);
+        until("an answer or an end of the daemon", PATIENCE, || {
+            let daemon = self.daemon.as_mut().expect("just started");
+            if daemon.try_wait().expect("waiting").is_some() {
+                return Some(false);
+            }
+            self.answers().then_some(true)
+        })
+    }
+
+    /// Waits a moment for the daemon's own end, and kills it when that does not come.
+    pub fn wait_daemon_end_or_kill(&mut self) {
+        /// A point that was armed and is not reached within this time will not be reached.
+        const MOMENT: Duration = Duration::from_millis(700);
+        let mut daemon = self.daemon.take().expect("the daemon was started");
+        let began = Instant::now();
+        while daemon.try_wait().expect("waiting").is_none() {
+            if began.elapsed() > MOMENT {
+                daemon.kill().expect("kill -9");
+                daemon.wait().expect("reaping the daemon");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// What the run directory of its live run says.
+    #[must_use]
+    pub fn run_file(&self, reference: &str) -> hostler_model::rundir::RunFile {
+        let view = self.wait(reference, WaitFor::Started);
+        let run = view.workload.run.as_ref().expect("a run").id.to_string();
+        let path = self.root.join("run").join(run).join(hostler_model::rundir::RUN_FILE);
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
     fn log_end(&self) -> String {
         let log = self.daemon_log();
         let lines: Vec<&str> = log.lines().collect();

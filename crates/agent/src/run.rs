@@ -339,6 +339,12 @@ impl Run {
                 }
                 self.phase = Phase::Running;
                 shared.send(&FromAgent::Started { run: self.id, pid: self.main_pid(), started_at_ms: started.wall_ms });
+                let early = std::mem::take(&mut self.early_signals);
+                for number in (1..=64).filter(|number| early & (1 << (number - 1)) != 0) {
+                    if let Some(signal) = Signal::from_number(number) {
+                        self.signal(AttachTarget::Main, signal);
+                    }
+                }
             }
             Phase::Preparing | Phase::Prepared => self.fail(
                 StartFailure {

@@ -180,7 +180,7 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
 
 async fn serve(
     node: std::sync::Arc<node::Node>,
-    failure: tokio::sync::oneshot::Receiver<node::Failure>,
+    mut failure: tokio::sync::watch::Receiver<Option<node::Failure>>,
     mut down: tokio::sync::watch::Receiver<bool>,
     listener: tokio::net::UnixListener,
     watcher: logs::Watcher,
@@ -192,8 +192,8 @@ async fn serve(
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
         _ = down.wait_for(|down| *down) => {}
-        failure = failure => if let Ok(failure) = failure {
-            return Ok(Ended::Failed(failure));
+        failure = failure.wait_for(Option::is_some) => if let Ok(Some(failure)) = failure.as_deref() {
+            return Ok(Ended::Failed(failure.clone()));
         }
     }
     node.go_down();

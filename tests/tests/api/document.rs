@@ -43,7 +43,11 @@ fn every_endpoint_answers() {
             // Every test ends with it.
             continue;
         }
-        let id = node.create_started(&node.spec(&["sleep", "60"])).workload.id.to_string();
+        let command: &[&str] = if endpoint.path.ends_with("/start") { &["true"] } else { &["sleep", "60"] };
+        let id = node.create_started(&node.spec(command)).workload.id.to_string();
+        if endpoint.path.ends_with("/start") {
+            node.ended(&id);
+        }
         let path = endpoint.path.replace("{ref}", &id);
         let method = verb(endpoint.method);
         let body = match endpoint.body {

@@ -152,6 +152,8 @@ fn metrics_count_what_happened() {
     for _ in 0..3 {
         node.cli(&["run", "--rm", "--", "true"]).ok();
     }
+    node.cli(&["run", "--name", "over", "--", "true"]).ok();
+    node.cli(&["rm", "over"]).ok();
     node.cli(&["exec", "live", "true"]).ok();
     node.cli(&["stats", "--no-stream", "live"]).ok();
     let text = node.block_on(node.api().metrics()).expect("metrics");

@@ -96,7 +96,7 @@ pub(crate) enum Message {
 /// What [`start`] gives back besides the node.
 pub struct Handles {
     /// Says why, when the daemon has to be replaced.
-    pub failure: oneshot::Receiver<Failure>,
+    pub failure: watch::Receiver<Option<Failure>>,
     /// Becomes true when somebody asked the daemon to go down.
     pub down: watch::Receiver<bool>,
     /// Ends when the store is closed, after [`Node::close`].
@@ -125,7 +125,8 @@ pub struct Parts {
     pub boot_id: String,
 }
 
-/// Adopts what runs, and sets decider and publisher going.
+/// Adopts what runs, sets decider and publisher going, and is back when what was found is on disk: the first answer
+/// already tells what became of everything meanwhile.
 pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
     let settings = Settings {
@@ -139,7 +140,8 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
     let adoption = runtime.adopt().await;
     crate::failpoint::hit("adopted");
     let (inputs, input_receiver) = mpsc::channel(limits::SUPERVISOR_QUEUE);
-    let (failure_sender, failure) = oneshot::channel();
+    let (failure_sender, failure) = watch::channel(None);
+    let before = store.reader().last_sequence();
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
 
@@ -149,7 +151,7 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         inputs: inputs.downgrade(),
         metrics: metrics.clone(),
         logs: layout.logs(),
-        failure: Some(failure_sender),
+        failure: failure_sender,
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
@@ -160,6 +162,16 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let closed = tokio::spawn(decider.run(input_receiver, facts, found));
+    let adopted = async {
+        let mut last_event = view.last_event();
+        let _ = last_event.wait_for(|last| *last > before).await;
+    };
+    let mut failed = failure.clone();
+    tokio::select! {
+        () = adopted => {}
+        // Whoever serves this node sees it too, and replaces the daemon.
+        _ = failed.wait_for(Option::is_some) => {}
+    }
     runtime.fill_pool();
 
     let node = Node {

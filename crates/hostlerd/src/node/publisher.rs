@@ -15,7 +15,7 @@ use hostler_store::{CommitError, Committed};
 use hostler_supervisor::input::Reply;
 use hostler_supervisor::{Action, Fact, Input, Notice};
 use hostler_wire::SignalScope;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::view::{ExecNews, View};
 use super::{Failure, Message};
@@ -41,7 +41,7 @@ pub(crate) struct Publisher {
     pub(crate) inputs: mpsc::WeakSender<Message>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) logs: PathBuf,
-    pub(crate) failure: Option<oneshot::Sender<Failure>>,
+    pub(crate) failure: watch::Sender<Option<Failure>>,
 }
 
 impl Publisher {
@@ -146,8 +146,10 @@ impl Publisher {
     fn fail(&mut self, error: &CommitError) {
         let no_space = matches!(error, CommitError::NoSpace(_));
         tracing::error!(%error, "a commit failed: nothing in memory counts any more");
-        if let Some(failure) = self.failure.take() {
-            let _ = failure.send(Failure { what: error.to_string(), no_space });
-        }
+        self.failure.send_if_modified(|first| {
+            let news = first.is_none();
+            first.get_or_insert_with(|| Failure { what: error.to_string(), no_space });
+            news
+        });
     }
 }

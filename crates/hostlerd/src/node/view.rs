@@ -148,12 +148,6 @@ impl View {
         list
     }
 
-    /// Whether anything runs.
-    #[must_use]
-    pub fn has_live_run(&self) -> bool {
-        self.read(|known| known.workloads.values().any(|workload| workload.live_run().is_some()))
-    }
-
     /// How many workloads of a scope are in which phase.
     #[must_use]
     pub fn count(&self, scope: &Scope) -> BTreeMap<Phase, u32> {

@@ -1,0 +1,177 @@
+//! Agent, main process or both are killed; things end while no daemon is there.
+
+use hostler_model::event::EventKind;
+use hostler_model::workload::{LostReason, RunState};
+use hostler_model::{Cause, ExitStatus};
+use hostler_tests::events::{assert_history, is_of};
+use hostler_tests::{PATIENCE, TestNode, is_alive, signal, until, until_gone};
+
+fn wall_ms() -> u64 {
+    hostler_linux::clock::wall_ms()
+}
+
+/// Starts a service with children, and gives its processes: main, and a child that would outlive it.
+fn family(node: &TestNode, name: &str, restart: &str) -> (u32, u32) {
+    let script = "setsid sleep 600 & echo $! >child.$HOSTLER_NAME; exec sleep 601";
+    node.cli(&["run", "-d", "--name", name, "--restart", restart, "--", "sh", "-c", script]).ok();
+    let main = node.main_pid(name);
+    let file = node.work().join(format!("child.{name}"));
+    let child = until("the child's number", PATIENCE, || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
+    (main, child)
+}
+
+#[test]
+fn an_end_while_the_daemon_is_dead_is_kept_whole() {
+    let mut node = TestNode::new();
+    let script = "echo before; until [ -e go ]; do sleep 0.01; done; seq 1 2000; echo after >&2; exit 7";
+    node.cli(&["run", "-d", "--name", "job", "--", "sh", "-c", script]).ok();
+    let pid = node.main_pid("job");
+    node.kill();
+    let began = wall_ms();
+    std::fs::write(node.work().join("go"), "").expect("write");
+    until_gone(pid);
+    let over = wall_ms();
+    node.start();
+    let RunState::Ended { exit } = node.state_of("job") else { panic!("{:?}", node.state_of("job")) };
+    assert_eq!((exit.status, exit.cause), (ExitStatus::Code(7), Cause::Error));
+    assert!((began..=over).contains(&exit.ended_at_ms), "{began} {} {over}", exit.ended_at_ms);
+    let logs = node.cli(&["logs", "job"]).code(0);
+    let expected: String = std::iter::once("before\n".to_owned()).chain((1..=2000).map(|n| format!("{n}\n"))).collect();
+    assert!(logs.out() == expected && logs.err() == "after\n", "{} bytes of log", logs.stdout.len());
+    let started = node.wait_event("the second start of the node", |event| {
+        matches!(event.event.kind, EventKind::NodeStarted { ended_meanwhile: 1, .. })
+    });
+    assert!(matches!(started.event.kind, EventKind::NodeStarted { adopted: 0, lost: 0, .. }));
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn what_runs_is_not_disturbed_by_a_dead_daemon() {
+    let mut node = TestNode::new();
+    let (main, child) = family(&node, "svc", "always");
+    for _ in 0..3 {
+        node.kill_and_start();
+        assert_eq!(node.main_pid("svc"), main);
+        assert!(is_alive(child));
+    }
+    node.down();
+    assert!(is_alive(main) && is_alive(child));
+    node.start();
+    assert_eq!((node.main_pid("svc"), node.inspect("svc").workload.runs), (main, 1));
+    // It is not only known, it can be worked with.
+    assert_eq!(node.cli(&["exec", "svc", "--", "echo", "here"]).ok(), "here");
+    node.cli(&["stop", "svc"]).ok();
+    until_gone(main);
+    until_gone(child);
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn a_killed_agent_takes_its_run_along() {
+    let node = TestNode::new();
+    let (main, child) = family(&node, "job", "never");
+    signal(node.run_file("job").agent.pid, 9);
+    let lost = node.wait_kind("job", "run.lost");
+    assert!(matches!(lost.event.kind, EventKind::RunLost { reason: LostReason::Agent }));
+    until_gone(main);
+    until_gone(child);
+    assert_eq!(node.cli(&["wait", "job"]).code(125).out().trim(), "125");
+    assert_eq!(node.inspect("job").phase.as_str(), "lost");
+    // A service comes back.
+    let (main, child) = family(&node, "svc", "always");
+    signal(node.run_file("svc").agent.pid, 9);
+    node.wait_event("the next start", |event| {
+        is_of(event, "svc")
+            && matches!(event.event.kind, EventKind::RunStarted { .. })
+            && event.event.subject.as_ref().is_some_and(|subject| subject.runs == 2)
+    });
+    until_gone(main);
+    until_gone(child);
+    node.cli(&["stop", "svc"]).ok();
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn daemon_and_agent_killed() {
+    let mut node = TestNode::new();
+    let (main, child) = family(&node, "job", "never");
+    let (service, _) = family(&node, "svc", "always");
+    let agents = [node.run_file("job").agent.pid, node.run_file("svc").agent.pid];
+    node.kill();
+    for agent in agents {
+        signal(agent, 9);
+        until_gone(agent);
+    }
+    // The kernel ends the main process with its agent; the rest is found by the next daemon.
+    until_gone(main);
+    until_gone(service);
+    node.start();
+    until_gone(child);
+    assert!(matches!(node.state_of("job"), RunState::Lost { reason: LostReason::Agent }));
+    node.wait_event("the service's next start", |event| {
+        is_of(event, "svc") && event.event.kind.name() == "run.started"
+            && event.event.subject.as_ref().is_some_and(|subject| subject.runs == 2)
+    });
+    assert_ne!(node.main_pid("svc"), service);
+    node.cli(&["stop", "svc"]).ok();
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn the_main_process_killed_with_and_without_a_daemon() {
+    let mut node = TestNode::new();
+    let (main, child) = family(&node, "one", "never");
+    signal(main, 9);
+    assert_eq!(node.cli(&["wait", "one"]).code(137).out().trim(), "137");
+    let RunState::Ended { exit } = node.state_of("one") else { panic!("{:?}", node.state_of("one")) };
+    assert_eq!(exit.cause, Cause::Signal, "nobody asked us for it");
+    until_gone(child);
+    let (main, child) = family(&node, "two", "never");
+    node.kill();
+    signal(main, 15);
+    until_gone(main);
+    until_gone(child);
+    node.start();
+    let RunState::Ended { exit } = node.state_of("two") else { panic!("{:?}", node.state_of("two")) };
+    assert!(matches!(exit.status, ExitStatus::Signal(signal) if signal.number() == 15));
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn a_stop_under_way_outlives_the_daemon() {
+    let mut node = TestNode::new();
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.02; done";
+    node.cli(&["run", "-d", "--name", "deaf", "--stop-timeout", "1s", "--", "sh", "-c", deaf]).ok();
+    let mut logs = node.command(&["logs", "-f", "deaf"]).spawn();
+    logs.line_with("ready");
+    drop(logs);
+    let stop = node.command(&["stop", "deaf"]).spawn();
+    node.wait_kind("deaf", "workload.stopping");
+    node.kill_and_start();
+    let RunState::Ended { exit } = node.ended("deaf").workload.run.as_ref().expect("a run").state.clone() else {
+        panic!("{:?}", node.state_of("deaf"))
+    };
+    assert_eq!(exit.cause, Cause::Killed);
+    stop.end().code(0);
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn a_deadline_holds_without_a_daemon() {
+    let mut node = TestNode::new();
+    node.cli(&["run", "-d", "--name", "slow", "--max-time", "400ms", "--", "sleep", "600"]).ok();
+    let pid = node.main_pid("slow");
+    node.kill();
+    until_gone(pid);
+    node.start();
+    let RunState::Ended { exit } = node.state_of("slow") else { panic!("{:?}", node.state_of("slow")) };
+    assert_eq!(exit.cause, Cause::Timeout);
+    assert!((350..2_000).contains(&exit.duration_ms), "{}", exit.duration_ms);
+    node.finish();
+}
