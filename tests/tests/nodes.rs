@@ -83,3 +83,29 @@ fn a_root_that_cannot_be_used_is_refused() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("file"), "{output:?}");
     }
 }
+
+#[test]
+fn warm_agents_are_kept_and_used_again_within_a_namespace() {
+    let node = Setup::new().config("[pool.process]\nidle = 2\n").start();
+    hostler_tests::until("two idle agents", hostler_tests::PATIENCE, || (node.info().idle_agents == 2).then_some(()));
+    let agent_of = |namespace: &str| {
+        let line = ["--namespace", namespace, "run", "--rm", "--", "sh", "-c", "echo $PPID"];
+        node.cli(&line).ok().parse::<u32>().expect("a pid")
+    };
+    let own: std::collections::HashSet<u32> = (0..12).map(|_| agent_of("default")).collect();
+    assert!(own.len() < 12, "no agent was used twice: {own:?}");
+    let other: std::collections::HashSet<u32> = (0..4).map(|_| agent_of("other")).collect();
+    assert!(own.is_disjoint(&other), "an agent ran for two namespaces: {own:?} {other:?}");
+    node.finish();
+}
+
+#[test]
+fn agents_are_used_once_where_that_is_asked() {
+    let node = Setup::new().config("[pool.process]\nidle = 0\nreuse = false\n").start();
+    let agents: Vec<u32> =
+        (0..6).map(|_| node.cli(&["run", "--rm", "--", "sh", "-c", "echo $PPID"]).ok().parse().expect("a pid")).collect();
+    let distinct: std::collections::HashSet<_> = agents.iter().collect();
+    assert_eq!(distinct.len(), agents.len(), "{agents:?}");
+    assert_eq!(node.info().idle_agents, 0);
+    node.finish();
+}

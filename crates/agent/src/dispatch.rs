@@ -166,7 +166,7 @@ impl Agent {
 
     fn committed(&mut self, id: RunId, reuse: bool) {
         match &mut self.run {
-            Some(run) if run.id == id => run.commit(reuse, clock::boot_ms()),
+            Some(run) if run.id == id => run.commit(reuse, clock::boot_ms(), &mut self.shared),
             Some(_) => {}
             // Refused before it became a run.
             None if reuse => self.shared.send(&FromAgent::Idle),

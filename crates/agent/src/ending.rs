@@ -228,9 +228,9 @@ impl Run {
     }
 
     /// The end is in the node's store.
-    pub(crate) fn commit(&mut self, reuse: bool, now_ms: u64) {
+    pub(crate) fn commit(&mut self, reuse: bool, now_ms: u64, shared: &mut Shared) {
         if matches!(self.phase, Phase::Ended { .. } | Phase::Failed { .. }) {
-            self.remove_records();
+            self.remove_records(shared);
             self.remove_group();
             if let Phase::Ended { sync_at_ms, .. } | Phase::Failed { sync_at_ms, .. } = &mut self.phase {
                 *sync_at_ms = None;
@@ -254,7 +254,7 @@ impl Run {
         let served = self.is_served();
         match self.committed {
             Some(reuse) if served || now_ms >= self.progress_ms + OWNER_GRACE_MS => After::Over { reuse },
-            None if !shared.connected && synced && served => After::Leave,
+            None if !shared.linked && synced && served => After::Leave,
             _ => After::Stay,
         }
     }

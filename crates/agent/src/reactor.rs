@@ -19,6 +19,7 @@ use hostler_wire::FromAgent;
 
 use crate::ending::Children;
 use crate::link::{BATCH, Health, Link};
+use crate::record::Spare;
 use crate::run::{After, Run};
 use crate::shared::{Config, Shared, TokenKind, token, untoken};
 
@@ -40,6 +41,8 @@ pub(crate) struct Agent {
     /// Since when there is nobody and nothing to do.
     lonely_since_ms: Option<u64>,
     pub(crate) leaving: bool,
+    /// Sending changed what there is to do: one more step before a wait.
+    again: bool,
 }
 
 impl Agent {
@@ -56,6 +59,7 @@ impl Agent {
         epoll.add(&timer, token(TokenKind::Timer, 0), Interest::Read)?;
         let mut shared = Shared::new(config, epoll);
         let link = first.map(|socket| Link::new(socket, &mut shared)).transpose()?;
+        shared.linked = link.is_some();
         Ok(Self {
             shared,
             listener,
@@ -69,12 +73,15 @@ impl Agent {
             scratch: Vec::new(),
             lonely_since_ms: None,
             leaving: false,
+            again: false,
         })
     }
 
     /// Works until there is nothing more to do.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events: Vec<Event> = Vec::new();
+        // Ahead of need. Where it cannot be made now, the run that needs it says why.
+        self.shared.spare = Spare::create(&self.shared.config.sandbox_dir).ok();
         loop {
             self.step();
             if self.leaving {
@@ -142,14 +149,18 @@ impl Agent {
             }
             self.disconnect();
             self.link = Link::new(socket, &mut self.shared).ok();
+            // Before its hello already: an agent whose run has ended would leave under the new daemon's feet.
+            self.shared.linked = self.link.is_some();
         }
     }
 
     /// Ends the connection, ours or the peer's doing.
     pub(crate) fn disconnect(&mut self) {
         let Some(link) = self.link.take() else { return };
+        self.again = true;
         link.close(&self.shared);
         self.shared.connected = false;
+        self.shared.linked = false;
         self.shared.outbox = Vec::new();
         if let Some(run) = &mut self.run {
             run.disconnected(clock::boot_ms());
@@ -181,6 +192,7 @@ impl Agent {
     }
 
     fn step(&mut self) {
+        self.again = false;
         self.receive();
         if let Some(run) = &mut self.run {
             run.read_outputs(&mut self.scratch, &self.shared);
@@ -231,11 +243,12 @@ impl Agent {
 
     fn flush(&mut self) {
         let Some(link) = &mut self.link else { return };
-        let run = &mut self.run;
+        let (run, again) = (&mut self.run, &mut self.again);
         let health = link.flush(&mut self.shared, |out| {
             let Some(run) = run.as_mut() else { return false };
             let sent = run.channels.pull(&mut run.targets, out, BATCH);
             if sent {
+                *again = true;
                 run.progress_ms = clock::boot_ms();
             }
             sent
@@ -266,7 +279,7 @@ impl Agent {
     fn is_busy(&self) -> bool {
         let link = self.link.as_ref().is_some_and(|link| link.wants_read(&self.shared));
         let targets = self.run.iter().flat_map(|run| &run.targets);
-        link || targets.into_iter().any(|target| !target.is_quiet())
+        self.again || link || targets.into_iter().any(|target| !target.is_quiet())
     }
 
     /// Sets the timer for the next deadline. An earlier setting is left alone: it costs one wake-up, not two calls.
@@ -300,6 +313,9 @@ impl Agent {
     fn leave(mut self) {
         if let Some(run) = &mut self.run {
             run.remove_group();
+        }
+        if let Some(spare) = self.shared.spare.take() {
+            spare.remove();
         }
         let _ = std::fs::remove_file(AGENT_SOCKET);
         let _ = std::env::set_current_dir("/");

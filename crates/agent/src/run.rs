@@ -34,7 +34,7 @@ use crate::channels::Channels;
 use crate::child::{self, Plan, system_failure};
 use crate::ending::Killing;
 use crate::log::{Log, Source};
-use crate::record::{EXIT_RESERVED, RunDirectory};
+use crate::record::{EXIT_RESERVED, RunDirectory, Spare};
 use crate::shared::{Shared, TokenKind, token};
 use crate::streams::Got;
 use crate::target::{Ended, Owner, Started, Target};
@@ -139,9 +139,10 @@ impl Run {
             kind: StartFailureKind::Sandbox,
             message: format!("cannot {what}: {}", spawn::errno_text(error)),
         };
-        let directory = RunDirectory::create(&shared.config.run_root, launch.run)
-            .map_err(|error| in_sandbox("make the run directory", &error))?;
-        let directory = self.directory.insert(directory);
+        if shared.spare.is_none() {
+            let spare = Spare::create(&shared.config.sandbox_dir);
+            shared.spare = Some(spare.map_err(|error| in_sandbox("make the run directory", &error))?);
+        }
         if let Some(name) = &launch.cgroup {
             let group = make_group(name, launch, shared)?;
             if launch.limits.memory_bytes.is_some()
@@ -178,7 +179,10 @@ impl Run {
             cgroup: launch.cgroup.clone(),
             exit_reserved: EXIT_RESERVED,
         };
-        directory.write_run(&file).map_err(|error| in_sandbox("write run.json", &error))
+        let spare = shared.spare.take();
+        let bound = spare.map(|spare| spare.bind(&shared.config.run_root, &file)).transpose();
+        self.directory = bound.map_err(|error| in_sandbox("write run.json", &error))?;
+        Ok(())
     }
 
     pub(crate) fn main(&mut self) -> Option<&mut Target> {
@@ -226,7 +230,7 @@ impl Run {
         match self.phase {
             Phase::Preparing | Phase::Prepared if !self.execute => self.undo(Undo::Abort, shared),
             Phase::Failed { .. } => {
-                self.remove_records();
+                self.remove_records(shared);
                 self.phase = Phase::Undoing(Undo::Abort);
             }
             _ => {}
@@ -257,7 +261,7 @@ impl Run {
         self.close_oom_watch(shared);
         self.remove_group();
         match undo {
-            Undo::Abort => self.remove_records(),
+            Undo::Abort => self.remove_records(shared),
             Undo::Fail(failure) => {
                 if let Some(directory) = &self.directory {
                     let _ = directory.write_exit(self.id, Outcome::StartFailed { failure: failure.clone() });
@@ -272,9 +276,10 @@ impl Run {
         self.undo(Undo::Fail(failure), shared);
     }
 
-    pub(crate) fn remove_records(&mut self) {
+    /// Takes the run directory back, for the next run.
+    pub(crate) fn remove_records(&mut self, shared: &mut Shared) {
         if let Some(directory) = self.directory.take() {
-            directory.remove();
+            shared.spare = directory.release();
         }
     }
 

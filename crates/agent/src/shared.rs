@@ -9,6 +9,8 @@ use hostler_model::ids::{SandboxId, StoreId};
 use hostler_model::rundir::ProcessId;
 use hostler_wire::{FromAgent, encode_control, encode_credit};
 
+use crate::record::Spare;
+
 /// The command line, resolved.
 pub(crate) struct Config {
     pub(crate) sandbox: SandboxId,
@@ -62,8 +64,12 @@ pub(crate) fn untoken(token: u64) -> Option<(TokenKind, u32)> {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) epoll: Epoll,
+    /// Whether there is a connection, its hello still to come or not.
+    pub(crate) linked: bool,
     /// Whether there is a node that said hello. Messages to nobody are not kept: the next hello tells the state.
     pub(crate) connected: bool,
+    /// A run directory for the next run.
+    pub(crate) spare: Option<Spare>,
     /// Whole frames for the node, except data.
     pub(crate) outbox: Vec<u8>,
     serial: u32,
@@ -71,7 +77,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: Config, epoll: Epoll) -> Self {
-        Self { config, epoll, connected: false, outbox: Vec::new(), serial: 0 }
+        Self { config, epoll, linked: false, connected: false, spare: None, outbox: Vec::new(), serial: 0 }
     }
 
     /// A number that no earlier event can carry.

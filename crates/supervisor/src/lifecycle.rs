@@ -87,13 +87,22 @@ impl State {
         assert!(end.is_final(), "an end is final");
         let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
         let id = run.id;
+        let mut oom_kills = None;
         if let RunState::Ended { exit } = &end {
             // The start's own fact may have been lost with the daemon; the end tells it too.
             if run.started_at_ms.is_none() {
                 run.started_at_ms = Some(exit.started_at_ms);
             }
-            run.oom_kills = run.oom_kills.max(exit.oom_kills);
+            // So it is with the last kill for memory: the program may have been its victim.
+            if exit.oom_kills > run.oom_kills {
+                run.oom_kills = exit.oom_kills;
+                oom_kills = Some(exit.oom_kills);
+            }
         }
+        if let Some(oom_kills) = oom_kills {
+            Self::event(&workload, EventKind::RunOom { oom_kills }, now, out);
+        }
+        let Some(run) = workload.run.as_mut() else { return };
         run.state = end.clone();
         run.pid = None;
         run.sandbox = None;

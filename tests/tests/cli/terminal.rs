@@ -92,3 +92,20 @@ fn exec_has_a_terminal_too() {
     assert_eq!(terminal.end().0, Some(3));
     node.finish();
 }
+
+#[test]
+fn colours_are_for_terminals_that_have_them() {
+    if !has_setsid() {
+        return skip("setsid of util-linux is missing");
+    }
+    let node = TestNode::new();
+    node.cli(&["run", "--name", "bad", "--", "false"]).code(1);
+    let (code, shown) = Terminal::hostler(&node, SIZE, &["ps", "-a"]).end();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("\u{1b}[31mended 1"), "{shown:?}");
+    // The last column is cut to the terminal's width.
+    node.cli(&["run", "--", "true", &"x".repeat(300)]).ok();
+    let (_, shown) = Terminal::hostler(&node, SIZE, &["ps", "-a"]).end();
+    assert!(shown.contains('…') && !shown.contains(&"x".repeat(100)), "{shown:?}");
+    node.finish();
+}

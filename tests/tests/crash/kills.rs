@@ -175,3 +175,76 @@ fn a_deadline_holds_without_a_daemon() {
     assert!((350..2_000).contains(&exit.duration_ms), "{}", exit.duration_ms);
     node.finish();
 }
+
+#[test]
+fn restarts_and_removals_under_way_outlive_the_daemon() {
+    let mut node = TestNode::new();
+    let slow = "trap 'until [ -e go ]; do sleep 0.02; done; exit 0' TERM; echo ready; while :; do sleep 0.02; done";
+    for name in ["again", "away"] {
+        node.cli(&["run", "-d", "--name", name, "--stop-timeout", "20s", "--", "sh", "-c", slow]).ok();
+        let mut logs = node.command(&["logs", "-f", name]).spawn();
+        logs.line_with("ready");
+    }
+    let restart = node.command(&["restart", "again"]).spawn();
+    node.wait_kind("again", "workload.stopping");
+    node.kill();
+    std::fs::write(node.work().join("go"), "").expect("write");
+    node.start();
+    node.wait_event("the second start", |event| {
+        is_of(event, "again")
+            && event.event.kind.name() == "run.started"
+            && event.event.subject.as_ref().is_some_and(|subject| subject.runs == 2)
+    });
+    // Whoever asked may have been told that the connection broke: this is no question to be asked twice.
+    drop(restart);
+    // `rm -f` kills at once; what is left of the request is the removal.
+    let remove = node.command(&["rm", "-f", "away"]).spawn();
+    node.wait_kind("away", "workload.stopping");
+    node.kill_and_start();
+    node.wait_kind("away", "workload.removed");
+    drop(remove);
+    node.cli(&["rm", "-f", "again"]).ok();
+    node.wait_kind("again", "workload.removed");
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn a_back_off_under_way_outlives_the_daemon() {
+    let mut node = TestNode::new();
+    let mut spec = node.script("echo x >>runs; exit 3");
+    spec.name = Some("flaky".parse().expect("a name"));
+    spec.restart = hostler_model::spec::Restart {
+        when: hostler_model::spec::RestartWhen::OnFailure,
+        max_attempts: Some(1),
+        backoff_initial_ms: 1_200,
+        backoff_max_ms: 1_200,
+        ..hostler_model::spec::Restart::default()
+    };
+    node.create(&spec);
+    node.wait_kind("flaky", "workload.restarting");
+    node.kill_and_start();
+    assert_eq!(node.inspect("flaky").phase.as_str(), "pending");
+    let view = node.ended("flaky");
+    assert_eq!((view.workload.runs, view.exit_code), (2, Some(3)));
+    assert_eq!(std::fs::read_to_string(node.work().join("runs")).expect("a file").lines().count(), 2);
+    assert_history(&node.journal());
+    node.finish();
+}
+
+#[test]
+fn a_foreground_client_and_the_daemon_killed_together() {
+    let mut node = TestNode::new();
+    let script = "echo ready; exec sleep 600";
+    let mut gone = node.command(&["run", "--rm", "--name", "both", "--", "sh", "-c", script]).spawn();
+    gone.line_with("ready");
+    let pid = node.main_pid("both");
+    node.kill();
+    gone.signal(9);
+    drop(gone);
+    node.start();
+    // Its owner may come back within ten seconds; then it is nobody's.
+    node.wait_kind("both", "workload.removed");
+    until_gone(pid);
+    node.finish();
+}

@@ -205,8 +205,9 @@ fn stdin_that_nobody_reads() {
     launch.stdio.interactive = true;
     node.start(&launch);
     node.link.attach(1, MAIN, false, true);
-    for _ in 0..5 {
-        node.link.stdin(1, false, &[0; 16_384]);
+    // More than the pipe and the buffer hold together.
+    for _ in 0..10 {
+        node.link.try_stdin(1, false, &[0; 16_384]);
     }
     assert!(node.link.closed());
     assert!(matches!(node.reconnect().state, AgentState::Running { .. }));

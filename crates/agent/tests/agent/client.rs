@@ -76,9 +76,14 @@ impl Link {
     }
 
     pub(crate) fn stdin(&mut self, channel: u32, eof: bool, data: &[u8]) {
+        assert!(self.try_stdin(channel, eof, data), "the agent reads");
+    }
+
+    /// The same for a connection that the agent may have ended.
+    pub(crate) fn try_stdin(&mut self, channel: u32, eof: bool, data: &[u8]) -> bool {
         let mut bytes = Vec::new();
         encode_data(&mut bytes, channel, Stream::Stdin, 0, eof, data);
-        self.socket.write_all(&bytes).expect("the agent reads");
+        self.socket.write_all(&bytes).is_ok()
     }
 
     fn decode(&mut self) -> Option<Got> {
@@ -133,11 +138,15 @@ impl Link {
         }
     }
 
+    /// Whether the agent ends the connection, whatever it says before.
     pub(crate) fn closed(&mut self) -> bool {
         while let Some(got) = self.try_next(PATIENCE) {
             drop(got);
         }
-        matches!(self.socket.read(&mut [0]), Ok(0) | Err(_))
+        match self.socket.read(&mut [0]) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
     }
 
     pub(crate) fn hello(&mut self) -> Hello {

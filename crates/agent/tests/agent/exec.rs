@@ -8,7 +8,7 @@ use hostler_model::units::Signal;
 use hostler_model::workload::StartFailureKind;
 use hostler_wire::{AttachTarget, FromAgent, SignalScope, ToAgent};
 
-use crate::client::{Node, ended, is_alive, program};
+use crate::client::{Node, ended, is_alive, program, wait_for};
 
 fn exec(number: u8) -> ExecId {
     ExecId::from_bytes([number; 4])
@@ -35,6 +35,7 @@ fn execs_have_streams_and_ends_of_their_own() {
         node.commit(run);
         node.shell("echo main; sleep 60")
     };
+    wait_for("both lines", || (node.log_lines().len() == 2).then_some(()));
     let target = AttachTarget::Exec(exec(1));
     node.link.send(&ToAgent::Exec { exec: exec(1), launch: launch(&["sh", "-c", "echo out; echo err >&2; exit 7"]) });
     started(&mut node, exec(1));

@@ -31,6 +31,8 @@ pub(super) async fn connect_stream(socket: &Path) -> Result<UnixStream, ClientEr
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ClientError::NotRunning { socket: socket.to_owned() }
         }
+        // It died before it took the connection.
+        io::ErrorKind::ConnectionReset => ClientError::Disconnected(source.to_string()),
         io::ErrorKind::PermissionDenied => ClientError::Permission { socket: socket.to_owned() },
         _ => ClientError::Io { doing: format!("connecting to {}", socket.display()), source },
     })
