@@ -11,7 +11,8 @@ use hostler_tests::{PATIENCE, Setup, TestNode, is_root, leaks, skip, until, unti
 fn can_limit(node: &TestNode) -> bool {
     let report = node.block_on(node.api().doctor()).expect("a report");
     report.checks.iter().any(|check| {
-        (check.name.contains("cgroup") || check.name.contains("memory")) && check.status == hostler_api::types::CheckStatus::Ok
+        (check.name.contains("cgroup") || check.name.contains("memory"))
+            && check.status == hostler_api::types::CheckStatus::Ok
     })
 }
 
@@ -32,13 +33,15 @@ fn limits_are_what_the_kernel_enforces_and_can_be_changed() {
         skip("this machine's cgroups cannot be used");
         return node.finish();
     }
-    node.cli(&["run", "-d", "--name", "l", "--memory", "64M", "--cpus", "0.5", "--pids", "20", "--", "sleep", "600"]).ok();
+    node.cli(&["run", "-d", "--name", "l", "--memory", "64M", "--cpus", "0.5", "--pids", "20", "--", "sleep", "600"])
+        .ok();
     let memory = ["memory.limit_in_bytes", "memory.max"];
     assert_eq!(group_value(&node, &memory).as_deref(), Some("67108864"));
     assert_eq!(group_value(&node, &["pids.max"]).as_deref(), Some("20"));
     let quota = |node: &TestNode| {
         if let Some(quota) = group_value(node, &["cpu.cfs_quota_us"]) {
-            let period: f64 = group_value(node, &["cpu.cfs_period_us"]).and_then(|text| text.parse().ok()).expect("a period");
+            let period: f64 =
+                group_value(node, &["cpu.cfs_period_us"]).and_then(|text| text.parse().ok()).expect("a period");
             return quota.parse::<f64>().expect("a quota") / period;
         }
         let text = group_value(node, &["cpu.max"]).expect("cpu.max");
@@ -55,7 +58,9 @@ fn limits_are_what_the_kernel_enforces_and_can_be_changed() {
     assert_eq!(group_value(&node, &memory).as_deref(), Some("33554432"));
     // The main process is in it, its agent is not.
     let file = node.run_file("l");
-    let in_group = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive").contains(&file.run.to_string());
+    let in_group = |pid: u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive").contains(&file.run.to_string())
+    };
     assert!(in_group(file.main.pid) && !in_group(file.agent.pid));
     // The limits that were changed are those of the next run.
     node.cli(&["restart", "l"]).ok();

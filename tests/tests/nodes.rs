@@ -102,8 +102,9 @@ fn warm_agents_are_kept_and_used_again_within_a_namespace() {
 #[test]
 fn agents_are_used_once_where_that_is_asked() {
     let node = Setup::new().config("[pool.process]\nidle = 0\nreuse = false\n").start();
-    let agents: Vec<u32> =
-        (0..6).map(|_| node.cli(&["run", "--rm", "--", "sh", "-c", "echo $PPID"]).ok().parse().expect("a pid")).collect();
+    let agents: Vec<u32> = (0..6)
+        .map(|_| node.cli(&["run", "--rm", "--", "sh", "-c", "echo $PPID"]).ok().parse().expect("a pid"))
+        .collect();
     let distinct: std::collections::HashSet<_> = agents.iter().collect();
     assert_eq!(distinct.len(), agents.len(), "{agents:?}");
     assert_eq!(node.info().idle_agents, 0);

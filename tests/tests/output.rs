@@ -179,7 +179,9 @@ fn a_slow_guest_is_told_what_it_missed_and_delays_nobody() {
     assert!(matches!(first, Some(Frame::Control(FromServer::Attached { .. }))), "{first:?}");
     std::fs::write(node.work().join("go"), "").expect("write");
     let view = node.ended("fast");
-    let Some(RunState::Ended { exit }) = view.workload.run.as_ref().map(|run| run.state.clone()) else { panic!("{view:?}") };
+    let Some(RunState::Ended { exit }) = view.workload.run.as_ref().map(|run| run.state.clone()) else {
+        panic!("{view:?}")
+    };
     assert_eq!(view.exit_code, Some(0));
     let (mut seen, mut dropped, mut ended) = (0, 0, false);
     node.block_on(async {
@@ -207,7 +209,11 @@ fn a_program_that_closes_its_stdout_is_not_over() {
     assert!(began.elapsed() >= Duration::from_millis(300));
     // One that reads nothing and whose reader is gone gets SIGPIPE or an error, never a stuck write.
     let pipe = Command::new("sh")
-        .args(["-c", "\"$0\" run -- sh -c 'yes | head -c 50000000' | head -n 1", &binary("hostler").display().to_string()])
+        .args([
+            "-c",
+            "\"$0\" run -- sh -c 'yes | head -c 50000000' | head -n 1",
+            &binary("hostler").display().to_string(),
+        ])
         .env("HOSTLER_ROOT", node.root())
         .current_dir(node.work())
         .output()
@@ -225,7 +231,8 @@ fn an_orphan_that_holds_stdout_delays_the_end_by_a_second_at_most() {
         let began = Instant::now();
         assert_eq!(node.cli(&["run", "--rm", "--", "sh", "-c", script]).code(4).out(), "done\n");
         assert!(began.elapsed() < Duration::from_millis(3_000), "it took {:?}", began.elapsed());
-        let orphan = std::fs::read_to_string(node.work().join("orphan")).expect("a number").trim().parse().expect("a number");
+        let orphan =
+            std::fs::read_to_string(node.work().join("orphan")).expect("a number").trim().parse().expect("a number");
         until_gone(orphan);
     }
     // One that keeps writing, too.

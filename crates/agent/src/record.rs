@@ -68,7 +68,7 @@ impl Spare {
             .run
             .write_all_at(&json, 0)
             .and_then(|()| self.run.set_len(json.len() as u64))
-            .and_then(|()| std::fs::rename(&self.path, &path));
+            .and_then(|()| streams::rename_new(&self.path, &path));
         match bound {
             Ok(()) => Ok(RunDirectory { path, home: self.path, run: self.run, exit: self.exit }),
             Err(error) => {

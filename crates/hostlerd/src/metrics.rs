@@ -316,9 +316,9 @@ mod tests {
     fn events_are_counted_and_starts_timed() {
         let metrics = Metrics::new();
         metrics.observe(&event(1_000, 1, EventKind::RunCreated));
-        metrics.observe(&event(1_004, 1, EventKind::RunStarted { pid: 7 }));
+        metrics.observe(&event(1_004, 1, EventKind::RunStarted { pid: Some(7) }));
         // A run that was accepted by an earlier daemon has no beginning here.
-        metrics.observe(&event(1_004, 2, EventKind::RunStarted { pid: 8 }));
+        metrics.observe(&event(1_004, 2, EventKind::RunStarted { pid: Some(8) }));
         for cause in [Cause::Success, Cause::Oom, Cause::Oom, Cause::Timeout] {
             metrics.observe(&event(2_000, 1, exit(cause)));
         }

@@ -111,6 +111,19 @@ pub fn reserve(file: &File, length: usize) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, &vec![b' '; length], 0)
 }
 
+/// Renames, and fails with `AlreadyExists` when the new name is taken, be it by an empty directory.
+pub fn rename_new(from: &std::path::Path, to: &std::path::Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags};
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot promise it.
+        Err(Errno::INVAL | Errno::NOSYS) if to.symlink_metadata().is_ok() => {
+            Err(io::Error::from(io::ErrorKind::AlreadyExists))
+        }
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(from, to),
+        outcome => Ok(outcome?),
+    }
+}
+
 /// A copy of the descriptor, closed at exec.
 pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)

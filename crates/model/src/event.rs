@@ -74,8 +74,9 @@ pub enum EventKind {
     /// Its program runs.
     #[serde(rename = "run.started")]
     RunStarted {
-        /// The main process.
-        pid: u32,
+        /// The main process; absent when only the end told of the start, because no daemon was there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<u32>,
     },
     /// The kernel killed within it for memory.
     #[serde(rename = "run.oom")]

@@ -2,6 +2,7 @@
 
 use hostler_model::Now;
 use hostler_model::event::{EventKind, StopReason};
+use hostler_model::exit::Exit;
 use hostler_model::ids::{RunId, SandboxId, WorkloadId};
 use hostler_model::record::Urgency;
 use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailureKind, Workload};
@@ -47,7 +48,7 @@ impl State {
             run.state = RunState::Running;
         }
         if news {
-            Self::event(&workload, EventKind::RunStarted { pid: found.pid }, now, out);
+            Self::event(&workload, EventKind::RunStarted { pid: Some(found.pid) }, now, out);
         }
         self.put(workload, out);
     }
@@ -87,20 +88,8 @@ impl State {
         assert!(end.is_final(), "an end is final");
         let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
         let id = run.id;
-        let mut oom_kills = None;
         if let RunState::Ended { exit } = &end {
-            // The start's own fact may have been lost with the daemon; the end tells it too.
-            if run.started_at_ms.is_none() {
-                run.started_at_ms = Some(exit.started_at_ms);
-            }
-            // So it is with the last kill for memory: the program may have been its victim.
-            if exit.oom_kills > run.oom_kills {
-                run.oom_kills = exit.oom_kills;
-                oom_kills = Some(exit.oom_kills);
-            }
-        }
-        if let Some(oom_kills) = oom_kills {
-            Self::event(&workload, EventKind::RunOom { oom_kills }, now, out);
+            Self::tell_missed(&mut workload, exit, now, out);
         }
         let Some(run) = workload.run.as_mut() else { return };
         run.state = end.clone();
@@ -130,6 +119,22 @@ impl State {
             After::Rest => {
                 self.put(workload, out);
             }
+        }
+    }
+
+    /// The start may have been lost with the daemon, and the last kill for memory overtaken by the end of its victim:
+    /// the end tells both, before itself.
+    fn tell_missed(workload: &mut Workload, exit: &Exit, now: Now, out: &mut Outcome) {
+        let Some(run) = workload.run.as_mut() else { return };
+        let started = run.started_at_ms.is_none();
+        run.started_at_ms.get_or_insert(exit.started_at_ms);
+        let killed = exit.oom_kills > run.oom_kills;
+        run.oom_kills = run.oom_kills.max(exit.oom_kills);
+        if started {
+            Self::event(workload, EventKind::RunStarted { pid: None }, now, out);
+        }
+        if killed {
+            Self::event(workload, EventKind::RunOom { oom_kills: exit.oom_kills }, now, out);
         }
     }
 

@@ -93,6 +93,7 @@ struct World {
     boot: u32,
     next: u32,
     executed: HashSet<RunId>,
+    started: HashSet<RunId>,
     ended: HashSet<RunId>,
     token: u64,
     answered: HashSet<u64>,
@@ -111,6 +112,7 @@ impl World {
             boot: 1,
             next: 0,
             executed: HashSet::new(),
+            started: HashSet::new(),
             ended: HashSet::new(),
             token: 0,
             answered: HashSet::new(),
@@ -164,9 +166,16 @@ impl World {
             match &event.kind {
                 EventKind::RunExited { .. } | EventKind::RunFailed { .. } | EventKind::RunLost { .. } => {
                     let run = run.expect("ends are of runs");
+                    let exited = matches!(event.kind, EventKind::RunExited { .. });
+                    assert!(!exited || self.started.contains(&run), "{run} ended before it started");
                     assert!(self.ended.insert(run), "{run} ended twice");
                 }
-                EventKind::RunStarted { .. } | EventKind::RunOom { .. } => {
+                EventKind::RunStarted { .. } => {
+                    let run = run.expect("of a run");
+                    assert!(!self.ended.contains(&run), "started after its end");
+                    assert!(self.started.insert(run), "{run} started twice");
+                }
+                EventKind::RunOom { .. } => {
                     assert!(!self.ended.contains(&run.expect("of a run")), "news after the end");
                 }
                 _ => {}

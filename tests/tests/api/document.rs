@@ -85,7 +85,8 @@ fn every_endpoint_answers() {
             }
             Answer::Text => assert!(reply.status == 200 && !reply.body.is_empty(), "{path}"),
         }
-        node.block_on(node.api().remove(&id, &hostler_api::types::RemoveQuery { force: true, ..Default::default() })).ok();
+        node.block_on(node.api().remove(&id, &hostler_api::types::RemoveQuery { force: true, ..Default::default() }))
+            .ok();
     }
     node.finish();
 }

@@ -23,7 +23,11 @@ fn others_see_and_touch_only_their_own() {
         for verb in ["inspect", "stop", "kill", "logs", "wait", "start", "restart", "attach"] {
             let output = as_nobody(&node, &[verb, reference]).run();
             assert_ne!(output.code, 0, "{verb} {reference}: {}", output.out());
-            assert!(output.err().contains("no workload") || output.err().contains(reference), "{verb}: {}", output.err());
+            assert!(
+                output.err().contains("no workload") || output.err().contains(reference),
+                "{verb}: {}",
+                output.err()
+            );
         }
         as_nobody(&node, &["rm", "-f", reference]).run().code(1);
         as_nobody(&node, &["exec", reference, "id"]).run().code(125);
@@ -49,7 +53,8 @@ fn others_run_work_as_themselves() {
         return skip("playing another user needs root");
     }
     let node = TestNode::new();
-    let output = as_nobody(&node, &["run", "--name", "mine", "--", "sh", "-c", "id -u; id -g; id -G; echo $HOME"]).run().ok();
+    let output =
+        as_nobody(&node, &["run", "--name", "mine", "--", "sh", "-c", "id -u; id -g; id -G; echo $HOME"]).run().ok();
     assert!(output.starts_with("65534\n65534\n"), "{output}");
     let view = node.all().into_iter().next().expect("a workload");
     assert_eq!(view.workload.namespace.as_str(), "u65534");

@@ -11,7 +11,8 @@ const KEY: &str = "idempotency-key";
 #[test]
 fn the_same_key_makes_one_workload() {
     let mut node = TestNode::new();
-    let create = |node: &TestNode, key: &str, body: &str| node.http("POST", "/v1/workloads", &[(KEY, key)], body.as_bytes());
+    let create =
+        |node: &TestNode, key: &str, body: &str| node.http("POST", "/v1/workloads", &[(KEY, key)], body.as_bytes());
     let body = r#"{"command":["sh","-c","exit 3"]}"#;
     let first = create(&node, "k1", body);
     assert_eq!(first.status, 201);
@@ -46,7 +47,8 @@ fn events_resume_after_the_last_id() {
         let reply = node.http("GET", "/v1/events?no_follow=true", &[("last-event-id", &all[at].id)], b"");
         let ids: Vec<&str> = all[at + 1..].iter().map(|event| event.id.as_str()).collect();
         let text = reply.text();
-        let found: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ").or(line.strip_prefix("id:"))).collect();
+        let found: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("id: ").or(line.strip_prefix("id:"))).collect();
         assert_eq!(found, ids);
     }
     // A follower that was cut off misses nothing and sees nothing twice.
@@ -127,7 +129,9 @@ fn logs_resume_after_a_position() {
             let mut stream = node.api().logs(&id, &LogsQuery::default(), last.as_deref()).await.expect("logs");
             for _ in 0..700 {
                 match stream.next().await.expect("a line") {
-                    Some(hostler_api::client::LogItem::Line(line)) => lines.push(line.text.to_string_lossy().into_owned()),
+                    Some(hostler_api::client::LogItem::Line(line)) => {
+                        lines.push(line.text.to_string_lossy().into_owned())
+                    }
                     Some(other) => panic!("{other:?}"),
                     None => break 'again,
                 }

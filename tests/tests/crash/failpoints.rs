@@ -121,7 +121,15 @@ fn while_it_adopts_and_cleans_up() {
 #[test]
 fn every_point_is_armed_by_a_test() {
     let tested = [
-        "decided", "prepared", "committed", "before-answer", "before-execute", "executed", "started", "exited", "adopted",
+        "decided",
+        "prepared",
+        "committed",
+        "before-answer",
+        "before-execute",
+        "executed",
+        "started",
+        "exited",
+        "adopted",
         "before-release",
     ];
     let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/hostlerd/src");

@@ -112,7 +112,8 @@ fn daemon_and_agent_killed() {
     until_gone(child);
     assert!(matches!(node.state_of("job"), RunState::Lost { reason: LostReason::Agent }));
     node.wait_event("the service's next start", |event| {
-        is_of(event, "svc") && event.event.kind.name() == "run.started"
+        is_of(event, "svc")
+            && event.event.kind.name() == "run.started"
             && event.event.subject.as_ref().is_some_and(|subject| subject.runs == 2)
     });
     assert_ne!(node.main_pid("svc"), service);

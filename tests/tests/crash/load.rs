@@ -20,7 +20,8 @@ fn every_accepted_job_runs_once_whatever_is_killed() {
         .map(|number| {
             let pause = seed.hash_one(number) % 100;
             // One write of one line to a file opened with O_APPEND.
-            let mut spec = node.script(&format!("echo job-{number} >>effects; sleep 0.{pause:03}; exit {}", number % 7));
+            let mut spec =
+                node.script(&format!("echo job-{number} >>effects; sleep 0.{pause:03}; exit {}", number % 7));
             spec.name = Some(format!("job-{number}").parse().expect("a name"));
             Arc::new(spec)
         })

@@ -80,10 +80,15 @@ fn after_a_reboot_ends_on_disk_win_and_services_start_again() {
         until_gone(pid);
     }
     node.start_with(&[("HOSTLER_TEST_BOOT_ID", "00000000-1111-2222-3333-444444444444")]);
-    assert!(matches!(node.state_of("job"), RunState::Lost { reason: LostReason::Reboot }), "{:?}", node.state_of("job"));
+    assert!(
+        matches!(node.state_of("job"), RunState::Lost { reason: LostReason::Reboot }),
+        "{:?}",
+        node.state_of("job")
+    );
     assert_eq!(node.inspect("ends").exit_code, Some(7));
     node.wait_event("the service's next start", |event| {
-        is_of(event, "svc") && event.event.kind.name() == "run.started"
+        is_of(event, "svc")
+            && event.event.kind.name() == "run.started"
             && event.event.subject.as_ref().is_some_and(|subject| subject.runs == 2)
     });
     assert_ne!(node.main_pid("svc"), files[1].main.pid);

@@ -106,7 +106,7 @@ fn details(kind: &EventKind) -> String {
         EventKind::WorkloadRestarting { delay_ms, attempt } => {
             format!("in {}, failures in a row: {attempt}", format_duration(*delay_ms))
         }
-        EventKind::RunStarted { pid } => format!("pid {pid}"),
+        EventKind::RunStarted { pid } => pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
         EventKind::RunOom { oom_kills } => format!("killed for memory: {oom_kills}"),
         EventKind::RunExited { exit } | EventKind::ExecExited { exit, .. } => {
             format!("exit {} after {}", output::exit_words(exit), format_duration(exit.duration_ms))
