@@ -3,6 +3,7 @@
 use hostler_linux::{clock, procfs, streams};
 use hostler_model::RunId;
 use hostler_model::launch::Launch;
+use hostler_model::spec::Limits;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{
     AgentState, AttachTarget, Decoder, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RunStats, SignalScope,
@@ -80,14 +81,7 @@ impl Agent {
                     run.kill(&mut self.shared);
                 }
             }
-            ToAgent::Update { request, limits } => {
-                let error = match self.run.as_ref().map(|run| (run.id, &run.group)) {
-                    None => Some("there is no run".to_owned()),
-                    Some((run, None)) => Some(format!("run {run} has no cgroup: it was started without limits")),
-                    Some((_, Some(group))) => group.set_limits(&limits).err().map(|error| with_source(&error)),
-                };
-                self.shared.send(&FromAgent::Done { request, error });
-            }
+            ToAgent::Update { request, limits } => self.update(request, &limits),
             ToAgent::Exec { exec, launch } => match &mut self.run {
                 Some(run) => {
                     run.exec(exec, &launch, &mut self.shared);
@@ -119,6 +113,15 @@ impl Agent {
             ToAgent::Quit => self.leaving |= self.run.is_none(),
         }
         Health::Alive
+    }
+
+    fn update(&mut self, request: u64, limits: &Limits) {
+        let error = match self.run.as_ref().map(|run| (run.id, &run.group)) {
+            None => Some("there is no run".to_owned()),
+            Some((run, None)) => Some(format!("run {run} has no cgroup: it was started without limits")),
+            Some((_, Some(group))) => group.set_limits(limits).err().map(|error| with_source(&error)),
+        };
+        self.shared.send(&FromAgent::Done { request, error });
     }
 
     fn run_named(&mut self, id: RunId) -> Option<&mut Run> {

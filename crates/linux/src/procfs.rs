@@ -219,16 +219,21 @@ fn parse_meminfo(text: &str) -> Option<(u64, u64)> {
     Some((total, available))
 }
 
-/// Processes that were started with this `KEY=VALUE` in their environment. A look at every process: for repairs only.
-pub fn with_environment(entry: &[u8]) -> io::Result<Vec<ProcessId>> {
+/// Processes that were started with this variable in their environment, and what `wanted` makes of its value. A look
+/// at every process: for repairs only.
+pub fn with_environment<T>(key: &[u8], wanted: impl Fn(&[u8]) -> Option<T>) -> io::Result<Vec<(T, ProcessId)>> {
     let mut found = Vec::new();
     for directory in fs::read_dir("/proc")? {
         let name = directory?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         // Those that end meanwhile, and those we may not look into, cannot be ours.
         let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { continue };
-        if environment.split(|byte| *byte == 0).any(|known| known == entry) {
-            found.extend(process_id(pid).ok());
+        let values =
+            environment.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(key)?.strip_prefix(b"="));
+        if let Some(value) = values.into_iter().find_map(&wanted)
+            && let Ok(id) = process_id(pid)
+        {
+            found.push((value, id));
         }
     }
     Ok(found)

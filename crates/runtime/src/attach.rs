@@ -210,7 +210,13 @@ impl Drop for Hold {
     }
 }
 
-pub(crate) fn open(agent: Arc<Agent>, number: u32, channel: Arc<Channel>) -> Attachment {
+/// Opens a channel on this agent.
+pub(crate) fn to(agent: &Arc<Agent>, request: AttachRequest) -> Result<Attachment, RuntimeError> {
+    let (number, channel) = agent.attach(request)?;
+    Ok(open(Arc::clone(agent), number, channel))
+}
+
+fn open(agent: Arc<Agent>, number: u32, channel: Arc<Channel>) -> Attachment {
     let hold = Arc::new(Hold { agent, number, channel });
     Attachment {
         output: OutputReader { hold: Arc::clone(&hold), taken: 0 },

@@ -172,6 +172,9 @@ pub enum RuntimeError {
     Refused(String),
 }
 
+/// An attachment that comes with its run.
+pub type Ahead = tokio::sync::oneshot::Receiver<Result<Attachment, RuntimeError>>;
+
 /// The handle. Clones share everything.
 #[derive(Clone)]
 pub struct Runtime {
@@ -266,9 +269,14 @@ impl Runtime {
 
     /// Opens a channel to the streams of a run or an exec. Waits while the run's agent is being started.
     pub async fn attach(&self, run: RunId, request: AttachRequest) -> Result<Attachment, RuntimeError> {
-        let agent = self.shared.agent_of(run).await?;
-        let (number, channel) = agent.attach(request)?;
-        Ok(attach::open(agent, number, channel))
+        self.shared.attach(run, request).await
+    }
+
+    /// Opens a channel to a run that is about to be prepared: it is open before the program can be executed, however
+    /// short that is. The answer comes with the preparation; drop it when that will not come.
+    #[must_use]
+    pub fn attach_ahead(&self, run: RunId, request: AttachRequest) -> Ahead {
+        self.shared.attach_ahead(run, request)
     }
 
     /// Agents that are ready for a run.
@@ -283,15 +291,16 @@ impl Runtime {
         self.shared.state().agents.len()
     }
 
-    /// Lets idle agents go, leaves agents with runs to themselves, and closes all connections.
+    /// Lets agents without a run go, those that are just being started too; leaves agents with runs to themselves, and
+    /// closes all connections.
     pub async fn shutdown(&self) {
         let leaving = {
             let mut state = self.shared.state();
-            let leaving = state.slots.close();
-            for agent in leaving.iter().filter_map(|sandbox| state.agents.get(sandbox)) {
+            let idle = state.slots.close();
+            for agent in idle.iter().filter_map(|sandbox| state.agents.get(sandbox)) {
                 agent.send(&ToAgent::Quit);
             }
-            leaving
+            state.slots.unbound()
         };
         let all_left = async {
             loop {

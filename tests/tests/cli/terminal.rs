@@ -45,8 +45,8 @@ fn a_shell_takes_input_sizes_and_ctrl_c() {
     terminal.resize(120, 50);
     terminal.type_in("sleep 0.2; stty size\n");
     terminal.wait_for("50 120\r\n");
-    terminal.type_in("sleep 60\n");
-    terminal.wait_for("sleep 60");
+    terminal.type_in("sh -c 'echo begun; exec sleep 60'\n");
+    terminal.wait_for("begun\r\n");
     terminal.type_in("\u{3}");
     terminal.wait_for("ready> ");
     terminal.type_in("exit 4\n");

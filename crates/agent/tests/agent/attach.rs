@@ -89,8 +89,12 @@ fn the_program_waits_for_an_owner_and_for_nobody_else() {
     // He comes, takes a part, and goes: the rest is dropped, and the program goes on.
     node.link.send(&ToAgent::Attach { channel: 1, target: MAIN, owner: true, stdin: false, from: None });
     node.link.credit(1, 10_000);
-    let Got::Data { offset: 0, bytes, .. } = node.link.next() else { panic!("no data") };
-    assert_eq!(bytes.len(), 10_000);
+    let mut received = 0;
+    while received < 10_000 {
+        let Got::Data { offset, bytes, .. } = node.link.next() else { panic!("no data") };
+        assert_eq!(offset, received);
+        received += bytes.len() as u64;
+    }
     std::thread::sleep(Duration::from_millis(50));
     assert!(!done.exists());
     node.link.send(&ToAgent::Detach { channel: 1 });
@@ -135,7 +139,8 @@ fn a_slow_reader_loses_bytes_and_sees_where() {
     node.link.credit(1, 1_000_000);
     node.link.stdin(1, true, b"");
     let (stdout, _, missing) = node.link.read_channel(1);
-    assert_eq!(stdout.len(), ATTACH_BACKLOG);
+    // The backlog as it was then, and what was still in the pipe.
+    assert!((ATTACH_BACKLOG..=2 * ATTACH_BACKLOG).contains(&stdout.len()), "{}", stdout.len());
     assert_eq!(missing, 0, "the gap is before the first frame that is read here");
     assert!(bytes.len() <= 1_000);
     node.exited();
@@ -225,11 +230,12 @@ fn a_terminal_with_its_size_and_its_end() {
     node.link.send(&ToAgent::Resize { target: MAIN, size: TtySize { columns: 120, rows: 40 } });
     node.link.stdin(1, false, b"hello\n");
     // Its echo, and cat's.
-    wait_for("hello", || (node.log_lines().len() == 4).then_some(()));
+    let hellos = |lines: &[String]| lines.iter().filter(|line| line.ends_with("hello")).count();
+    wait_for("hello", || (hellos(&node.log_lines()) == 2).then_some(()));
     node.link.stdin(1, true, b"half");
     let (stdout, stderr, missing) = node.link.read_channel(1);
     let text = String::from_utf8(stdout).unwrap();
-    for part in ["30 90\r\n", "hello\r\nhello\r\n", "halfhalf", "40 120\r\n", "end\r\n"] {
+    for part in ["30 90\r\n", "hello\r\n", "halfhalf", "40 120\r\n", "end\r\n"] {
         assert!(text.contains(part), "{part:?} in {text:?}");
     }
     assert!(stderr.is_empty() && missing == 0);

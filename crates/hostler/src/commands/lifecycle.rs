@@ -97,7 +97,8 @@ pub(super) async fn stop(context: &Context, stop: &Stop) -> Result<u8, Failure> 
     // All are asked first, so that their graces run side by side.
     let mut stopping = Vec::new();
     for reference in &stop.references {
-        stopping.push(context.client.stop(reference, &request).await);
+        // Stopping twice is stopping: a daemon that dies under the question may be asked again.
+        stopping.push(patiently(async || context.client.stop(reference, &request).await).await);
     }
     let mut stopping = stopping.into_iter();
     each(context, &stop.references, async |reference| {

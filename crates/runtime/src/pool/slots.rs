@@ -136,6 +136,12 @@ impl Slots {
         idle
     }
 
+    /// Agents without a run: those that were told to leave, and those that will be with their next word.
+    pub(crate) fn unbound(&self) -> Vec<SandboxId> {
+        let unbound = self.slots.iter().filter(|(_, slot)| !matches!(slot.place, Place::Bound(_)));
+        unbound.map(|(sandbox, _)| *sandbox).collect()
+    }
+
     pub(crate) fn idle(&self) -> usize {
         self.idle.len()
     }

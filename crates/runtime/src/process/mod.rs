@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::agent::Agent;
 use crate::link;
 use crate::pool::slots::Slots;
-use crate::{Fact, RuntimeError, Settings};
+use crate::{Ahead, AttachRequest, Attachment, Fact, RuntimeError, Settings, attach};
 use spawn::{Process, SpawnError};
 
 /// Signals kept for a run that waits for its agent; more than these have no more to say.
@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) slots: Slots,
     pub(crate) agents: HashMap<SandboxId, Arc<Agent>>,
     runs: HashMap<RunId, Entry>,
+    /// Owners of runs that are about to be prepared.
+    ahead: HashMap<RunId, Attaching>,
     pub(crate) trimming: bool,
 }
 
@@ -80,7 +82,23 @@ enum At {
 struct Waiting {
     launch: Launch,
     signals: Vec<(Signal, SignalScope)>,
-    attach: Vec<oneshot::Sender<Arc<Agent>>>,
+    attach: Vec<Attaching>,
+}
+
+/// Somebody who wants the streams of a run that has no agent yet.
+struct Attaching {
+    request: AttachRequest,
+    answer: oneshot::Sender<Result<Attachment, RuntimeError>>,
+}
+
+impl Attaching {
+    /// Between the run's `Prepare` and its `Execute`, so that nothing the program does is missed.
+    fn to(self, agent: &Arc<Agent>) {
+        // He may have given up waiting.
+        if !self.answer.is_closed() {
+            let _ = self.answer.send(attach::to(agent, self.request));
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +119,7 @@ impl Shared {
             slots: Slots::new(settings.idle, settings.reuse),
             agents: HashMap::new(),
             runs: HashMap::new(),
+            ahead: HashMap::new(),
             trimming: false,
         };
         Arc::new(Self {
@@ -150,13 +169,20 @@ impl Shared {
             tracing::error!(%run, "prepare for a run that exists already; ignored");
             return;
         }
+        let owner = state.ahead.remove(&run);
         let agent = state.slots.take(run, &launch.namespace, now_ms).and_then(|id| state.agents.get(&id).cloned());
         let at = match agent {
             Some(agent) => {
                 agent.send(&ToAgent::Prepare { launch: Box::new(launch) });
+                if let Some(owner) = owner {
+                    owner.to(&agent);
+                }
                 At::Agent(agent)
             }
-            None => At::Waiting(Box::new(Waiting { launch, signals: Vec::new(), attach: Vec::new() })),
+            None => {
+                let attach = owner.into_iter().collect();
+                At::Waiting(Box::new(Waiting { launch, signals: Vec::new(), attach }))
+            }
         };
         state.runs.insert(run, Entry { at, step: Step::Preparing, killed: false });
         self.start_agents(&mut state);
@@ -261,19 +287,20 @@ impl Shared {
 
     // ---- questions ----
 
-    /// The agent that has the run, for a question about it; waits for one that is being started.
-    pub(crate) async fn agent_of(&self, run: RunId) -> Result<Arc<Agent>, RuntimeError> {
+    /// Opens a channel to the streams of a run; waits for one whose agent is being started.
+    pub(crate) async fn attach(&self, run: RunId, request: AttachRequest) -> Result<Attachment, RuntimeError> {
         let waiting = {
             let mut state = self.state();
             match state.runs.get_mut(&run) {
-                Some(Entry { at: At::Agent(agent), .. }) => return Ok(Arc::clone(agent)),
+                // Under the lock: a moment later the agent may have another run.
+                Some(Entry { at: At::Agent(agent), .. }) => return attach::to(agent, request),
                 Some(Entry { at: At::Waiting(waiting), .. }) => {
-                    waiting.attach.retain(|sender| !sender.is_closed());
+                    waiting.attach.retain(|attaching| !attaching.answer.is_closed());
                     if waiting.attach.len() >= limits::CHANNELS_MAX {
                         return Err(RuntimeError::TooManyChannels);
                     }
-                    let (sender, receiver) = oneshot::channel();
-                    waiting.attach.push(sender);
+                    let (answer, receiver) = oneshot::channel();
+                    waiting.attach.push(Attaching { request, answer });
                     receiver
                 }
                 _ => return Err(RuntimeError::NotRunning(run)),
@@ -281,13 +308,22 @@ impl Shared {
         };
         let deadline = std::time::Duration::from_millis(limits::AGENT_ANSWER_MAX_MS);
         match tokio::time::timeout(deadline, waiting).await {
-            Ok(Ok(agent)) => Ok(agent),
+            Ok(Ok(attached)) => attached,
             Ok(Err(_)) => Err(RuntimeError::NotRunning(run)),
             Err(_) => Err(RuntimeError::NoAnswer),
         }
     }
 
-    /// Like [`Shared::agent_of`] for what makes no sense before there is an agent.
+    /// Has the streams of a run attached with its preparation, which is still to come.
+    pub(crate) fn attach_ahead(&self, run: RunId, request: AttachRequest) -> Ahead {
+        let (answer, receiver) = oneshot::channel();
+        let mut state = self.state();
+        state.ahead.retain(|_, attaching| !attaching.answer.is_closed());
+        state.ahead.insert(run, Attaching { request, answer });
+        receiver
+    }
+
+    /// The agent that has the run, for a question that makes no sense before there is one.
     pub(crate) fn agent_now(&self, run: RunId) -> Option<Arc<Agent>> {
         match self.state().runs.get(&run)? {
             Entry { at: At::Agent(agent), .. } => Some(Arc::clone(agent)),
@@ -312,15 +348,14 @@ impl State {
             unreachable!("only waiting runs are bound")
         };
         agent.send(&ToAgent::Prepare { launch: Box::new(waiting.launch) });
+        for attaching in waiting.attach {
+            attaching.to(agent);
+        }
         if entry.step == Step::Executing {
             agent.send(&ToAgent::Execute { run });
         }
         for (signal, scope) in waiting.signals {
             agent.send(&ToAgent::Signal { signal, scope });
-        }
-        for attach in waiting.attach {
-            // He may have given up waiting.
-            let _ = attach.send(Arc::clone(agent));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is left of a run whose agent is gone: its end if the agent still wrote it, processes, cgroup, directories.
 //! Everything here blocks, and runs only when something went wrong.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,8 @@ pub(crate) fn kill(settings: &Settings, files: &[RunFile]) {
     let deadline = Instant::now() + Duration::from_millis(limits::KILL_MAX_MS);
     let mut left: Vec<&RunFile> = files.iter().filter(|file| file.boot_id == boot_id).collect();
     loop {
-        left.retain(|file| !kill_once(settings, file));
+        let marked = marked(settings, &left);
+        left.retain(|file| !kill_once(settings, file, &marked));
         if left.is_empty() {
             return;
         }
@@ -102,27 +104,34 @@ pub(crate) fn kill(settings: &Settings, files: &[RunFile]) {
     }
 }
 
+/// What was started for these runs and lost its parents. Without a cgroup, its environment is all that tells it from the
+/// rest of the machine. A run whose end is written needs no search: its agent left nothing before it wrote that.
+fn marked(settings: &Settings, files: &[&RunFile]) -> Vec<(RunId, ProcessId)> {
+    let searched: HashSet<RunId> = files
+        .iter()
+        .filter(|file| file.cgroup.is_none() && !run_dir(settings, file.run).join(EXIT_FILE).exists())
+        .map(|file| file.run)
+        .collect();
+    if searched.is_empty() {
+        return Vec::new();
+    }
+    let run_of =
+        |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<RunId>().ok().filter(|run| searched.contains(run));
+    procfs::with_environment(b"HOSTLER_RUN", run_of).unwrap_or_default()
+}
+
 /// Whether nothing is left.
-fn kill_once(settings: &Settings, file: &RunFile) -> bool {
+fn kill_once(settings: &Settings, file: &RunFile, marked: &[(RunId, ProcessId)]) -> bool {
     // The agent first: while it lives, it answers to what we do.
     if let Some(pidfd) = Pidfd::open(file.agent) {
         pidfd.kill();
         return false;
     }
-    let group_gone = match file.cgroup.as_deref() {
-        Some(name) => kill_group(settings, name),
-        None => kill_marked(file.run),
-    };
-    kill_tree(file.main) && group_gone
-}
-
-/// Kills what was started for this run and lost its parents: without a cgroup, its environment is all that tells it
-/// from the rest of the machine. Whether nothing was found.
-fn kill_marked(run: RunId) -> bool {
-    let marked = procfs::with_environment(format!("HOSTLER_RUN={run}").as_bytes()).unwrap_or_default();
-    let held: Vec<_> = marked.into_iter().filter_map(Pidfd::open).collect();
+    let group_gone = file.cgroup.as_deref().is_none_or(|name| kill_group(settings, name));
+    let held: Vec<_> =
+        marked.iter().filter(|(run, _)| *run == file.run).filter_map(|(_, id)| Pidfd::open(*id)).collect();
     held.iter().for_each(Pidfd::kill);
-    held.is_empty()
+    kill_tree(file.main) && group_gone && held.is_empty()
 }
 
 /// Kills the process and, as long as it has not left them orphaned, its descendants.

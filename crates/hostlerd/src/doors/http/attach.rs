@@ -6,7 +6,7 @@ use hostler_api::stream::{AttachQuery, FromServer};
 use hostler_model::ids::WorkloadId;
 use hostler_model::workload::{RunState, Workload};
 use hostler_model::{Problem, ProblemKind, RunId};
-use hostler_runtime::{AttachRequest, Attachment, Role};
+use hostler_runtime::{Ahead, AttachRequest, Attachment, Role};
 use hostler_wire::{AttachTarget, StreamOffsets};
 use tokio::sync::watch;
 
@@ -59,6 +59,8 @@ struct Session {
     relay: Relay,
     /// The run that was shown last.
     shown: Option<RunId>,
+    /// The owner's claim on the streams of the run that follows: it may be as short as any.
+    next: Option<(RunId, Ahead)>,
 }
 
 async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<(RunId, Held)>, socket: WebSocket) {
@@ -67,7 +69,7 @@ async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<(R
         Some((_, held)) => held.watched.clone(),
         None => door.node.view.watch(id),
     };
-    let mut session = Session { door, query, watched, relay, shown: None };
+    let mut session = Session { door, query, watched, relay, shown: None, next: None };
     let mut pumped = Pumped::Complete;
     // Who resumes knows where he was: that is a new attachment, from there.
     let resumes = session.query.stdout_offset.is_some();
@@ -111,7 +113,12 @@ impl Session {
         }
     }
 
-    async fn attach(&self, run: RunId) -> (Option<StreamOffsets>, Option<Attachment>) {
+    async fn attach(&mut self, run: RunId) -> (Option<StreamOffsets>, Option<Attachment>) {
+        if let Some((_, ahead)) = self.next.take().filter(|(next, _)| *next == run)
+            && let Ok(Ok(attachment)) = ahead.await
+        {
+            return (None, Some(attachment));
+        }
         let offsets = self.query.stdout_offset.zip(self.query.stderr_offset);
         let resumes = self.query.run.is_none_or(|asked| asked == run);
         let from = match offsets.filter(|_| resumes) {
@@ -122,15 +129,23 @@ impl Session {
             }
             None => None,
         };
-        let role = if self.query.owner { Role::Owner } else { Role::Reader };
-        let request = AttachRequest { target: AttachTarget::Main, role, stdin: self.query.stdin, from };
+        let request = AttachRequest { from, ..self.request() };
         let attachment = self.door.node.runtime.attach(run, request).await;
         (from.filter(|from| from.stdout != u64::MAX), attachment.ok())
+    }
+
+    fn request(&self) -> AttachRequest {
+        let role = if self.query.owner { Role::Owner } else { Role::Reader };
+        AttachRequest { target: AttachTarget::Main, role, stdin: self.query.stdin, from: None }
     }
 
     /// One run, from its streams to its durable end.
     async fn show(&mut self, run: RunId, attachment: Option<Attachment>, from: Option<StreamOffsets>) -> Pumped {
         self.shown = Some(run);
+        if self.query.owner {
+            let next = RunId { number: run.number + 1, ..run };
+            self.next = Some((next, self.door.node.runtime.attach_ahead(next, self.request())));
+        }
         let tty = self.watched.borrow().as_ref().is_some_and(|seen| seen.workload.spec.stdio.tty.is_some());
         if self.relay.say(&FromServer::Attached { run, tty }).await == Pumped::ClientGone {
             return Pumped::ClientGone;

@@ -1,6 +1,6 @@
-//! A foreground run's streams, held for the client that asked for it until he comes for them. The door attaches the
-//! moment the run is accepted, because the program may be over, and with `remove` even forgotten, before the client's
-//! second request arrives. Who does not come in time is gone.
+//! A foreground run's streams, held for the client that asked for it until he comes for them. The door attaches before
+//! the run is accepted, because the program may be over, and with `remove` even forgotten, before the client's second
+//! request arrives. Who does not come in time is gone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use hostler_model::{Namespace, RunId, limits};
 use hostler_provision::Scope;
-use hostler_runtime::{AttachRequest, Attachment, Role};
+use hostler_runtime::{Ahead, AttachRequest, Attachment, Role};
 use hostler_wire::AttachTarget;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::node::Node;
 use crate::node::view::Seen;
 
 /// Streams that wait for their owner, and the workload as it was watched from before its acceptance.
 pub(crate) struct Held {
-    attachment: Option<oneshot::Receiver<Option<Attachment>>>,
+    attachment: Option<Ahead>,
     pub(crate) watched: watch::Receiver<Option<Seen>>,
 }
 
@@ -29,7 +29,7 @@ impl Held {
 
     /// The streams; `None` when the agent has none to give, because the start failed.
     pub(crate) async fn attachment(self) -> Option<Attachment> {
-        self.attachment?.await.ok().flatten()
+        self.attachment?.await.ok()?.ok()
     }
 }
 
@@ -43,20 +43,17 @@ impl Parked {
         Self { node, held: Mutex::default() }
     }
 
-    /// Attaches to a run that was just accepted, and holds its streams.
-    pub(crate) fn park(self: &Arc<Self>, run: RunId, watched: watch::Receiver<Option<Seen>>) {
-        let (sender, attachment) = oneshot::channel();
-        self.hold(run, Held { attachment: Some(attachment), watched });
+    /// Asks for the streams of a run that is about to be accepted. Dropped when it is not.
+    pub(crate) fn attach_ahead(&self, run: RunId) -> Ahead {
+        let request = AttachRequest { target: AttachTarget::Main, role: Role::Owner, stdin: true, from: None };
+        self.node.runtime.attach_ahead(run, request)
+    }
+
+    /// Holds the streams of a run that was just accepted.
+    pub(crate) fn park(self: &Arc<Self>, run: RunId, streams: Ahead, watched: watch::Receiver<Option<Seen>>) {
+        self.hold(run, Held { attachment: Some(streams), watched });
         let parked = self.clone();
-        tokio::spawn(async move {
-            let request = AttachRequest { target: AttachTarget::Main, role: Role::Owner, stdin: true, from: None };
-            let attachment = parked.node.runtime.attach(run, request).await;
-            if let Err(error) = &attachment {
-                tracing::debug!(%run, %error, "no streams for a foreground run");
-            }
-            let _ = sender.send(attachment.ok());
-            parked.wait_for_owner(run).await;
-        });
+        tokio::spawn(async move { parked.wait_for_owner(run).await });
     }
 
     /// Expects the owners of the foreground runs that were adopted: their connections broke with the last daemon.

@@ -47,14 +47,15 @@ pub(crate) async fn create(
     let foreground = spec.stdio.owner;
     // Before asking: a short job may be over, and even removed, before the answer is read.
     let mut watched = door.node.view.watch(id);
+    let first = RunId { workload: id, number: 1 };
+    let streams = foreground.then(|| door.parked.attach_ahead(first));
     let create = Create { id, namespace, spec: Arc::new(spec), identity, idempotency };
     let accepted = workload_of(door.node.request(Request::Create(Box::new(create))).await?)?;
     door.node.metrics.observe_duration(Operation::Create, began.elapsed());
     if accepted.id != id {
         watched = door.node.view.watch(accepted.id);
-    } else if foreground {
-        let first = RunId { workload: id, number: 1 };
-        door.parked.park(first, watched.clone());
+    } else if let Some(streams) = streams {
+        door.parked.park(first, streams, watched.clone());
     }
     let seen = match query.wait {
         None | Some(WaitFor::Accepted) => accepted,
