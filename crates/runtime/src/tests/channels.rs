@@ -15,13 +15,39 @@ async fn attached(node: &mut Node) -> (FakeAgent, Attachment, u32) {
     let attach = tokio::spawn(async move { runtime.attach(run(1), REQUEST).await });
     tokio::task::yield_now().await;
     let mut agent = node.warm_agent().await;
-    agent.start(run(1)).await;
+    assert!(matches!(agent.message().await, ToAgent::Prepare { launch } if launch.run == run(1)));
+    let channel = opened(&mut agent).await;
+    agent.say(FromAgent::Prepared { run: run(1), pid: 1 }).await;
+    assert_eq!(agent.message().await, ToAgent::Execute { run: run(1) }, "nothing the program does is missed");
+    agent.say(FromAgent::Started { run: run(1), pid: 1, started_at_ms: 1 }).await;
     let attachment = attach.await.expect("no panic").expect("attached");
+    (agent, attachment, channel)
+}
+
+/// The agent is told of a channel and its first credit.
+async fn opened(agent: &mut FakeAgent) -> u32 {
     let ToAgent::Attach { channel, owner: true, stdin: true, .. } = agent.message().await else {
         panic!("not an attach")
     };
     assert_eq!(agent.got().await, Some(Got::Credit { channel, bytes: limits::CHANNEL_CREDIT }));
-    (agent, attachment, channel)
+    channel
+}
+
+#[tokio::test]
+async fn who_asks_ahead_is_attached_before_the_program_can_be_executed() {
+    let mut node = Node::new(0);
+    for number in [1, 2] {
+        let ahead = node.runtime.attach_ahead(run(number), REQUEST);
+        let given_up = node.runtime.attach_ahead(run(9), REQUEST);
+        drop(given_up);
+        node.runtime.prepare(launch(run(number), &Namespace::owner()));
+        node.runtime.execute(run(number));
+        let mut agent = node.warm_agent().await;
+        assert!(matches!(agent.message().await, ToAgent::Prepare { launch } if launch.run == run(number)));
+        opened(&mut agent).await;
+        assert_eq!(agent.message().await, ToAgent::Execute { run: run(number) });
+        ahead.await.expect("an answer").expect("attached");
+    }
 }
 
 #[tokio::test]
