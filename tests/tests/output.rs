@@ -321,3 +321,32 @@ fn digests_are_the_same_both_ways() {
     assert_eq!(found, expected);
     node.finish();
 }
+
+#[test]
+fn an_owner_that_stalls_holds_up_his_own_program_and_nothing_else() {
+    let node = TestNode::new();
+    let script = "head -c 20000000 /dev/zero | tr '\\0' x; echo over >over";
+    let mut stalled = Command::new(binary("hostler"))
+        .args(["run", "--name", "held", "--", "sh", "-c", script])
+        .env("HOSTLER_ROOT", node.root())
+        .current_dir(node.work())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("hostler");
+    until("the workload", PATIENCE, || node.block_on(node.api().inspect("held")).ok());
+    node.main_pid("held");
+    // Others are served meanwhile.
+    for _ in 0..10 {
+        assert_eq!(node.cli(&["run", "--rm", "--", "echo", "free"]).ok(), "free");
+    }
+    assert_eq!(node.inspect("held").phase.as_str(), "running");
+    assert!(!node.work().join("over").exists(), "its output went nowhere");
+    assert!(rss(node.pid()) < DAEMON_RSS_MAX, "the daemon has {} bytes", rss(node.pid()));
+    // Without its owner it goes on.
+    stalled.kill().expect("kill -9");
+    stalled.wait().expect("reaped");
+    assert_eq!(node.ended("held").exit_code, Some(0));
+    assert!(node.work().join("over").exists());
+    node.finish();
+}

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 const SYSTEM_RUNTIME: &str = "/run/hostler";
 const SOCKET: &str = "hostler.sock";
 
+/// Exit code of `hostlerd` when another one has its directories: `EX_TEMPFAIL` of sysexits.h.
+pub const DAEMON_EXISTS: u8 = 75;
+
 /// The three directories of a node and the names in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {

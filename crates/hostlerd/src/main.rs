@@ -25,13 +25,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use hostler_api::paths::Layout;
+use hostler_api::paths::{DAEMON_EXISTS, Layout};
 use hostler_linux::{cgroup, clock, daemon, procfs};
 use hostler_model::config::Config;
 use hostler_model::ids::{NodeTag, StoreId};
 use hostler_model::limits;
 use hostler_runtime::Runtime;
-use hostler_store::{Ballast, NewStore, Options, Store};
+use hostler_store::{Ballast, NewStore, OpenError, Options, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -68,7 +68,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(io::stderr(), "hostlerd: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<OpenError>() {
+                Some(OpenError::Locked { .. }) => ExitCode::from(DAEMON_EXISTS),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

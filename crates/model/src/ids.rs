@@ -70,6 +70,12 @@ macro_rules! hex_id {
             pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
                 Self(bytes)
             }
+
+            /// The bytes it was made from.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
         }
 
         impl fmt::Display for $name {

@@ -74,6 +74,14 @@ pub const LOG_SEGMENTS_DEFAULT: u32 = 5;
 pub const START_DEADLINE_MS: u64 = 30_000;
 /// From the stop signal to the kill, unless the spec says otherwise, milliseconds.
 pub const STOP_GRACE_MS: u64 = 10_000;
+/// Longest grace, `max_time` and start deadline that can be asked for, milliseconds: a year.
+pub const TIME_MAX_MS: u64 = 365 * 24 * 3_600 * 1_000;
+/// Longest grace when the node goes down with its workloads, milliseconds.
+pub const SHUTDOWN_GRACE_MAX_MS: u64 = 60_000;
+/// Shortest restart delay that can be asked for, milliseconds.
+pub const BACKOFF_MIN_MS: u64 = 10;
+/// Largest log that can be asked for, bytes: segments times their size.
+pub const LOG_TOTAL_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// How long the end of a run waits for orphans that hold its stdout, milliseconds.
 pub const DRAIN_MAX_MS: u64 = 1_000;
 /// How long an agent waits for the daemon to have the end on disk before it syncs its own record, milliseconds.

@@ -324,18 +324,24 @@ impl Spec {
                 return Err(invalid("rlimits", &format!("{:?}: the soft limit is above the hard one", rlimit.kind)));
             }
         }
-        if self.max_time_ms == Some(0) || self.start_deadline_ms == 0 {
-            return Err(invalid("max_time_ms, start_deadline_ms", "must be above 0"));
+        let times = [self.max_time_ms.unwrap_or(1), self.start_deadline_ms, self.stop.grace_ms.max(1)];
+        if times.iter().any(|ms| *ms == 0 || *ms > limits::TIME_MAX_MS) {
+            return Err(invalid("max_time_ms, start_deadline_ms, stop.grace_ms", "must be above 0 and at most a year"));
         }
         let restart = &self.restart;
-        if restart.backoff_initial_ms == 0 || restart.backoff_initial_ms > restart.backoff_max_ms {
-            return Err(invalid("restart.backoff_initial_ms", "must be from 1 to restart.backoff_max_ms"));
+        if restart.backoff_initial_ms < limits::BACKOFF_MIN_MS || restart.backoff_initial_ms > restart.backoff_max_ms {
+            let what = format!("must be from {} to restart.backoff_max_ms", limits::BACKOFF_MIN_MS);
+            return Err(invalid("restart.backoff_initial_ms", &what));
         }
         if restart.when == RestartWhen::Never && restart.max_attempts.is_some() {
             return Err(invalid("restart.max_attempts", "has no effect when restart.when is never"));
         }
-        if self.log.segments == 0 || self.log.segment_bytes < 4_096 {
-            return Err(invalid("log", "must keep at least 1 segment of at least 4096 bytes"));
+        let log_bytes = self.log.segment_bytes.saturating_mul(u64::from(self.log.segments));
+        if self.log.segments == 0 || self.log.segment_bytes < 4_096 || log_bytes > limits::LOG_TOTAL_MAX {
+            return Err(invalid(
+                "log",
+                "must keep at least 1 segment of at least 4096 bytes, and 64 GiB in all at most",
+            ));
         }
         if self.remove && restart.when == RestartWhen::Always {
             return Err(invalid("remove", "has no effect with restart always: such a workload never ends by itself"));

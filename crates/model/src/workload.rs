@@ -187,6 +187,9 @@ pub struct Run {
     /// Processes killed for memory so far.
     #[serde(default)]
     pub oom_kills: u64,
+    /// It was not started in time, and is being ended for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deadline_passed: bool,
 }
 
 /// A workload: a spec that was accepted, and what became of it.

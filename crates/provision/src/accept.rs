@@ -62,6 +62,7 @@ pub fn accept_exec(
     spec.rlimits = asked.rlimits;
     spec.check()?;
     check_rights(caller, &spec.rlimits)?;
+    may_enter(caller, workload, users)?;
     let identity = match asked.user {
         Some(user) => identity(caller, Some(&user), users)?,
         None => workload.identity.clone(),
@@ -76,6 +77,23 @@ pub fn accept_exec(
         no_new_privileges: workload.spec.no_new_privileges,
     };
     Ok(ExecLaunch { program, interactive: asked.interactive, tty: asked.tty })
+}
+
+/// Whether the caller may act inside this workload: execute in it, or write to its stdin. Being in his namespace is not
+/// enough: the node's owner may have put work there that runs as somebody else.
+pub fn may_enter(caller: &Caller, workload: &Workload, users: &Users) -> Result<(), Problem> {
+    if caller.is_owner() {
+        return Ok(());
+    }
+    let himself = users.resolve(&caller.uid.to_string())?;
+    let identity = &workload.identity;
+    let is_his = |gid: &u32| *gid == caller.gid || *gid == himself.gid || himself.groups.contains(gid);
+    if identity.uid == caller.uid && is_his(&identity.gid) && identity.groups.iter().all(is_his) {
+        return Ok(());
+    }
+    let detail =
+        format!("{} does not run as user {}, so he may look at it but not act in it", workload.name, caller.uid);
+    Err(Problem::new(ProblemKind::Forbidden, detail))
 }
 
 fn identity(caller: &Caller, asked: Option<&str>, users: &Users) -> Result<Identity, Problem> {
@@ -93,9 +111,8 @@ fn identity(caller: &Caller, asked: Option<&str>, users: &Users) -> Result<Ident
         return Ok(identity);
     }
     let himself = own()?;
-    let group_is_his =
-        identity.gid == himself.gid || identity.gid == caller.gid || himself.groups.contains(&identity.gid);
-    if identity.uid != caller.uid || !group_is_his {
+    let is_his = |gid: &u32| *gid == himself.gid || *gid == caller.gid || himself.groups.contains(gid);
+    if identity.uid != caller.uid || !is_his(&identity.gid) || !identity.groups.iter().all(is_his) {
         let detail = format!("user {} may run work only as himself, not as {asked}", caller.uid);
         return Err(Problem::new(ProblemKind::Forbidden, detail));
     }
@@ -109,7 +126,7 @@ fn check_rights(caller: &Caller, rlimits: &[Rlimit]) -> Result<(), Problem> {
     }
     let privileged = |rlimit: &&Rlimit| {
         matches!(rlimit.kind, RlimitKind::Nice | RlimitKind::Rtprio | RlimitKind::Rttime | RlimitKind::Memlock)
-            || rlimit.hard.is_none()
+            || rlimit.hard.is_none_or(|hard| hard == u64::MAX)
     };
     match rlimits.iter().find(privileged) {
         None => Ok(()),
@@ -151,10 +168,42 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_is_not_an_identity() {
+        let workload = |uid: u32, gid: u32, groups: Vec<u32>| Workload {
+            id: hostler_model::WorkloadId::from_bytes([0; 6]),
+            namespace: hostler_model::Namespace::of_uid(4242),
+            name: "w".parse().expect("valid"),
+            generation: 1,
+            spec: std::sync::Arc::new(Spec::new(vec!["true".into()])),
+            identity: Identity { uid, gid, groups, user: None, home: None },
+            limits: hostler_model::spec::Limits::default(),
+            desired: hostler_model::workload::Desired::Run,
+            created_at_ms: 0,
+            runs: 0,
+            failures_in_a_row: 0,
+            restart_requested: false,
+            restart_at_boot_ms: None,
+            run: None,
+        };
+        let users = Users::default();
+        let exec = |workload: &Workload| {
+            let asked = ExecAsked { command: vec!["id".into()], ..ExecAsked::default() };
+            accept_exec(&ANN, workload, asked, &users).map_err(|problem| problem.kind)
+        };
+        assert!(exec(&workload(4242, 4242, Vec::new())).is_ok());
+        for (uid, gid, groups) in [(0, 0, vec![]), (4242, 0, vec![]), (4242, 4242, vec![0]), (4243, 4242, vec![])] {
+            let root_work = workload(uid, gid, groups);
+            assert_eq!(exec(&root_work).expect_err("not his"), ProblemKind::Forbidden);
+            assert!(may_enter(&ROOT, &root_work, &users).is_ok());
+        }
+    }
+
+    #[test]
     fn others_get_no_privileges() {
         let nice = Rlimit { kind: RlimitKind::Nice, soft: Some(40), hard: Some(40) };
         let unlimited = Rlimit { kind: RlimitKind::Nofile, soft: Some(1), hard: None };
-        for rlimit in [nice, unlimited] {
+        let infinity = Rlimit { kind: RlimitKind::Nproc, soft: Some(1), hard: Some(u64::MAX) };
+        for rlimit in [nice, unlimited, infinity] {
             assert_eq!(kind(ANN, |spec| spec.rlimits = vec![rlimit]), Err(ProblemKind::Forbidden));
             assert_eq!(kind(ROOT, |spec| spec.rlimits = vec![rlimit]), Ok(0));
         }

@@ -1,5 +1,7 @@
 //! From an accepted workload to what the agent is told: the environment in full, the directories, the cgroup's name.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -47,26 +49,33 @@ pub fn log_directory(logs: &Path, workload: &Workload) -> std::path::PathBuf {
 /// as they are. Nothing of the daemon's own environment gets in.
 #[must_use]
 pub fn environment(workload: &Workload, identity: &Identity, extra: &[ByteString], tty: bool) -> Vec<ByteString> {
-    let mut entries: Vec<ByteString> = vec![format!("PATH={DEFAULT_PATH}").into()];
-    entries.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")).into());
+    let mut defaults =
+        vec![format!("PATH={DEFAULT_PATH}"), format!("HOME={}", identity.home.as_deref().unwrap_or("/"))];
     if let Some(user) = &identity.user {
-        entries.push(format!("USER={user}").into());
-        entries.push(format!("LOGNAME={user}").into());
+        defaults.push(format!("USER={user}"));
+        defaults.push(format!("LOGNAME={user}"));
     }
     if tty {
-        entries.push("TERM=xterm".into());
+        defaults.push("TERM=xterm".to_owned());
     }
+    // Last, and so for certain: orphans of a lost run are found by them.
     let ours = [
         Some(format!("HOSTLER_WORKLOAD={}", workload.id)),
         Some(format!("HOSTLER_NAME={}", workload.name)),
         workload.run.as_ref().map(|run| format!("HOSTLER_RUN={}", run.id)),
     ];
-    entries.extend(ours.into_iter().flatten().map(ByteString::from));
-    for entry in workload.spec.env.iter().chain(extra) {
-        let key = key(entry);
-        match entries.iter_mut().find(|known| self::key(known) == key) {
-            Some(known) => *known = entry.clone(),
-            None => entries.push(entry.clone()),
+    let defaults = defaults.into_iter().map(ByteString::from);
+    let ours = ours.into_iter().flatten().map(ByteString::from);
+    let asked = workload.spec.env.iter().chain(extra).cloned();
+    let mut entries: Vec<ByteString> = Vec::new();
+    let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
+    for entry in defaults.chain(asked).chain(ours) {
+        match places.entry(key(&entry).to_vec()) {
+            Entry::Occupied(place) => entries[*place.get()] = entry,
+            Entry::Vacant(place) => {
+                place.insert(entries.len());
+                entries.push(entry);
+            }
         }
     }
     entries

@@ -16,6 +16,6 @@ pub mod launch;
 pub mod program;
 pub mod users;
 
-pub use accept::{accept_exec, accept_workload};
+pub use accept::{accept_exec, accept_workload, may_enter};
 pub use caller::{Caller, Scope};
 pub use users::Users;

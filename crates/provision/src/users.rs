@@ -40,6 +40,10 @@ impl Users {
             }
         };
         let gid = group.map(|group| self.gid(group)).transpose()?;
+        // To the kernel this number means "leave it as it is".
+        if matches!(entry, Err(u32::MAX)) || gid == Some(u32::MAX) {
+            return Err(unknown("user or group", text));
+        }
         Ok(match entry {
             Ok(entry) => {
                 let primary = gid.unwrap_or(entry.gid);
@@ -128,7 +132,7 @@ mod tests {
         assert_eq!((by_number.gid, by_number.groups.len()), (10, 0));
         let stranger = users.resolve("4242").expect("numbers need no entry");
         assert_eq!((stranger.uid, stranger.gid, stranger.user), (4242, 4242, None));
-        for bad in ["nobody-here", "ann:nogroup", "", ":", "-1"] {
+        for bad in ["4294967295", "1000:4294967295", "nobody-here", "ann:nogroup", "", ":", "-1"] {
             assert!(users.resolve(bad).is_err(), "{bad}");
         }
     }

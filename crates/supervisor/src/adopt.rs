@@ -2,7 +2,7 @@
 //!
 //! | recorded \ found | nothing | prepared | running | ended, failed, lost |
 //! |---|---|---|---|---|
-//! | preparing | prepare and execute now | execute | it runs | that end |
+//! | preparing | prepare and execute now; after a reboot lost | execute | it runs | that end |
 //! | running | lost | – | it runs | that end |
 //! | stopping | cancelled, or lost | kill | signal again | that end |
 //! | over, or unknown | – | discard | discard | release |
@@ -107,7 +107,8 @@ impl State {
             }
             None => match recorded {
                 // Committed, and no agent ever made a directory for it: it is still owed its start.
-                Some(RunState::Preparing { .. }) => self.prepare_again(workload, run, now, out),
+                // After a reboot that proves nothing: what was written may not have reached the disk.
+                Some(RunState::Preparing { .. }) if !rebooted => self.prepare_again(workload, run, now, out),
                 Some(RunState::Stopping { .. })
                     if workload.run.as_ref().is_some_and(|run| run.started_at_ms.is_none()) =>
                 {

@@ -34,8 +34,8 @@ pub enum Input {
     },
     /// Free space fell below the mark, or is above it again.
     DiskFull(bool),
-    /// The client of a foreground run is gone.
-    OwnerGone(RunId),
+    /// The client of a foreground workload is gone.
+    OwnerGone(WorkloadId),
 }
 
 /// What callers can ask. References are resolved and authorised before.
@@ -99,6 +99,8 @@ pub enum Request {
     LameDuck(bool),
     /// Stop everything that runs, for the daemon is going down with its workloads.
     StopAll,
+    /// It does not go down after all.
+    StayUp,
 }
 
 /// A creation, verified and normalised by `provision::accept`.

@@ -29,6 +29,7 @@ impl State {
             pid: None,
             sandbox: None,
             oom_kills: 0,
+            deadline_passed: false,
         });
         Self::event(&workload, EventKind::RunCreated, now, out);
         let workload = self.put(workload, out);
@@ -84,7 +85,7 @@ impl State {
     }
 
     /// A run came to its end: exactly once for each run, whatever the order in which news arrive.
-    pub(crate) fn end_run(&mut self, mut workload: Workload, end: RunState, now: Now, out: &mut Outcome) {
+    pub(crate) fn end_run(&mut self, mut workload: Workload, mut end: RunState, now: Now, out: &mut Outcome) {
         assert!(end.is_final(), "an end is final");
         let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
         let id = run.id;
@@ -92,6 +93,14 @@ impl State {
             Self::tell_missed(&mut workload, exit, now, out);
         }
         let Some(run) = workload.run.as_mut() else { return };
+        if let RunState::Failed { failure } = &mut end
+            && failure.kind == StartFailureKind::Cancelled
+            && run.deadline_passed
+        {
+            let limit = hostler_model::units::format_duration(workload.spec.start_deadline_ms);
+            *failure =
+                StartFailure { kind: StartFailureKind::Deadline, message: format!("not started within {limit}") };
+        }
         run.state = end.clone();
         run.pid = None;
         run.sandbox = None;
@@ -157,7 +166,9 @@ impl State {
             _ => 0,
         };
         let policy = &workload.spec.restart;
-        match policy::after_end(policy, end, workload.failures_in_a_row, lived_ms, now.entropy) {
+        // Decisions of one batch share their entropy; services that died together must not come back together.
+        let entropy = mixed(now.entropy, workload.id);
+        match policy::after_end(policy, end, workload.failures_in_a_row, lived_ms, entropy) {
             Next::Restart { delay_ms, attempt } => {
                 workload.failures_in_a_row = attempt;
                 workload.restart_at_boot_ms = Some(now.boot_ms.saturating_add(delay_ms));
@@ -207,14 +218,12 @@ impl State {
             };
             let run_id = run.id;
             match run.state {
+                // It may start in this very moment: how it ended is the runtime's to say, once it is killed.
                 RunState::Preparing { .. } => {
-                    let message = format!(
-                        "not started within {}",
-                        hostler_model::units::format_duration(workload.spec.start_deadline_ms)
-                    );
-                    let failure = StartFailure { kind: StartFailureKind::Deadline, message };
-                    out.actions.push(Action::Discard(run_id));
-                    self.end_run(workload, RunState::Failed { failure }, now, out);
+                    run.state = RunState::Stopping { kill_at_boot_ms: None };
+                    run.deadline_passed = true;
+                    out.actions.push(Action::Kill(run_id));
+                    self.put(workload, out);
                 }
                 RunState::Stopping { .. } => {
                     run.state = RunState::Stopping { kill_at_boot_ms: None };
@@ -227,16 +236,28 @@ impl State {
     }
 
     /// The client of a foreground run is gone: one that nobody else would ever see is stopped.
-    pub(crate) fn owner_gone(&mut self, run: RunId, now: Now, out: &mut Outcome) {
-        let Some(mut workload) = self.edit(run.workload) else { return };
-        let is_current = workload.live_run().is_some_and(|live| live.id == run);
-        if !is_current || !workload.spec.remove || !workload.spec.stdio.owner {
+    pub(crate) fn owner_gone(&mut self, id: WorkloadId, now: Now, out: &mut Outcome) {
+        let Some(mut workload) = self.edit(id) else { return };
+        if !workload.spec.remove || !workload.spec.stdio.owner {
+            return;
+        }
+        if workload.live_run().is_none() {
+            self.remove(id, now, out);
             return;
         }
         workload.desired = Desired::Removed;
         let order = StopOrder { reason: StopReason::OwnerGone, signal: None, grace_ms: None };
         self.stop_run(workload, &order, now, out);
     }
+}
+
+/// A step of splitmix64 over both, so that neighbours differ in every bit.
+fn mixed(entropy: u64, id: WorkloadId) -> u64 {
+    let id = id.as_bytes().iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let mut mixed = (entropy ^ id).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// What the runtime knows of a started program.

@@ -2,7 +2,7 @@
 
 use hostler_model::Cause;
 use hostler_model::spec::{Restart, RestartWhen};
-use hostler_model::workload::{RunState, StartFailureKind};
+use hostler_model::workload::RunState;
 
 /// What follows an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub fn after_end(policy: &Restart, end: &RunState, attempts: u32, lived_ms: u64,
     };
     let healthy = lived_ms >= policy.healthy_after_ms;
     let attempt = if healthy { 1 } else { attempts.saturating_add(1) };
-    if !wanted || is_cancelled(end) || policy.max_attempts.is_some_and(|max| attempt > max) {
+    if !wanted || policy.max_attempts.is_some_and(|max| attempt > max) {
         return Next::Rest;
     }
     Next::Restart { delay_ms: backoff_ms(policy, attempt, entropy), attempt }
@@ -36,10 +36,6 @@ pub fn after_end(policy: &Restart, end: &RunState, attempts: u32, lived_ms: u64,
 
 fn is_success(end: &RunState) -> bool {
     matches!(end, RunState::Ended { exit } if exit.cause == Cause::Success)
-}
-
-fn is_cancelled(end: &RunState) -> bool {
-    matches!(end, RunState::Failed { failure } if failure.kind == StartFailureKind::Cancelled)
 }
 
 /// `min(initial · 2^(attempt-1), max)`, of which a random part up to a half is left off, so that many that failed
@@ -56,7 +52,7 @@ pub fn backoff_ms(policy: &Restart, attempt: u32, entropy: u64) -> u64 {
 mod tests {
     use super::*;
     use hostler_model::exit::{Exit, ExitStatus, Usage};
-    use hostler_model::workload::{LostReason, StartFailure};
+    use hostler_model::workload::{LostReason, StartFailure, StartFailureKind};
     use proptest::prelude::*;
 
     fn ended(code: u8) -> RunState {
@@ -92,7 +88,8 @@ mod tests {
             (RestartWhen::OnFailure, Some(2), ended(1), 2, false),
             (RestartWhen::Always, None, ended(0), 9, true),
             (RestartWhen::Always, None, failed(StartFailureKind::CommandNotFound), 0, true),
-            (RestartWhen::Always, None, failed(StartFailureKind::Cancelled), 0, false),
+            // Whoever wants it to stay stopped says so in `desired`; a start that was cut off is one that failed.
+            (RestartWhen::Always, None, failed(StartFailureKind::Cancelled), 0, true),
             (RestartWhen::Never, None, lost, 0, false),
         ];
         for (when, max, end, attempts, restarts) in cases {

@@ -38,6 +38,10 @@ impl State {
             Request::Exec { workload, exec, launch } => self.exec(workload, exec, launch, out),
             Request::LameDuck(lame_duck) => Ok(self.lame_duck(lame_duck, now, out)),
             Request::StopAll => Ok(self.stop_all(now, out)),
+            Request::StayUp => {
+                self.going_down = false;
+                Ok(Reply::Done)
+            }
         })
     }
 
@@ -164,6 +168,10 @@ impl State {
 
     fn stop(&mut self, id: WorkloadId, order: &StopOrder, now: Now, out: &mut Outcome) -> Answer {
         let mut workload = self.find(id)?;
+        if workload.is_at_rest() {
+            // Nothing to do, and nothing to keep for ever.
+            return Ok(Reply::Workload(self.workloads[&id].clone()));
+        }
         if workload.desired == Desired::Run {
             workload.desired = Desired::Stopped;
         }
@@ -308,7 +316,8 @@ impl State {
         let mut count = 0;
         for id in live {
             let Some(workload) = self.edit(id) else { continue };
-            let order = StopOrder { reason: StopReason::Shutdown, signal: None, grace_ms: None };
+            let grace_ms = Some(workload.spec.stop.grace_ms.min(limits::SHUTDOWN_GRACE_MAX_MS));
+            let order = StopOrder { reason: StopReason::Shutdown, signal: None, grace_ms };
             self.stop_run(workload, &order, now, out);
             count += 1;
         }

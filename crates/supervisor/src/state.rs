@@ -87,7 +87,7 @@ impl State {
             Input::Tick => self.tick(now, out),
             Input::Adopted { found, boot_id, version } => self.adopted(found, boot_id, version, now, out),
             Input::DiskFull(full) => self.disk_full = full,
-            Input::OwnerGone(run) => self.owner_gone(run, now, out),
+            Input::OwnerGone(workload) => self.owner_gone(workload, now, out),
         }
         if !out.actions.is_empty() {
             out.batch.urgency = Urgency::Prompt;

@@ -69,7 +69,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>())
             .prop_map(|(when, max, remove, key, limited, owner)| Op::Create { when, max, remove, key, limited, owner }),
-        5 => (0u8..12, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
+        5 => (0u8..13, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
         3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
         1 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(committed, reboot)| Op::Crash { committed, reboot }),
@@ -338,6 +338,7 @@ impl World {
                     8 => Request::Update { workload, limits: Limits { pids: Some(9), ..Limits::default() } },
                     9 => Request::Exec { workload, exec: ExecId::from_bytes([0; 4]), launch: Box::new(exec_launch()) },
                     10 => Request::LameDuck(which % 2 == 0),
+                    11 => Request::StayUp,
                     _ => Request::StopAll,
                 };
                 self.ask(request);
@@ -352,7 +353,7 @@ impl World {
             Op::DiskFull(full) => self.input(Input::DiskFull(full)),
             Op::OwnerGone { which } => {
                 let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
-                self.input(Input::OwnerGone(run));
+                self.input(Input::OwnerGone(run.workload));
             }
         }
     }

@@ -167,3 +167,46 @@ fn limits_that_this_machine_cannot_give() {
     assert!(leaks::run_groups(node.tag().expect("a tag")).is_empty());
     node.finish();
 }
+
+#[test]
+fn execs_that_cannot_be_made_are_told_on_the_stream() {
+    use hostler_api::client::Frame;
+    use hostler_api::stream::FromServer;
+    use hostler_api::types::ExecRequest;
+
+    let node = TestNode::new();
+    let id = node.create_started(&node.spec(&["sleep", "60"])).workload.id.to_string();
+    let request = |command: &[&str]| ExecRequest {
+        command: command.iter().map(|text| (*text).into()).collect(),
+        env: Vec::new(),
+        workdir: None,
+        user: None,
+        rlimits: Vec::new(),
+        interactive: false,
+        tty: None,
+    };
+    let mut cases = vec![
+        (request(&[]), InvalidSpec),
+        (request(&["no-such-program-anywhere"]), CommandNotFound),
+        (request(&["/usr"]), CommandNotExecutable),
+        (request(&["true", &"x".repeat(140_000)]), ArgumentsTooLong),
+    ];
+    cases.push((ExecRequest { workdir: Some("relative".into()), ..request(&["true"]) }, InvalidSpec));
+    cases.push((ExecRequest { workdir: Some("/no/such/place".into()), ..request(&["true"]) }, StartFailed));
+    cases.push((ExecRequest { user: Some("no-such-user".to_owned()), ..request(&["true"]) }, UnknownUser));
+    for (request, kind) in cases {
+        let mut shown = format!("{request:?}");
+        shown.truncate(200);
+        let answer = node.block_on(async {
+            let mut streams = node.api().exec(&id, request).await.expect("a stream");
+            tokio::time::timeout(hostler_tests::PATIENCE, streams.next()).await.expect("an answer in time")
+        });
+        let Ok(Some(Frame::Control(FromServer::Problem { problem }))) = answer else { panic!("{shown}: {answer:?}") };
+        assert_eq!(problem.kind(), Some(kind), "{shown}: {problem:?}");
+    }
+    // A stream that begins with anything else.
+    let mut streams = node.block_on(node.api().attach(&id, &Default::default())).expect("a stream");
+    node.block_on(streams.stdin(b"not asked for")).expect("sent");
+    assert_eq!(node.inspect(&id).phase.as_str(), "running");
+    node.finish();
+}

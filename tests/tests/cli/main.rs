@@ -7,11 +7,13 @@
 //! - `exec`: exec and attach
 //! - `look`: ps, inspect, logs, events, stats, prefixes, namespaces
 //! - `node`: up, down, info, lame-duck, doctor
+//! - `odd`: what blocks, what is stopped, what is as long as can be, what is gone
 
 mod exec;
 mod lifecycle;
 mod look;
 mod node;
+mod odd;
 mod policy;
 mod run;
 mod terminal;

@@ -134,3 +134,20 @@ fn a_lame_duck_finishes_its_work_and_takes_no_new() {
     assert_eq!(node.cli(&["run", "--", "echo", "again"]).ok(), "again");
     node.finish();
 }
+
+#[test]
+fn several_people_start_it_at_once() {
+    let node = Setup::new().make();
+    let starts: Vec<_> = (0..4).map(|_| node.command(&["up"]).spawn()).collect();
+    for start in starts {
+        let output = start.end().code(0);
+        assert!(output.out().contains("node is "), "{}", output.out());
+    }
+    assert_eq!(
+        node.cli(&["--root", &node.root().display().to_string(), "run", "--", "echo", "one node"]).ok(),
+        "one node"
+    );
+    let starts = node.journal().iter().filter(|event| event.event.kind.name() == "node.started").count();
+    assert_eq!(starts, 1);
+    node.finish();
+}

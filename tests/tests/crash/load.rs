@@ -69,3 +69,57 @@ fn every_accepted_job_runs_once_whatever_is_killed() {
     assert_history(&node.journal());
     node.finish();
 }
+
+/// Agents and daemons are killed beneath running jobs: ends are told, or told to be lost, and each just once.
+#[test]
+fn every_run_has_one_end_whoever_is_killed() {
+    const RUNS: usize = 40;
+    const ROUNDS: u64 = 12;
+    let mut node = TestNode::new();
+    let seed = RandomState::new();
+    for number in 0..RUNS {
+        // Every other one leaves an orphan behind.
+        let orphan = if number % 2 == 0 { "setsid sleep 600 >/dev/null 2>&1 & " } else { "" };
+        let pause = 200 + seed.hash_one(number) % 1_500;
+        let mut spec =
+            node.script(&format!("{orphan}echo run-{number} >>effects; sleep {}.{:03}", pause / 1_000, pause % 1_000));
+        spec.name = Some(format!("run-{number}").parse().expect("a name"));
+        node.create(&spec);
+    }
+    for round in 0..ROUNDS {
+        std::thread::sleep(Duration::from_millis(seed.hash_one(round) % 80));
+        let runs = node.directories("run");
+        let victim = runs.get(usize::try_from(seed.hash_one(round + 99)).expect("64 bits") % runs.len().max(1));
+        let file = victim.and_then(|run| std::fs::read(run.join("run.json")).ok());
+        let file = file.and_then(|bytes| serde_json::from_slice::<hostler_model::rundir::RunFile>(&bytes).ok());
+        let with_daemon = round % 3 == 0;
+        if with_daemon {
+            node.kill();
+        }
+        // Still the same process: its own start time says so.
+        if let Some(file) = file.filter(|file| hostler_linux::procfs::is_same_process(file.agent)) {
+            hostler_linux::process::signal(file.agent.pid, hostler_model::units::Signal::KILL).ok();
+        }
+        if with_daemon {
+            node.start();
+        }
+    }
+    let mut lost = 0;
+    for number in 0..RUNS {
+        let view = node.ended(&format!("run-{number}"));
+        assert_eq!(view.workload.runs, 1, "run-{number}");
+        match view.phase.as_str() {
+            "ended" => assert_eq!(view.exit_code, Some(0), "run-{number}: {:?}", view.workload.run),
+            "lost" => lost += 1,
+            other => panic!("run-{number} is {other}: {:?}", view.workload.run),
+        }
+    }
+    eprintln!("{lost} of {RUNS} runs were lost with their agents");
+    let text = std::fs::read_to_string(node.work().join("effects")).expect("effects");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), text.lines().count(), "a job was executed twice: {text}");
+    assert_history(&node.journal());
+    node.finish();
+}

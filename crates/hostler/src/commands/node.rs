@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hostler_api::client::{Client, ClientError};
-use hostler_api::paths::Layout;
+use hostler_api::paths::{DAEMON_EXISTS, Layout};
 use hostler_api::types::{DownRequest, LameDuckRequest, NodeInfo};
 use hostler_model::units::{format_duration, format_size};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -115,7 +115,10 @@ async fn until_up(client: &Client, child: &mut Child, layout: &Layout, log_start
             Err(error) => return Err(error.into()),
         }
         let what = match child.try_wait() {
-            Ok(Some(status)) => format!("the daemon did not start ({status})"),
+            // Another `up` was faster than this one: its daemon will answer in a moment.
+            Ok(Some(status)) if status.code() != Some(DAEMON_EXISTS.into()) => {
+                format!("the daemon did not start ({status})")
+            }
             _ if begin.elapsed() >= UP_MAX => format!("the daemon does not answer after {}", format_duration(15_000)),
             _ => {
                 tokio::time::sleep(pause).await;
@@ -123,10 +126,6 @@ async fn until_up(client: &Client, child: &mut Child, layout: &Layout, log_start
                 continue;
             }
         };
-        // Another `up` may have been faster than this one.
-        if let Ok(node) = client.node().await {
-            return Ok(node);
-        }
         let log = layout.daemon_log();
         let said = last_lines(&log, log_start);
         let message = if said.is_empty() { what } else { format!("{what}: {said}") };
