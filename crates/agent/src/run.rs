@@ -153,7 +153,9 @@ impl Run {
             }
             self.group = Some(group);
         }
-        let owner = if launch.stdio.owner { Owner::Expected { until_ms: None } } else { Owner::Nobody };
+        // He attaches ahead; who does not come in this time never will, and the program must not wait for him.
+        let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
+        let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
         let main = child::start(
             &Plan {
                 key: AttachTarget::Main,

@@ -287,8 +287,10 @@ fn replace(layout: &Layout, failure: &node::Failure, began_ms: u64) -> anyhow::E
     }
     // A disk that was full may have room again in a moment.
     std::thread::sleep(Duration::from_millis(100 * u64::from(count)));
-    let program = std::env::current_exe().unwrap_or_else(|_| "hostlerd".into());
-    let error =
-        std::process::Command::new(program).args(std::env::args_os().skip(1)).env(REPLACED, count.to_string()).exec();
+    // This very build, even where an upgrade has put another in its place meanwhile.
+    let error = std::process::Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .env(REPLACED, count.to_string())
+        .exec();
     anyhow::Error::new(error).context("replacing the daemon after a failed commit")
 }

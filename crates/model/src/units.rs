@@ -176,6 +176,8 @@ impl Signal {
     pub const TERM: Self = Self(15);
     /// `SIGKILL`.
     pub const KILL: Self = Self(9);
+    /// `SIGHUP`: what a terminal that goes away sends.
+    pub const HUP: Self = Self(1);
     /// `SIGINT`.
     pub const INT: Self = Self(2);
 

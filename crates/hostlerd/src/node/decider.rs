@@ -13,10 +13,13 @@ use hostler_runtime::Runtime;
 use hostler_store::Store;
 use hostler_supervisor::input::Token;
 use hostler_supervisor::{Action, Fact, Input, Outcome, State};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::publisher::{Publication, ReplySender};
-use super::{Message, now};
+use super::{Failure, Message, now};
+
+/// Longest sleep before the boot clock is looked at again, milliseconds.
+const SLEEP_MAX_MS: u64 = 30_000;
 
 pub(crate) struct Decider {
     state: State,
@@ -27,6 +30,7 @@ pub(crate) struct Decider {
     privileged: bool,
     /// One permit for each batch that the writer may hold.
     room: Arc<Semaphore>,
+    failure: watch::Sender<Option<Failure>>,
     waiting: HashMap<Token, ReplySender>,
     next_token: Token,
 }
@@ -39,6 +43,7 @@ impl Decider {
         runtime: Runtime,
         logs: PathBuf,
         privileged: bool,
+        failure: watch::Sender<Option<Failure>>,
     ) -> Self {
         Self {
             state,
@@ -48,6 +53,7 @@ impl Decider {
             logs,
             privileged,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
+            failure,
             waiting: HashMap::new(),
             next_token: 0,
         }
@@ -59,16 +65,20 @@ impl Decider {
         mut self,
         mut inputs: mpsc::Receiver<Message>,
         mut facts: mpsc::Receiver<hostler_runtime::Fact>,
-        adopted: Input,
+        first: Vec<Input>,
     ) {
-        self.decide(vec![adopted]).await;
+        self.decide(first).await;
         let mut messages = Vec::new();
         let mut news = Vec::new();
         loop {
             let wake = self.state.next_wake_ms();
             let due = async {
                 match wake {
-                    Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(clock::boot_ms()))).await,
+                    // Not longer than this at a time: the runtime's clock stands still while the machine sleeps.
+                    Some(at) => {
+                        let wait = at.saturating_sub(clock::boot_ms()).min(SLEEP_MAX_MS);
+                        tokio::time::sleep(Duration::from_millis(wait)).await;
+                    }
                     None => std::future::pending().await,
                 }
             };
@@ -88,6 +98,10 @@ impl Decider {
                 () = due => batch.push(Input::Tick),
             }
             batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));
+            // Under a steady stream of news the timer itself may never be looked at.
+            if batch.is_empty() && wake.is_some_and(|at| at <= clock::boot_ms()) {
+                batch.push(Input::Tick);
+            }
             let closing = messages.iter().any(|message| matches!(message, Message::Close));
             batch.extend(messages.drain(..).filter_map(|message| self.input(message)));
             self.decide(batch).await;
@@ -146,15 +160,17 @@ impl Decider {
             replies,
             notices: out.notices,
             committed: None,
+            _permit: permit,
         };
         let published = self.published.clone();
         let done = Box::new(move |result| {
             publication.committed = Some(result);
             let _ = published.send(publication);
-            drop(permit);
         });
         if self.store.submit(out.batch, now.wall_ms, done).is_err() {
-            tracing::error!("the store takes no more batches; it has failed or is closing");
+            tracing::error!("the store takes no more batches");
+            let failure = Failure { what: "the store takes no more batches".to_owned(), no_space: false };
+            self.failure.send_if_modified(|first| first.replace(failure).is_none());
         }
     }
 }

@@ -22,9 +22,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hostler_api::paths::Layout;
-use hostler_linux::clock;
+use hostler_linux::{clock, daemon};
 use hostler_model::config::Config;
-use hostler_model::ids::RunId;
+use hostler_model::ids::WorkloadId;
 use hostler_model::{Now, Problem, ProblemKind, limits};
 use hostler_provision::Users;
 use hostler_runtime::Runtime;
@@ -151,17 +151,21 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         inputs: inputs.downgrade(),
         metrics: metrics.clone(),
         logs: layout.logs(),
-        failure: failure_sender,
+        failure: failure_sender.clone(),
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
-    let decider = decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0);
-    let found = Input::Adopted {
+    let decider =
+        decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0, failure_sender);
+    let adopted = Input::Adopted {
         found: adoption.found.into_iter().map(found).collect(),
         boot_id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let closed = tokio::spawn(decider.run(input_receiver, facts, found));
+    // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
+    let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
+    let first = vec![Input::DiskFull(full), adopted];
+    let closed = tokio::spawn(decider.run(input_receiver, facts, first));
     let adopted = async {
         let mut last_event = view.last_event();
         let _ = last_event.wait_for(|last| *last > before).await;
@@ -189,7 +193,7 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         started_at_ms: clock::wall_ms(),
         uid,
         down,
-        disk: Disk::default(),
+        disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     (Arc::new(node), Handles { failure, down: down_receiver, closed })
 }
@@ -216,7 +220,7 @@ pub(crate) fn now() -> Now {
 /// Fresh random bytes from the kernel.
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
-    hostler_linux::daemon::random_bytes()
+    daemon::random_bytes()
 }
 
 impl Node {
@@ -231,9 +235,9 @@ impl Node {
         receiver.await.map_err(|_| unavailable(()))?
     }
 
-    /// The client of a foreground run is gone.
-    pub async fn owner_gone(&self, run: RunId) {
-        let _ = self.inputs.send(Message::Input(Input::OwnerGone(run))).await;
+    /// The client of a foreground workload is gone.
+    pub async fn owner_gone(&self, workload: WorkloadId) {
+        let _ = self.inputs.send(Message::Input(Input::OwnerGone(workload))).await;
     }
 
     /// Begins the way down; the workloads are left as they are.
@@ -255,7 +259,7 @@ impl Node {
     /// Free bytes where the data is.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        hostler_linux::daemon::free_bytes(&self.layout.data).unwrap_or(u64::MAX)
+        daemon::free_bytes(&self.layout.data).unwrap_or(u64::MAX)
     }
 
     /// Looks at the free space before new work, a few times a second at most; tells the supervisor of a change.

@@ -15,7 +15,7 @@ use hostler_store::{CommitError, Committed};
 use hostler_supervisor::input::Reply;
 use hostler_supervisor::{Action, Fact, Input, Notice};
 use hostler_wire::SignalScope;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::view::{ExecNews, View};
 use super::{Failure, Message};
@@ -32,6 +32,8 @@ pub(crate) struct Publication {
     pub(crate) replies: Vec<(ReplySender, Result<Reply, Problem>)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) committed: Option<Result<Committed, CommitError>>,
+    /// Its place among the batches under way, until it is published.
+    pub(crate) _permit: OwnedSemaphorePermit,
 }
 
 pub(crate) struct Publisher {

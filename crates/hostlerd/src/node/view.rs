@@ -249,7 +249,12 @@ impl Known {
 pub fn is_reached(workload: &Workload, until: WaitFor) -> bool {
     match until {
         WaitFor::Accepted => true,
-        WaitFor::Started => !matches!(workload.phase(), Phase::Pending | Phase::Preparing),
+        WaitFor::Started => match workload.phase() {
+            Phase::Pending | Phase::Preparing => false,
+            // Stopped before its start: whether there was one after all comes with the end.
+            Phase::Stopping => workload.live_run().is_some_and(|run| run.started_at_ms.is_some()),
+            _ => true,
+        },
         WaitFor::Ended => workload.is_at_rest(),
     }
 }

@@ -317,9 +317,18 @@ impl Shared {
     /// Has the streams of a run attached with its preparation, which is still to come.
     pub(crate) fn attach_ahead(&self, run: RunId, request: AttachRequest) -> Ahead {
         let (answer, receiver) = oneshot::channel();
+        let attaching = Attaching { request, answer };
         let mut state = self.state();
         state.ahead.retain(|_, attaching| !attaching.answer.is_closed());
-        state.ahead.insert(run, Attaching { request, answer });
+        match state.runs.get_mut(&run).map(|entry| &mut entry.at) {
+            // Prepared already: it was quicker.
+            Some(At::Agent(agent)) => attaching.to(&Arc::clone(agent)),
+            Some(At::Waiting(waiting)) => waiting.attach.push(attaching),
+            Some(_) => {}
+            None => {
+                state.ahead.insert(run, attaching);
+            }
+        }
         receiver
     }
 

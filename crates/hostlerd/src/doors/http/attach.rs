@@ -1,17 +1,19 @@
 //! Attach: a workload's streams over a WebSocket, through restarts, until it is at rest.
 
+use std::time::Duration;
+
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, Path, State};
 use hostler_api::stream::{AttachQuery, FromServer};
 use hostler_model::ids::WorkloadId;
 use hostler_model::workload::{RunState, Workload};
-use hostler_model::{Problem, ProblemKind, RunId};
+use hostler_model::{Problem, ProblemKind, RunId, limits};
+use hostler_provision::may_enter;
 use hostler_runtime::{Ahead, AttachRequest, Attachment, Role};
 use hostler_wire::{AttachTarget, StreamOffsets};
 use tokio::sync::watch;
 
 use super::answer::{Answer, Asked};
-use super::parked::Held;
 use super::relay::{MESSAGE_MAX, Pumped, Relay};
 use super::{Door, Peer};
 use crate::node::view::Seen;
@@ -28,7 +30,10 @@ pub(crate) async fn open(
     let (id, held) = match found {
         Ok(workload) => {
             let run = workload.run.as_ref().map(|run| run.id);
-            let held = run.filter(|_| query.owner).and_then(|run| Some((run, door.parked.take(run)?)));
+            if query.owner || query.stdin {
+                may_enter(&door.caller(peer)?, &workload, &door.node.users)?;
+            }
+            let held = run.filter(|run| query.owner && door.parked.holds(*run));
             if held.is_none() && workload.is_at_rest() && !query.owner {
                 let detail = format!(
                     "{name} is not running: it is {phase}; see its output with: hostler logs {name}",
@@ -42,8 +47,8 @@ pub(crate) async fn open(
         // A short foreground run with `remove` may be gone already; its streams are still held for its owner.
         Err(refusal) => {
             let namespace = door.caller(peer)?.namespace(query.namespace.clone())?;
-            match query.owner.then(|| door.parked.take_removed(&namespace, &reference)).flatten() {
-                Some((run, held)) => (run.workload, Some((run, held))),
+            match query.owner.then(|| door.parked.removed(&namespace, &reference)).flatten() {
+                Some(run) => (run.workload, Some(run)),
                 None => return Err(refusal),
             }
         }
@@ -63,7 +68,9 @@ struct Session {
     next: Option<(RunId, Ahead)>,
 }
 
-async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<(RunId, Held)>, socket: WebSocket) {
+async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<RunId>, socket: WebSocket) {
+    // Only now: an upgrade that never came to be leaves the streams where they wait, and the owner overdue.
+    let held = held.and_then(|run| Some((run, door.parked.take(run)?)));
     let relay = Relay::new(socket, door.node.runtime.clone(), door.node.going_down());
     let watched = match &held {
         Some((_, held)) => held.watched.clone(),
@@ -74,17 +81,16 @@ async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<(R
     // Who resumes knows where he was: that is a new attachment, from there.
     let resumes = session.query.stdout_offset.is_some();
     if let Some((run, held)) = held.filter(|(_, held)| held.has_streams() && !resumes) {
-        let attachment = held.attachment().await;
-        pumped = session.show(run, attachment, None).await;
+        pumped = match session.relay.unless_interrupted(held.attachment()).await {
+            Ok(attachment) => session.show(run, attachment, None).await,
+            Err(interrupted) => interrupted,
+        };
     }
     if pumped == Pumped::Complete {
         pumped = session.follow().await;
     }
-    if pumped == Pumped::ClientGone
-        && session.query.owner
-        && let Some(run) = session.current().or(session.shown)
-    {
-        session.door.node.owner_gone(run).await;
+    if pumped == Pumped::ClientGone && session.query.owner {
+        session.door.node.owner_gone(id).await;
     }
     session.relay.close(&pumped).await;
 }
@@ -114,10 +120,11 @@ impl Session {
     }
 
     async fn attach(&mut self, run: RunId) -> (Option<StreamOffsets>, Option<Attachment>) {
-        if let Some((_, ahead)) = self.next.take().filter(|(next, _)| *next == run)
-            && let Ok(Ok(attachment)) = ahead.await
-        {
-            return (None, Some(attachment));
+        if let Some((_, ahead)) = self.next.take().filter(|(next, _)| *next == run) {
+            let patience = Duration::from_millis(limits::AGENT_ANSWER_MAX_MS);
+            if let Ok(Ok(Ok(attachment))) = tokio::time::timeout(patience, ahead).await {
+                return (None, Some(attachment));
+            }
         }
         let offsets = self.query.stdout_offset.zip(self.query.stderr_offset);
         let resumes = self.query.run.is_none_or(|asked| asked == run);
@@ -171,9 +178,5 @@ impl Session {
         let Some(run) = workload.run.as_ref().filter(|run| run.state.is_final()) else { return Pumped::Complete };
         let message = FromServer::Ended { run: run.id, state: RunState::clone(&run.state) };
         self.relay.say(&message).await
-    }
-
-    fn current(&self) -> Option<RunId> {
-        self.watched.borrow().as_ref().and_then(|seen| seen.workload.live_run()).map(|run| run.id)
     }
 }

@@ -93,7 +93,11 @@ fn first_after(since: &str, journal: StoreId, reader: &Reader) -> Answer<u64> {
         let detail = format!("event {id} belongs to another journal; this node's is {journal}");
         return Err(Problem::new(ProblemKind::EventsGone, detail).into());
     }
-    Ok(id.sequence.saturating_add(1))
+    if id.sequence > reader.last_sequence() {
+        let detail = format!("event {id} is not in the journal; its last is number {}", reader.last_sequence());
+        return Err(Problem::new(ProblemKind::EventsGone, detail).into());
+    }
+    Ok(id.sequence + 1)
 }
 
 fn problem(error: ReadError) -> Problem {

@@ -26,9 +26,6 @@ use crate::metrics::Operation;
 use crate::node::random;
 use crate::node::view::ExecNews;
 
-/// `SIGHUP`: what a terminal that goes away sends.
-const HANGUP: u8 = 1;
-
 pub(crate) async fn open(
     State(door): State<Door>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -100,7 +97,19 @@ async fn run(
     let target = AttachTarget::Exec(exec);
     let asked = AttachRequest { target, role: Role::Owner, stdin, from: None };
     let attachment = door.node.runtime.attach(run, asked).await;
-    let pid = started(&mut news).await?;
+    let pid = match relay.unless_interrupted(started(&mut news)).await {
+        Ok(Ok(pid)) => pid,
+        Ok(Err(problem)) => {
+            if problem.kind == ProblemKind::Timeout {
+                hang_up(door, id, run, exec, Signal::KILL).await;
+            }
+            return Err(problem);
+        }
+        Err(interrupted) => {
+            hang_up(door, id, run, exec, Signal::KILL).await;
+            return Ok(interrupted);
+        }
+    };
     door.node.metrics.observe_duration(Operation::Exec, began.elapsed());
     let mut pumped = relay.say(&FromServer::ExecStarted { exec, pid }).await;
     if let (Pumped::Complete, Ok(Attachment { mut output, input })) = (&pumped, attachment) {
@@ -111,7 +120,7 @@ async fn run(
         return ended(&mut news, exec, relay).await;
     }
     if pumped == Pumped::ClientGone {
-        hang_up(door, id, run, exec).await;
+        hang_up(door, id, run, exec, Signal::HUP).await;
     }
     Ok(pumped)
 }
@@ -159,8 +168,7 @@ async fn ended(
 }
 
 /// An exec belongs to its client: when he is gone it is told so, as a shell is when its terminal goes away.
-async fn hang_up(door: &Door, workload: WorkloadId, run: RunId, exec: ExecId) {
-    let Some(signal) = Signal::from_number(HANGUP) else { return };
+async fn hang_up(door: &Door, workload: WorkloadId, run: RunId, exec: ExecId, signal: Signal) {
     let request = Request::Kill { workload, signal, exec: Some(exec) };
     if let Err(problem) = door.node.request(request).await {
         tracing::debug!(%run, %exec, %problem, "an exec without a client is over already");

@@ -34,7 +34,7 @@ pub(crate) async fn openapi() -> Response {
 }
 
 pub(crate) async fn metrics(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<Peer>) -> Answer {
-    door.caller(peer)?;
+    door.caller(peer)?.require_owner("read its metrics")?;
     let view = &door.node.view;
     let workloads = view.count(&Scope::All);
     let live = |phase: &Phase| matches!(phase, Phase::Preparing | Phase::Stopping | Phase::Pending);
@@ -80,19 +80,29 @@ pub(crate) async fn down(
     OptionalBody(body): OptionalBody<DownRequest>,
 ) -> Answer {
     door.caller(peer)?.require_owner("stop it")?;
-    let mut stopped = 0;
-    if body.stop_workloads {
-        if let Reply::Stopping(count) = door.node.request(Request::StopAll).await? {
-            stopped = count;
-        }
-        door.all_ended().await?;
-    }
-    let left_running = door.live().len() as u32;
-    door.node.go_down();
-    Ok(json(StatusCode::OK, &DownReport { stopped, left_running }))
+    // In a task of its own: once begun, it is finished or taken back, whether the caller waits or not.
+    let report = tokio::spawn(async move { door.go_down(body.stop_workloads).await }).await;
+    let report = report.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
+    Ok(json(StatusCode::OK, &report))
 }
 
 impl Door {
+    async fn go_down(&self, stop_workloads: bool) -> Answer<DownReport> {
+        let mut stopped = 0;
+        if stop_workloads {
+            if let Reply::Stopping(count) = self.node.request(Request::StopAll).await? {
+                stopped = count;
+            }
+            if let Err(refusal) = self.all_ended().await {
+                self.node.request(Request::StayUp).await?;
+                return Err(refusal);
+            }
+        }
+        let left_running = self.live().len() as u32;
+        self.node.go_down();
+        Ok(DownReport { stopped, left_running })
+    }
+
     /// How the node stands; of workloads only what is in this scope.
     fn info(&self, scope: &Scope) -> NodeInfo {
         let node = &self.node;
@@ -127,6 +137,7 @@ impl Door {
     async fn all_ended(&self) -> Answer<()> {
         let live = self.live();
         let grace_ms = live.iter().map(|workload| workload.spec.stop.grace_ms).max().unwrap_or(0);
+        let grace_ms = grace_ms.min(limits::SHUTDOWN_GRACE_MAX_MS);
         let patience = Duration::from_millis(grace_ms.saturating_add(limits::KILL_MAX_MS));
         let ends = async {
             for workload in live {

@@ -59,7 +59,10 @@ impl Parked {
     /// Expects the owners of the foreground runs that were adopted: their connections broke with the last daemon.
     pub(crate) fn expect_owners(self: &Arc<Self>) {
         for workload in self.node.view.list(&Scope::All) {
-            let Some(run) = workload.live_run().map(|run| run.id) else { continue };
+            // One that waits for its restart has no live run, and an owner all the same.
+            let Some(run) = workload.run.as_ref().map(|run| run.id).filter(|_| !workload.is_at_rest()) else {
+                continue;
+            };
             if workload.spec.remove && workload.spec.stdio.owner {
                 self.hold(run, Held { attachment: None, watched: self.node.view.watch(workload.id) });
                 let parked = self.clone();
@@ -75,7 +78,7 @@ impl Parked {
     async fn wait_for_owner(&self, run: RunId) {
         tokio::time::sleep(Duration::from_millis(limits::OWNER_GRACE_MS)).await;
         if self.take(run).is_some() {
-            self.node.owner_gone(run).await;
+            self.node.owner_gone(run.workload).await;
         }
     }
 
@@ -84,13 +87,17 @@ impl Parked {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&run)
     }
 
-    /// Streams held for the run of a workload of this namespace that is removed by now.
-    pub(crate) fn take_removed(&self, namespace: &Namespace, reference: &str) -> Option<(RunId, Held)> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether anything is held for the owner of this run.
+    pub(crate) fn holds(&self, run: RunId) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&run)
+    }
+
+    /// The run of a workload of this namespace that is removed by now, and whose streams are still held.
+    pub(crate) fn removed(&self, namespace: &Namespace, reference: &str) -> Option<RunId> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let is_his =
             |held: &Held| held.watched.borrow().as_ref().is_some_and(|seen| seen.workload.namespace == *namespace);
         let (run, _) = held.iter().find(|(run, held)| run.workload.to_string() == reference && is_his(held))?;
-        let run = *run;
-        held.remove(&run).map(|held| (run, held))
+        Some(*run)
     }
 }

@@ -2,6 +2,7 @@
 //! while it reads much never locks up; each waits for the slower of its two ends, and nothing piles up here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -21,6 +22,10 @@ use tokio::sync::{Mutex, watch};
 const CLOSE_RESTART: u16 = 1012;
 /// Largest message a client may send, bytes.
 pub(crate) const MESSAGE_MAX: usize = hostler_model::limits::HTTP_BODY_MAX;
+
+/// How often a silent client is asked for a sign of life: while its stdin waits for the program nobody reads its
+/// socket, so that only a failing write tells that it is gone.
+const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// How a pump of output ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,9 +111,27 @@ impl Relay {
 
     /// Until the client is gone or the daemon goes down.
     pub(crate) async fn interrupted(&mut self) -> Pumped {
+        let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
+        loop {
+            let over = tokio::select! {
+                _ = self.gone.wait_for(|gone| *gone) => Some(Pumped::ClientGone),
+                _ = self.down.wait_for(|down| *down) => Some(Pumped::Down),
+                _ = ping.tick() => None,
+            };
+            if let Some(over) = over {
+                return over;
+            }
+            if self.sink.send(Message::Ping(Bytes::new())).await.is_err() {
+                return Pumped::ClientGone;
+            }
+        }
+    }
+
+    /// What this gives, if neither the client nor the daemon goes before.
+    pub(crate) async fn unless_interrupted<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Pumped> {
         tokio::select! {
-            _ = self.gone.wait_for(|gone| *gone) => Pumped::ClientGone,
-            _ = self.down.wait_for(|down| *down) => Pumped::Down,
+            done = work => Ok(done),
+            interrupted = self.interrupted() => Err(interrupted),
         }
     }
 
@@ -132,12 +155,20 @@ impl Relay {
         let mut next = [from.stdout, from.stderr];
         // Where no offset was asked for, what lies before the backlog was never this reader's.
         let mut begun = [from.stdout > 0, from.stderr > 0];
+        let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
         loop {
-            let piece = tokio::select! {
+            let next_piece = tokio::select! {
                 biased;
-                _ = self.gone.wait_for(|gone| *gone) => return Pumped::ClientGone,
-                _ = self.down.wait_for(|down| *down) => return Pumped::Down,
-                piece = output.next() => piece,
+                _ = self.gone.wait_for(|gone| *gone) => Err(Pumped::ClientGone),
+                _ = self.down.wait_for(|down| *down) => Err(Pumped::Down),
+                piece = output.next() => Ok(Some(piece)),
+                _ = ping.tick() => Ok(None),
+            };
+            let piece = match next_piece {
+                Ok(Some(piece)) => piece,
+                Ok(None) if self.sink.send(Message::Ping(Bytes::new())).await.is_ok() => continue,
+                Ok(None) => return Pumped::ClientGone,
+                Err(over) => return over,
             };
             let Some(piece) = piece else { return Pumped::Complete };
             let (index, stream, number) = match piece.stream {

@@ -50,17 +50,30 @@ pub(crate) async fn create(
     let first = RunId { workload: id, number: 1 };
     let streams = foreground.then(|| door.parked.attach_ahead(first));
     let create = Create { id, namespace, spec: Arc::new(spec), identity, idempotency };
-    let accepted = workload_of(door.node.request(Request::Create(Box::new(create))).await?)?;
+    // In a task of its own: a client that vanishes while his request is decided is missed all the same.
+    let accepting = {
+        let (door, watched) = (door.clone(), watched.clone());
+        tokio::spawn(async move {
+            let accepted = workload_of(door.node.request(Request::Create(Box::new(create))).await?)?;
+            if let Some(streams) = streams.filter(|_| accepted.id == id) {
+                door.parked.park(first, streams, watched);
+            }
+            Answer::Ok(accepted)
+        })
+    };
+    let accepted = accepting.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))??;
     door.node.metrics.observe_duration(Operation::Create, began.elapsed());
     if accepted.id != id {
         watched = door.node.view.watch(accepted.id);
-    } else if let Some(streams) = streams {
-        door.parked.park(first, streams, watched.clone());
     }
+    let mut down = door.node.going_down();
     let seen = match query.wait {
         None | Some(WaitFor::Accepted) => accepted,
         Some(until) => {
-            let reached = view::reach(&mut watched, until).await;
+            let reached = tokio::select! {
+                reached = view::reach(&mut watched, until) => reached,
+                _ = down.wait_for(|down| *down) => None,
+            };
             reached.map_or(accepted, |seen| seen.workload)
         }
     };
