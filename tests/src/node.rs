@@ -413,6 +413,9 @@ impl TestNode {
         self.finished = true;
         let traces = Traces { root: self.root.clone(), tag: self.tag.clone() };
         let found = leaks::settle(&traces);
+        if !found.is_empty() {
+            leaks::sweep(&traces);
+        }
         assert!(found.is_empty(), "left over:\n{}\n\nthe daemon's log:\n{}", found.join("\n"), self.log_end());
     }
 

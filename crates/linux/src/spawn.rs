@@ -28,6 +28,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::cgroup::Group;
 use crate::{net, streams};
 
+pub use child::hard_limit;
+
 /// Where one of the program's standard streams is connected.
 #[derive(Debug, Clone, Copy)]
 pub enum ChildStream<'a> {

@@ -29,6 +29,10 @@ pub const IDEMPOTENCY_AGE_MAX_MS: u64 = 24 * 3_600 * 1_000;
 pub const WORKLOADS_MAX: usize = 200_000;
 /// Live (not ended) runs on one node; `pid_max` is 32,768 by default and each run needs two processes.
 pub const LIVE_RUNS_MAX: usize = 10_000;
+/// Of the live runs of a node, the part that one namespace other than the owner's may have: one in this many.
+pub const LIVE_RUNS_SHARE: usize = 4;
+/// Workloads known in one namespace other than the owner's.
+pub const WORKLOADS_PER_NAMESPACE_MAX: usize = 10_000;
 /// Execs alive in one run.
 pub const EXECS_PER_RUN_MAX: usize = 64;
 /// Ended workloads kept for `ps -a` unless configured otherwise.

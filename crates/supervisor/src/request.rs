@@ -7,7 +7,7 @@ use hostler_model::record::{IdempotencyKey, Record};
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Desired, RunState, Workload};
-use hostler_model::{Now, Problem, ProblemKind, limits};
+use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
 use crate::input::{Action, Create, Outcome, Reply, Request, StopOrder, Token};
 use crate::state::State;
@@ -49,8 +49,8 @@ impl State {
         self.edit(id).ok_or_else(|| Problem::new(ProblemKind::NotFound, format!("workload {id} is gone")))
     }
 
-    /// Whether new work may begin.
-    fn admit(&self) -> Result<(), Problem> {
+    /// Whether new work of this namespace may begin.
+    fn admit(&self, namespace: &Namespace) -> Result<(), Problem> {
         if self.node.lame_duck {
             let detail = "the node is a lame duck: it lets running work finish and takes no new work; \
                           end that with: hostler node lame-duck --off";
@@ -65,6 +65,12 @@ impl State {
         }
         if self.live.len() >= self.settings.live_runs_max {
             let detail = format!("{} runs are live, the most this node takes", self.live.len());
+            return Err(Problem { retry_after_s: Some(5), ..Problem::new(ProblemKind::LimitReached, detail) });
+        }
+        let share = self.settings.live_runs_max.div_ceil(limits::LIVE_RUNS_SHARE);
+        let live = self.shares.get(namespace).map_or(0, |share| share.live);
+        if *namespace != Namespace::owner() && live >= share {
+            let detail = format!("{live} runs of namespace {namespace} are live, the most one may have");
             return Err(Problem { retry_after_s: Some(5), ..Problem::new(ProblemKind::LimitReached, detail) });
         }
         Ok(())
@@ -86,8 +92,13 @@ impl State {
                 }
             };
         }
-        self.admit()?;
-        if self.workloads.len() >= limits::WORKLOADS_MAX || self.workloads.contains_key(&create.id) {
+        self.admit(&create.namespace)?;
+        let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
+        let is_owner = create.namespace == Namespace::owner();
+        if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)
+            || self.workloads.len() >= limits::WORKLOADS_MAX
+            || self.workloads.contains_key(&create.id)
+        {
             return Err(Problem::new(
                 ProblemKind::LimitReached,
                 "too many workloads are known; remove some with: hostler rm",
@@ -136,7 +147,7 @@ impl State {
         &mut self,
         key: String,
         digest: String,
-        namespace: &hostler_model::Namespace,
+        namespace: &Namespace,
         workload: WorkloadId,
         now: Now,
         out: &mut Outcome,
@@ -159,7 +170,7 @@ impl State {
         if workload.live_run().is_some() {
             return Err(conflict(format!("{} is already {}", workload.name, workload.phase().as_str())));
         }
-        self.admit()?;
+        self.admit(&workload.namespace)?;
         workload.desired = Desired::Run;
         workload.failures_in_a_row = 0;
         self.start_run(workload, now, out);
@@ -187,7 +198,7 @@ impl State {
 
     fn restart(&mut self, id: WorkloadId, order: &StopOrder, now: Now, out: &mut Outcome) -> Answer {
         let mut workload = self.find(id)?;
-        match self.admit() {
+        match self.admit(&workload.namespace) {
             // A restart of a live run needs no room of its own.
             Err(problem) if problem.kind == ProblemKind::LimitReached && workload.live_run().is_some() => {}
             admitted => admitted?,

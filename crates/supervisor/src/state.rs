@@ -28,6 +28,15 @@ impl Default for Settings {
     }
 }
 
+/// What one namespace has of the node.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    pub(crate) known: usize,
+    pub(crate) live: usize,
+    /// Those at rest that may be forgotten, by when they came to rest.
+    resting: BTreeSet<(u64, WorkloadId)>,
+}
+
 /// The state that [`State::step`] changes.
 #[derive(Debug, Default)]
 pub struct State {
@@ -40,7 +49,7 @@ pub struct State {
     pub(crate) names: HashMap<(Namespace, WorkloadName), WorkloadId>,
     pub(crate) live: HashSet<WorkloadId>,
     timers: BTreeSet<(u64, WorkloadId)>,
-    resting: BTreeSet<(u64, WorkloadId)>,
+    pub(crate) shares: HashMap<Namespace, Share>,
     pub(crate) key_order: VecDeque<(Namespace, String)>,
 
     // True only as long as this daemon lives.
@@ -92,7 +101,9 @@ impl State {
         if !out.actions.is_empty() {
             out.batch.urgency = Urgency::Prompt;
         }
-        self.forget_oldest(now, out);
+        for namespace in touched(out) {
+            self.forget_oldest(&namespace, now, out);
+        }
     }
 
     /// When the next timer is due, boot clock, milliseconds.
@@ -177,36 +188,62 @@ impl State {
 
     fn index(&mut self, workload: &Workload) {
         self.names.insert((workload.namespace.clone(), workload.name.clone()), workload.id);
+        let share = self.shares.entry(workload.namespace.clone()).or_default();
+        share.known += 1;
+        if let Some(since) = resting_since(workload) {
+            share.resting.insert((since, workload.id));
+        }
         if workload.live_run().is_some() {
+            share.live += 1;
             self.live.insert(workload.id);
         }
         if let Some(due) = timer(workload) {
             self.timers.insert((due, workload.id));
         }
-        if let Some(since) = resting_since(workload) {
-            self.resting.insert((since, workload.id));
-        }
     }
 
     fn unindex(&mut self, workload: &Workload) {
+        if let Some(share) = self.shares.get_mut(&workload.namespace) {
+            share.known -= 1;
+            share.live -= usize::from(workload.live_run().is_some());
+            if let Some(since) = resting_since(workload) {
+                share.resting.remove(&(since, workload.id));
+            }
+            if share.known == 0 {
+                self.shares.remove(&workload.namespace);
+            }
+        }
         self.names.remove(&(workload.namespace.clone(), workload.name.clone()));
         self.live.remove(&workload.id);
         if let Some(due) = timer(workload) {
             self.timers.remove(&(due, workload.id));
         }
-        if let Some(since) = resting_since(workload) {
-            self.resting.remove(&(since, workload.id));
-        }
     }
 
-    /// Keeps the workloads at rest within their bound.
-    fn forget_oldest(&mut self, now: Now, out: &mut Outcome) {
-        while self.resting.len() > self.settings.ended_workloads {
-            let Some((_, id)) = self.resting.first().copied() else { return };
+    /// Keeps the workloads at rest within their bound, each namespace for itself: nobody's history is pushed out by
+    /// somebody else's jobs.
+    fn forget_oldest(&mut self, namespace: &Namespace, now: Now, out: &mut Outcome) {
+        while let Some(share) = self.shares.get(namespace) {
+            let Some((_, id)) = share.resting.first().copied() else { return };
+            if share.resting.len() <= self.settings.ended_workloads {
+                return;
+            }
             self.remove(id, now, out);
         }
     }
 }
+
+/// The namespaces whose workloads changed with this outcome, which may hold more than one step.
+fn touched(out: &Outcome) -> BTreeSet<Namespace> {
+    let namespace = |record: &Record| match record {
+        Record::Workload(workload) => Some(workload.namespace.clone()),
+        _ => None,
+    };
+    out.batch.records.iter().rev().take(RECORDS_PER_STEP).filter_map(namespace).collect()
+}
+
+/// A step that brings one workload to rest makes at most this many records of it and of what follows.
+const RECORDS_PER_STEP: usize = 4;
 
 /// The one timer a workload can have, from its state.
 fn timer(workload: &Workload) -> Option<u64> {

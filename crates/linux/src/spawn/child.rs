@@ -189,6 +189,18 @@ fn open_files(setup: &ChildSetup<'_>, strings: &Strings) -> Result<(), Failure> 
     Ok(())
 }
 
+/// This process's own hard limit; `None` is unlimited.
+pub fn hard_limit(kind: RlimitKind) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is valid for writes for the length of the call.
+    let asked = unsafe { libc::getrlimit(resource(kind), &mut limit) };
+    // What cannot be asked can be assumed to be nothing.
+    if asked != 0 {
+        return Some(0);
+    }
+    (limit.rlim_max != libc::RLIM_INFINITY).then_some(limit.rlim_max)
+}
+
 const fn resource(kind: RlimitKind) -> libc::__rlimit_resource_t {
     match kind {
         RlimitKind::As => libc::RLIMIT_AS,

@@ -12,11 +12,12 @@ use hostler_api::types::{
     WaitFor, WaitQuery, WorkloadList, WorkloadView,
 };
 use hostler_linux::clock;
+use hostler_linux::spawn::hard_limit;
 use hostler_model::ids::WorkloadId;
-use hostler_model::spec::{Limits, Spec};
+use hostler_model::spec::{Limits, Rlimit, Spec};
 use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
-use hostler_provision::accept_workload;
+use hostler_provision::{Caller, accept_workload};
 use hostler_supervisor::input::Reply;
 use hostler_supervisor::{Create, Request};
 use sha2::{Digest, Sha256};
@@ -41,6 +42,7 @@ pub(crate) async fn create(
     let namespace = caller.namespace(query.namespace)?;
     let identity = accept_workload(&caller, &spec, &door.node.users)?;
     door.check_limits(&spec.limits)?;
+    check_rlimits(&caller, &spec.rlimits)?;
     let key = idempotency_key(&headers)?;
     let idempotency = key.map(|key| (key, hex(&Sha256::digest(&bytes))));
     let id = WorkloadId::from_bytes(random());
@@ -309,6 +311,21 @@ impl Door {
             Some((what, why)) => Err(refuse(what, why)),
             None => Ok(()),
         }
+    }
+}
+
+/// The agent sets limits as root. Without asking, a workload gets the daemon's own; beyond these only the node's owner
+/// may go.
+pub(crate) fn check_rlimits(caller: &Caller, rlimits: &[Rlimit]) -> Result<(), Problem> {
+    let raised =
+        |rlimit: &&Rlimit| hard_limit(rlimit.kind).is_some_and(|most| rlimit.hard.is_none_or(|hard| hard > most));
+    match rlimits.iter().find(raised) {
+        Some(rlimit) if !caller.is_owner() => {
+            let detail =
+                format!("user {} may not raise the limit {:?} above the daemon's own", caller.uid, rlimit.kind);
+            Err(Problem::new(ProblemKind::Forbidden, detail))
+        }
+        _ => Ok(()),
     }
 }
 
