@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::client::Method;
 use anyhow::{Context, ensure};
 use hostler_linux::procfs;
-use hyper::Method;
 use serde_json::Value;
 
 use crate::floor;
@@ -27,14 +27,14 @@ pub async fn latency(binaries: &Path, report: &mut Report) -> anyhow::Result<()>
     let mut client = node.client().await?;
     let (mut syncs, mut posts, mut programs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..20 {
-        client.ask(Method::POST, UNTIL_ENDED, TRUE).await?;
+        client.ask(Method::Post, UNTIL_ENDED, TRUE).await?;
     }
     // In turns, so that a slow spell of the disk meets all three.
     for _ in 0..20 {
         syncs.extend(floor::sync_ms(node.root(), 20)?);
         for _ in 0..20 {
             let began = Instant::now();
-            client.ask(Method::POST, UNTIL_ENDED, TRUE).await?;
+            client.ask(Method::Post, UNTIL_ENDED, TRUE).await?;
             posts.push(began.elapsed().as_secs_f64() * 1_000.0);
         }
         for _ in 0..5 {
@@ -111,7 +111,7 @@ async fn rate(node: &Node, time: Duration) -> anyhow::Result<f64> {
         let count = count.clone();
         tasks.push(tokio::spawn(async move {
             while began.elapsed() < time {
-                client.ask(Method::POST, UNTIL_ENDED, TRUE).await?;
+                client.ask(Method::Post, UNTIL_ENDED, TRUE).await?;
                 count.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(())
@@ -195,7 +195,7 @@ async fn start_many(node: &Node, count: u32) -> anyhow::Result<()> {
     const SLEEP: &str = r#"{"command":["/bin/sleep","600"],"stop":{"signal":"KILL"}}"#;
     let mut client = node.client().await?;
     for _ in 0..count {
-        client.ask(Method::POST, "/v1/workloads?wait=started", SLEEP).await?;
+        client.ask(Method::Post, "/v1/workloads?wait=started", SLEEP).await?;
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ pub async fn adoption(binaries: &Path, report: &mut Report) -> anyhow::Result<()
     let mut node = Node::start(binaries, "").await?;
     let mut client = node.client().await?;
     loop {
-        let info = client.json(Method::GET, "/v1/node", "").await?;
+        let info = client.json(Method::Get, "/v1/node", "").await?;
         let last = info["last_event"].as_str().and_then(|id| id.rsplit('-').next()?.parse::<u64>().ok());
         if last.context("last_event")? >= 100_000 {
             break;
@@ -222,7 +222,7 @@ pub async fn adoption(binaries: &Path, report: &mut Report) -> anyhow::Result<()
         node.kill()?;
         times.push(node.up().await?.as_secs_f64() * 1_000.0);
         let mut client = node.client().await?;
-        let info = client.json(Method::GET, "/v1/node", "").await?;
+        let info = client.json(Method::Get, "/v1/node", "").await?;
         ensure!(info["workloads"]["running"] == RUNNING, "{info}");
     }
     let after = run_files(&node)?;
@@ -273,7 +273,7 @@ async fn wait_for_exits(node: &Node, count: usize) -> anyhow::Result<()> {
 async fn ends_of(node: &Node) -> anyhow::Result<HashMap<String, u32>> {
     let mut client = node.client().await?;
     let filter = "/v1/events?no_follow=true&filter=type%3Drun.exited";
-    let body = client.ask(Method::GET, filter, "").await?;
+    let body = client.ask(Method::Get, filter, "").await?;
     let mut ends = HashMap::new();
     for line in String::from_utf8_lossy(&body).lines() {
         let Some(data) = line.strip_prefix("data:") else { continue };

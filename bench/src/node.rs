@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::client::{Client, Method};
 use anyhow::{Context, bail, ensure};
-use hyper::Method;
-
-use crate::client::Client;
 
 /// A running daemon with its directory.
 pub struct Node {
@@ -35,7 +33,7 @@ impl Node {
         self.daemon = Some(command.spawn().context("starting hostlerd")?);
         while began.elapsed() < Duration::from_secs(30) {
             if let Ok(mut client) = Client::connect(&self.socket()).await
-                && client.ask(Method::GET, "/healthz", "").await.is_ok()
+                && client.ask(Method::Get, "/healthz", "").await.is_ok()
             {
                 return Ok(began.elapsed());
             }
@@ -82,7 +80,7 @@ impl Node {
     /// Stops everything in order.
     pub async fn down(mut self) -> anyhow::Result<()> {
         let mut client = self.client().await?;
-        client.ask(Method::POST, "/v1/node/down", r#"{"stop_workloads":true}"#).await?;
+        client.ask(Method::Post, "/v1/node/down", r#"{"stop_workloads":true}"#).await?;
         if let Some(mut daemon) = self.daemon.take() {
             let status = tokio::task::spawn_blocking(move || daemon.wait()).await??;
             ensure!(status.success(), "hostlerd: {status}");

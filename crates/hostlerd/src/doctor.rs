@@ -327,8 +327,8 @@ fn data_directory_check(input: &DoctorInput) -> Check {
             missing(name, format!("{path} has mode {mode:03o}: the daemon cannot use it"), format!("chmod 700 {path}"))
         }
         mode => {
-            let detail = format!("{path} has mode {mode:03o}: others can look into logs and records");
-            limited(name, detail, format!("chmod 700 {path}"))
+            let detail = format!("{path} has mode {mode:03o}: others can see what is in it, though not into that");
+            limited(name, detail, format!("chmod 711 {path}"))
         }
     }
 }

@@ -81,6 +81,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let layout = Layout::new(arguments.root.as_deref(), uid).context("finding the node's directory")?;
     let path = arguments.config.clone().unwrap_or_else(|| layout.config_file());
     let config = config::load(&path, arguments.config.is_some())?;
+    let filter = log_filter(&config)?;
     if arguments.check_config {
         let what = if path.exists() { "is good" } else { "does not exist; the defaults are used" };
         println!("{} {what}", path.display());
@@ -90,7 +91,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // Fails only for a process that leads its group already; then there is nothing to leave.
         let _ = daemon::new_session();
     }
-    start_log(&config)?;
+    start_log(filter);
     if let Err(error) = daemon::raise_open_files() {
         tracing::warn!(%error, "raising the limit of open files");
     }
@@ -110,12 +111,20 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn start_log(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.node.log)
-        .with_context(|| format!("node.log = {:?} is not a log filter", config.node.log))?;
+/// `node.log`, read. A single word must be a level: the filter's own syntax would take it for a module that says nothing.
+fn log_filter(config: &Config) -> anyhow::Result<tracing_subscriber::EnvFilter> {
+    let text = &config.node.log;
+    let is_word = !text.contains(['=', ',', '[']);
+    let good = !is_word || text.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let filter = tracing_subscriber::EnvFilter::try_new(text).ok().filter(|_| good);
+    filter.with_context(|| {
+        format!("node.log = {text:?} is neither a level (error, warn, info, debug, trace) nor a filter")
+    })
+}
+
+fn start_log(filter: tracing_subscriber::EnvFilter) {
     let colour = io::IsTerminal::is_terminal(&io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
-    Ok(())
 }
 
 enum Ended {

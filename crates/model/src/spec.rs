@@ -315,6 +315,12 @@ impl Spec {
 
     /// Everything about the spec that can be judged without looking at the machine.
     pub fn check(&self) -> Result<(), Problem> {
+        if self.name.as_ref().is_some_and(|name| name.as_str().parse::<crate::ids::WorkloadId>().is_ok()) {
+            return Err(invalid(
+                "name",
+                "looks like a workload id; take one that cannot be mistaken for another workload",
+            ));
+        }
         self.check_command()?;
         self.check_paths()?;
         self.check_labels()?;

@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::extract::{ConnectInfo, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, sse};
 use futures_util::stream;
 use hostler_api::types::EventsQuery;
+use hostler_linux::clock;
 use hostler_model::event::{Event, EventId};
 use hostler_model::ids::StoreId;
 use hostler_model::{Problem, ProblemKind, limits};
@@ -100,6 +102,18 @@ fn first_after(since: &str, journal: StoreId, reader: &Reader) -> Answer<u64> {
     Ok(id.sequence + 1)
 }
 
+fn end_of_stream() -> sse::Event {
+    sse::Event::default().event("end").data("{}")
+}
+
+/// When this time has come, wall clock.
+async fn until(time_ms: Option<u64>) {
+    match time_ms {
+        Some(time_ms) => tokio::time::sleep(Duration::from_millis(time_ms.saturating_sub(clock::wall_ms()))).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn problem(error: ReadError) -> Problem {
     match error {
         ReadError::Gone { oldest } => Problem::new(
@@ -126,9 +140,16 @@ impl Follow {
             } else if self.last.is_some() {
                 self.end();
             } else {
-                tokio::select! {
-                    changed = self.newest.changed() => if changed.is_err() { return None },
-                    _ = self.down.wait_for(|down| *down) => return None,
+                let over = tokio::select! {
+                    changed = self.newest.changed() => changed.is_err(),
+                    _ = self.down.wait_for(|down| *down) => true,
+                    () = until(self.until_ms) => {
+                        self.over = true;
+                        return Some(end_of_stream());
+                    }
+                };
+                if over {
+                    return None;
                 }
             }
         }
@@ -136,7 +157,7 @@ impl Follow {
 
     fn end(&mut self) {
         self.over = true;
-        self.ready.push_back(sse::Event::default().event("end").data("{}"));
+        self.ready.push_back(end_of_stream());
     }
 
     async fn page(&mut self, wanted: u64) {

@@ -11,10 +11,11 @@ use hostler_api::types::{
     CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest,
     WaitFor, WaitQuery, WorkloadList, WorkloadView,
 };
-use hostler_linux::clock;
 use hostler_linux::spawn::hard_limit;
+use hostler_linux::{clock, procfs};
 use hostler_model::ids::WorkloadId;
 use hostler_model::spec::{Limits, Rlimit, Spec};
+use hostler_model::units::format_size;
 use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
 use hostler_provision::{Caller, accept_workload};
@@ -307,6 +308,17 @@ impl Door {
             ("cpu", limits.cpu_millis.is_some(), &available.cpu),
             ("pids", limits.pids.is_some(), &available.pids),
         ];
+        if let Some(bytes) = limits.memory_bytes
+            && let Ok((total, _)) = procfs::memory_total_available()
+            && bytes > total
+        {
+            let (bytes, total) = (format_size(bytes), format_size(total));
+            return Err(refuse("memory", &format!("{bytes} is more than the {total} of this machine")));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if limits.cpu_millis.is_some_and(|millis| millis as usize > cores * 1_000) {
+            return Err(refuse("cpu", &format!("this machine has {cores} cores")));
+        }
         match asked.into_iter().find_map(|(what, asked, state)| Some((what, state.as_ref().err().filter(|_| asked)?))) {
             Some((what, why)) => Err(refuse(what, why)),
             None => Ok(()),
