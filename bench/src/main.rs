@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let wanted = |name: &str| only.as_deref().is_none_or(|only| name.contains(only));
     let binaries =
         std::env::current_exe()?.parent().map(PathBuf::from).context("the bench lies beside the binaries")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = report::Report::default();
     runtime.block_on(async {
         if wanted("latency") {

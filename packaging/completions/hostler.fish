@@ -57,7 +57,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand up" -l json -d 'Answer i
 complete -c hostler -n "__fish_hostler_using_subcommand up" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand down" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand down" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
-complete -c hostler -n "__fish_hostler_using_subcommand down" -l stop-workloads -d 'Stop every workload first; otherwise they go on without a daemon'
+complete -c hostler -n "__fish_hostler_using_subcommand down" -l stop-workloads -d 'Stop every workload first; otherwise they go on without a daemon. Those with a restart policy start again with the next `up`'
 complete -c hostler -n "__fish_hostler_using_subcommand down" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand down" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand node; and not __fish_seen_subcommand_from up down info lame-duck help" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
@@ -76,7 +76,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_su
 complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
-complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l stop-workloads -d 'Stop every workload first; otherwise they go on without a daemon'
+complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l stop-workloads -d 'Stop every workload first; otherwise they go on without a daemon. Those with a restart policy start again with the next `up`'
 complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from down" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand node; and __fish_seen_subcommand_from info" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
@@ -99,7 +99,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand doctor" -l json -d 'Answ
 complete -c hostler -n "__fish_hostler_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l name -d 'Name of the workload; made from the program\'s name when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s e -l env -d 'Environment variable; a KEY alone takes your value' -r
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l env-file -d 'File of KEY=VALUE lines; --env wins over it' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l env-file -d 'File of KEY=VALUE lines, or KEY for your value; --env wins over it' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s w -l workdir -d 'Working directory; the current one when absent' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s u -l user -d 'Who the program runs as; yourself when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l max-time -d 'Longest time a run may take, such as 10s or 2h' -r
@@ -152,14 +152,14 @@ complete -c hostler -n "__fish_hostler_using_subcommand logs" -l stderr -d 'Only
 complete -c hostler -n "__fish_hostler_using_subcommand logs" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand logs" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand events" -l since -d 'Begin after this event id, or at this time: 10m (ago), RFC 3339, or seconds since the epoch' -r
-complete -c hostler -n "__fish_hostler_using_subcommand events" -l until -d 'End at this time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand events" -l until -d 'End at this time; when it is past, show what there is up to it and end at once' -r
 complete -c hostler -n "__fish_hostler_using_subcommand events" -l filter -d 'Only events that match: type=run.* or workload=NAME; all that are given must match' -r
 complete -c hostler -n "__fish_hostler_using_subcommand events" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand events" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
 complete -c hostler -n "__fish_hostler_using_subcommand events" -l no-follow -d 'Show those that are there and end, instead of waiting for more'
 complete -c hostler -n "__fish_hostler_using_subcommand events" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand events" -s h -l help -d 'Print help'
-complete -c hostler -n "__fish_hostler_using_subcommand wait" -l timeout -d 'Give up after this time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand wait" -l timeout -d 'Give up on each after this time, with exit code 124' -r
 complete -c hostler -n "__fish_hostler_using_subcommand wait" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand wait" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
 complete -c hostler -n "__fish_hostler_using_subcommand wait" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
@@ -187,7 +187,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand kill" -l json -d 'Answer
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
-complete -c hostler -n "__fish_hostler_using_subcommand rm" -s f -l force -d 'Stop it first if it runs'
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -s f -l force -d 'Kill it first if it runs'
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand update" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r

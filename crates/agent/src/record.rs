@@ -63,12 +63,11 @@ impl Spare {
     /// Becomes the directory of this run, which must have none. What it says is complete before it can be found.
     pub(crate) fn bind(self, root: &Path, file: &RunFile) -> io::Result<RunDirectory> {
         let path = root.join(file.run.to_string());
-        let json = serde_json::to_vec(file)?;
-        let bound = self
-            .run
-            .write_all_at(&json, 0)
-            .and_then(|()| self.run.set_len(json.len() as u64))
-            .and_then(|()| streams::rename_new(&self.path, &path));
+        let mut json = serde_json::to_vec(file)?;
+        // Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
+        let before = self.run.metadata().map_or(0, |found| usize::try_from(found.len()).unwrap_or(0));
+        json.resize(json.len().max(before), b' ');
+        let bound = self.run.write_all_at(&json, 0).and_then(|()| streams::rename_new(&self.path, &path));
         match bound {
             Ok(()) => Ok(RunDirectory { path, home: self.path, run: self.run, exit: self.exit }),
             Err(error) => {
@@ -110,13 +109,17 @@ impl RunDirectory {
             remove(&self.path);
             return None;
         }
-        // A longer record than the room that was made leaves the file longer; it is cut so that no tail of it stays.
-        let ready = self.exit.set_len(u64::from(EXIT_RESERVED)).and_then(|()| {
+        let ready = || {
+            // A longer record than the room that was made is cut, so that no tail of it stays.
+            if self.exit.metadata()?.len() > u64::from(EXIT_RESERVED) {
+                self.exit.set_len(u64::from(EXIT_RESERVED))?;
+            }
             match std::fs::rename(self.home.join(EXIT_FILE), self.home.join(EXIT_FILE_NEW)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             }
-        });
+        };
+        let ready = ready();
         let spare = Spare { path: self.home, run: self.run, exit: self.exit };
         match ready {
             Ok(()) => Some(spare),

@@ -1,7 +1,8 @@
 //! What went wrong, in one line, and what to do next, in another; with `--json` as a problem document.
 //!
-//! Exit codes: 1 for a request that was refused or failed, 2 for arguments (clap), 125 when `run` or `exec` could not
-//! do their part, 141 (128 + SIGPIPE) when nobody reads the output any more.
+//! Exit codes: 1 for a request that was refused or failed, 2 for arguments (clap), 124 when the time of `wait` is over,
+//! 125 when `run`, `exec`, `attach` or `wait` could not do their part, 141 (128 + SIGPIPE) when nobody reads the output
+//! any more.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -11,8 +12,11 @@ use hostler_model::error::{Problem, ProblemDocument, ProblemKind};
 
 use crate::output;
 
-/// Exit code of `run` and `exec` when not the program but its start went wrong: docker's and podman's habit.
+/// Exit code of the verbs that end with a program's own code, when something else went wrong: docker's and podman's
+/// habit.
 pub(crate) const TOOL_FAILED: u8 = 125;
+/// Exit code of `wait --timeout` when the time is over: that of timeout(1).
+pub(crate) const TIME_ELAPSED: u8 = 124;
 /// 128 + SIGPIPE.
 const PIPE_CLOSED: u8 = 141;
 
@@ -35,6 +39,8 @@ pub(crate) struct Failure {
     code: u8,
     hint: Option<String>,
     problem: ProblemDocument,
+    /// The problem is in the daemon's words.
+    from_node: bool,
     quiet: bool,
 }
 
@@ -50,7 +56,7 @@ impl Failure {
     }
 
     pub(crate) fn of_problem(problem: ProblemDocument) -> Self {
-        Self { code: 1, hint: None, problem, quiet: false }
+        Self { code: 1, hint: None, problem, from_node: false, quiet: false }
     }
 
     /// Everything was said already.
@@ -68,8 +74,8 @@ impl Failure {
         self
     }
 
-    /// As `run` and `exec` say it: a shell's 127 and 126 where the command is at fault, else 125; a closed pipe or an
-    /// argument stays what it is.
+    /// As the verbs say it that end with a program's code: a shell's 127 and 126 where the command is at fault, else
+    /// 125; a closed pipe or an argument stays what it is.
     pub(crate) fn of_tool(self) -> Self {
         let code = match self.problem.kind() {
             _ if self.code != 1 => return self,
@@ -94,7 +100,9 @@ impl Failure {
             return serde_json::to_string(&self.problem).unwrap_or_default() + "\n";
         }
         let mut text = format!("hostler: {}\n", one_line(&self.problem.detail));
-        if let Some(hint) = &self.hint {
+        // The daemon's own advice knows more; two of them only contradict each other.
+        let advised = self.from_node && self.problem.detail.contains("hostler ");
+        if let Some(hint) = self.hint.as_ref().filter(|_| !advised) {
             text.push_str(&format!("  hint: {hint}\n"));
         }
         text
@@ -112,7 +120,7 @@ impl From<ClientError> for Failure {
         let hint = match &error {
             ClientError::Problem(document, retry_after) => {
                 let hint = hint_of(document.kind(), *retry_after, &hostler);
-                return Self { hint, ..Self::of_problem(document.clone()) };
+                return Self { hint, from_node: true, ..Self::of_problem(document.clone()) };
             }
             ClientError::NotRunning { .. } => {
                 return Self::of_problem(local(ProblemKind::Unavailable))
@@ -144,7 +152,9 @@ fn hint_of(kind: Option<ProblemKind>, retry_after: Option<u32>, hostler: &str) -
     let hint = match kind? {
         ProblemKind::NotFound => format!("`{hostler} ps -a` lists what there is"),
         ProblemKind::Ambiguous => "type more of the id, or the whole name".to_owned(),
-        ProblemKind::NameInUse => format!("choose another --name, or remove the old one with `{hostler} rm NAME`"),
+        ProblemKind::NameInUse => {
+            format!("choose another --name, or remove the old one with `{hostler} rm NAME`, `rm -f` while it runs")
+        }
         ProblemKind::LameDuck => format!("let it take work again with `{hostler} node lame-duck --off`"),
         ProblemKind::DiskFull => format!("free some space; `{hostler} node info` says where"),
         ProblemKind::LimitUnavailable => format!("`{hostler} doctor` says which limits this machine can give"),
@@ -181,6 +191,16 @@ mod tests {
         let json: ProblemDocument = serde_json::from_str(&failure.text(Form::Json)).expect("a problem document");
         assert_eq!(json.status, 503);
         assert_eq!(Failure::new("a\nb \n").text(Form::Text), "hostler: a; b\n");
+    }
+
+    #[test]
+    fn advice_is_given_once() {
+        let of = |detail: &str| {
+            let problem = Problem::new(ProblemKind::NameInUse, detail);
+            Failure::from(ClientError::Problem((&problem).into(), None)).with_hint("other").text(Form::Text)
+        };
+        assert_eq!(of("taken"), "hostler: taken\n  hint: other\n");
+        assert_eq!(of("remove it with: hostler rm x"), "hostler: remove it with: hostler rm x\n");
     }
 
     #[test]

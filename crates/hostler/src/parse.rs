@@ -65,9 +65,12 @@ pub(crate) fn env(entry: &OsStr, caller: impl Fn(&OsStr) -> Option<OsString>) ->
     Ok(caller(entry).map(|value| ByteString::from([bytes, b"=", value.as_bytes()].concat())))
 }
 
-/// The lines of an `--env-file`: `KEY=VALUE`, or `KEY`; lines that begin with `#` and empty lines do not count.
-/// Values are taken byte for byte, quotes and blanks too.
-pub(crate) fn env_file(content: &[u8], caller: impl Fn(&OsStr) -> Option<OsString>) -> Result<Vec<ByteString>, String> {
+/// The lines of an `--env-file`: `KEY=VALUE`, or the `KEY` of a variable that the caller has; lines that begin with `#`
+/// and empty lines do not count. Values are taken byte for byte, quotes and blanks too. An error comes with its line.
+pub(crate) fn env_file(
+    content: &[u8],
+    caller: impl Fn(&OsStr) -> Option<OsString>,
+) -> Result<Vec<ByteString>, (usize, String)> {
     let mut entries = Vec::new();
     for (index, line) in content.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -75,8 +78,13 @@ pub(crate) fn env_file(content: &[u8], caller: impl Fn(&OsStr) -> Option<OsStrin
             continue;
         }
         let line = OsString::from_vec(line.to_vec());
-        let entry = env(&line, &caller).map_err(|error| format!("line {}: {error}", index + 1))?;
-        entries.extend(entry);
+        let bad = |what: &str| (index + 1, format!("{:?} {what}: write KEY=VALUE", line.to_string_lossy()));
+        let key = line.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        if key.iter().any(u8::is_ascii_whitespace) {
+            return Err(bad("has a blank in its key"));
+        }
+        let entry = env(&line, &caller).map_err(|error| (index + 1, error))?;
+        entries.push(entry.ok_or_else(|| bad("is no variable of yours"))?);
     }
     Ok(entries)
 }
@@ -139,12 +147,14 @@ mod tests {
     #[test]
     fn environment_is_byte_exact() {
         let caller = |key: &OsStr| (key == "HERE").then(|| OsString::from_vec(vec![0xff, b'=', b' ']));
-        let file = b"# comment\n\nA=1\r\nB= \"x\" # not a comment \nHERE\nABSENT\n  # too\nC=\xfe\nD=";
+        let file = b"# comment\n\nA=1\r\nB= \"x\" # not a comment \nHERE\n  # too\nC=\xfe\nD=";
         let entries: Vec<_> =
             env_file(file, caller).expect("valid").iter().map(|entry| entry.as_bytes().to_vec()).collect();
         let expected: [&[u8]; 5] = [b"A=1", b"B= \"x\" # not a comment ", b"HERE=\xff= ", b"C=\xfe", b"D="];
         assert_eq!(entries, expected);
-        assert!(env_file(b"A=1\n=x", caller).expect_err("no key").starts_with("line 2"));
+        for bad in [&b"A=1\n=x"[..], b"A=1\nABSENT", b"\nexport C=3", b"#\n A=1", b"A=1\nA =1"] {
+            assert_eq!(env_file(bad, caller).expect_err("not KEY=VALUE").0, 2, "{}", String::from_utf8_lossy(bad));
+        }
     }
 
     #[test]

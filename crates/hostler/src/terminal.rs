@@ -1,10 +1,11 @@
 //! The terminal: its size, raw mode that is always given back, and a spinner for waits that take over a second.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use hostler_model::spec::TtySize;
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, OptionalActions, OutputModes, Termios};
 use tokio::time::Instant;
 
 /// A wait is shown once it has taken this long.
@@ -23,25 +24,35 @@ pub(crate) fn size() -> Option<TtySize> {
     Some(TtySize { columns: size.ws_col, rows: size.ws_row.max(1) })
 }
 
-/// The terminal on stdin in raw mode; as it was before when this is dropped, after a panic too.
+/// The terminal in raw mode; as it was before when this is dropped, after a panic too.
 pub(crate) struct RawMode {
+    terminal: BorrowedFd<'static>,
     before: Termios,
 }
 
 impl RawMode {
-    /// `None` when stdin is not a terminal.
+    /// That on stdin. `None` when stdin is not a terminal.
     pub(crate) fn enter() -> Option<Self> {
-        let before = termios::tcgetattr(rustix::stdio::stdin()).ok()?;
+        Self::change(rustix::stdio::stdin(), OptionalActions::Flush, Termios::make_raw)
+    }
+
+    /// Only what is written to stdout: the program's own terminal has made its line ends already.
+    pub(crate) fn of_output() -> Option<Self> {
+        Self::change(rustix::stdio::stdout(), OptionalActions::Now, |raw| raw.output_modes.remove(OutputModes::OPOST))
+    }
+
+    fn change(terminal: BorrowedFd<'static>, when: OptionalActions, change: impl FnOnce(&mut Termios)) -> Option<Self> {
+        let before = termios::tcgetattr(terminal).ok()?;
         let mut raw = before.clone();
-        raw.make_raw();
-        termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &raw).ok()?;
-        Some(Self { before })
+        change(&mut raw);
+        termios::tcsetattr(terminal, when, &raw).ok()?;
+        Some(Self { terminal, before })
     }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.before).ok();
+        termios::tcsetattr(self.terminal, OptionalActions::Drain, &self.before).ok();
     }
 }
 

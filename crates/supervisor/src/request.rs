@@ -113,8 +113,9 @@ impl State {
         };
         if let Some(taken) = self.names.get(&(create.namespace.clone(), name.clone())) {
             let phase = self.workloads[taken].phase().as_str();
+            let force = if self.live.contains(taken) { "-f " } else { "" };
             let detail = format!(
-                "{name} is the name of workload {taken}, which is {phase}; take another name, or remove it with: hostler rm {name}"
+                "{name} is the name of workload {taken}, which is {phase}; take another name, or remove it with: hostler rm {force}{name}"
             );
             return Err(Problem::new(ProblemKind::NameInUse, detail));
         }

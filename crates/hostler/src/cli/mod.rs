@@ -78,7 +78,8 @@ pub enum Command {
     #[command(after_help = node::EVENTS_EXAMPLES)]
     Events(EventsArguments),
     /// Wait until workloads have ended for good, print their exit codes, exit with the last one's
-    #[command(after_help = "Examples:\n  hostler wait job\n  hostler wait --timeout 10m job-1 job-2")]
+    #[command(after_help = "Examples:\n  hostler wait job\n  hostler wait --timeout 10m job-1 job-2\n\n\
+                          Exits with 124 when the time of --timeout is over, 125 when anything else went wrong.")]
     Wait(Wait),
     /// Stop workloads and keep them stopped: the stop signal, then after a grace a kill of all their processes
     #[command(after_help = "Examples:\n  hostler stop web\n  hostler stop --timeout 30s web db")]
@@ -162,6 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mistyped_option_is_not_the_program() {
+        let error = Arguments::try_parse_from(["hostler", "run", "--memry", "5", "--", "true"]).expect_err("no option");
+        assert!(error.to_string().contains("'--memory'"), "{error}");
+        for line in [
+            "run sleep 5",
+            "run ls -la",
+            "run -- -odd",
+            "run -d -- ls --json",
+            "exec web ls -la",
+            "exec -it web -- sh -c x",
+        ] {
+            assert!(Arguments::try_parse_from(["hostler"].into_iter().chain(line.split(' '))).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
     fn bad_arguments_are_refused() {
         for bad in [
             "run",
@@ -175,6 +192,11 @@ mod tests {
             "kill -s NOPE x",
             "update x",
             "stats --bogus",
+            "run --memry 5 -- true",
+            "run --detatch -- sleep 5",
+            "run -z -- true",
+            "exec --tyt web true",
+            "exec web --tyt true",
         ] {
             let line = std::iter::once("hostler").chain(bad.split(' '));
             assert!(Arguments::try_parse_from(line).is_err(), "{bad}");

@@ -14,14 +14,17 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n 
      hostler run -d --name web --restart always -- python3 -m http.server\n  \
      hostler run --rm -it -- bash\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n\n\
-     Exits with the program's code, 128 + n after signal n, 127 when the command is not found, 126 when it cannot be\n\
-     executed, 125 when anything else went wrong. Ctrl-C is passed on; three times within 5 seconds leaves.\n\
-     With -it, Ctrl-P Ctrl-Q leaves.";
+     Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
+     126 when it cannot be executed, 125 when anything else went wrong.\n\
+     Ctrl-C is passed on; three times within 5 seconds leaves. With -it, Ctrl-P Ctrl-Q leaves.\n\
+     Whoever leaves lets the program run; with --rm it is then stopped and removed.";
 pub(super) const EXEC_EXAMPLES: &str = "Examples:\n  hostler exec web -- ps x\n  hostler exec -it web bash\n  \
-     hostler exec -i web tar x < files.tar\n\nExits with the program's code.";
+     hostler exec -i web tar x < files.tar\n\n\
+     Exits with the program's code, 127 when the command is not found, 126 when it cannot be\n\
+     executed, 125 when anything else went wrong.";
 pub(super) const ATTACH_EXAMPLES: &str = "Examples:\n  hostler attach web\n\n\
      Ctrl-C leaves and lets the workload run; on a terminal of its own (run -it) Ctrl-P Ctrl-Q does.\n\
-     Exits with the program's code if that ends first.";
+     Exits with the program's code if that ends first, with 125 when anything else went wrong.";
 
 /// `hostler run`
 #[derive(Debug, Args)]
@@ -32,7 +35,7 @@ pub struct Run {
     /// Environment variable; a KEY alone takes your value
     #[arg(long, short, value_name = "KEY[=VALUE]")]
     pub env: Vec<OsString>,
-    /// File of KEY=VALUE lines; --env wins over it
+    /// File of KEY=VALUE lines, or KEY for your value; --env wins over it
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
     /// Working directory; the current one when absent
@@ -87,7 +90,7 @@ pub struct Run {
     #[arg(long, value_name = "PATH")]
     pub stderr: Option<PathBuf>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 
@@ -138,7 +141,7 @@ pub struct Exec {
     #[arg(value_name = "WORKLOAD")]
     pub reference: String,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

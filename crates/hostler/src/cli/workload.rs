@@ -62,7 +62,7 @@ pub struct Logs {
 /// `hostler wait`
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// Give up after this time
+    /// Give up on each after this time, with exit code 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
     pub timeout: Option<u64>,
     /// The workloads
@@ -120,7 +120,7 @@ pub struct Kill {
 /// `hostler rm`
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Stop it first if it runs
+    /// Kill it first if it runs
     #[arg(long, short)]
     pub force: bool,
     /// The workloads

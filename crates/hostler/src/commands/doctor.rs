@@ -1,6 +1,7 @@
 //! What this machine can and cannot do: what this program sees by itself, then the daemon's own report.
 
 use std::path::Path;
+use std::time::Duration;
 
 use hostler_api::client::ClientError;
 use hostler_api::types::{Check, CheckStatus, DoctorReport};
@@ -9,13 +10,21 @@ use super::{Context, node};
 use crate::failure::Failure;
 use crate::output::{Tone, own_name, say, say_json};
 
+/// A daemon that is well answers within this time.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+
 pub(super) async fn doctor(context: &Context) -> Result<u8, Failure> {
-    let (daemon, report) = match context.client.doctor().await {
+    // Its own report may take a while; whether it is there at all is known sooner.
+    let report = match context.client.clone().with_deadline(PROBE_MAX).healthz().await {
+        Ok(_) => context.client.doctor().await,
+        Err(error) => Err(error),
+    };
+    let (daemon, report) = match report {
         Ok(report) => (
             check("daemon", CheckStatus::Ok, format!("answers at {}", context.client.socket().display())),
             Some(report),
         ),
-        Err(error) => (absent(&error), None),
+        Err(error) => (absent(context, &error), None),
     };
     let mut checks = vec![program(), daemon];
     match report {
@@ -56,11 +65,14 @@ fn with_mend(mut check: Check, mend: impl Into<String>) -> Check {
     check
 }
 
-fn absent(error: &ClientError) -> Check {
+fn absent(context: &Context, error: &ClientError) -> Check {
     let check = check("daemon", CheckStatus::Missing, error.to_string());
     match error {
         ClientError::NotRunning { .. } => with_mend(check, format!("{} up", own_name())),
         ClientError::Permission { .. } => with_mend(check, "ask as a user who may open the socket, or use --root DIR"),
+        ClientError::Timeout(_) if let Some(pid) = node::recorded_daemon(&context.layout.pid_file()) => {
+            with_mend(check, format!("kill -9 {pid}, then {} up; workloads go on meanwhile", own_name()))
+        }
         _ => with_mend(check, format!("{} down, then {} up; workloads go on meanwhile", own_name(), own_name())),
     }
 }

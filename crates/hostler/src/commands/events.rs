@@ -9,7 +9,7 @@ use hostler_model::event::{EventKind, StopReason};
 use hostler_model::units::format_duration;
 use tokio::time::Instant;
 
-use super::{Context, RECONNECT_MAX, RECONNECT_PAUSE, joined};
+use super::{BROKE, Context, RECONNECT_MAX, RECONNECT_PAUSE, is_break, joined};
 use crate::cli::EventsArguments;
 use crate::failure::Failure;
 use crate::output::{self, Style, Tone, local_time, now_ms, remark, say, say_json_line};
@@ -19,11 +19,13 @@ pub(super) async fn events(context: &Context, arguments: &EventsArguments) -> Re
     let now_ms = now_ms();
     let since = arguments.since.as_deref().map(|text| parse::events_since(text, now_ms)).transpose();
     let until_ms = arguments.until.as_deref().map(|text| parse::moment_ms(text, now_ms)).transpose();
+    let until_ms = until_ms.map_err(Failure::usage)?;
     let query = EventsQuery {
         since: since.map_err(Failure::usage)?,
-        until_ms: until_ms.map_err(Failure::usage)?,
+        until_ms,
         filter: joined(&arguments.filter),
-        no_follow: arguments.no_follow,
+        // Nothing more comes of a time that is over.
+        no_follow: arguments.no_follow || until_ms.is_some_and(|until_ms| until_ms <= now_ms),
         ..EventsQuery::default()
     };
     let mut last_id: Option<String> = None;
@@ -41,11 +43,11 @@ pub(super) async fn events(context: &Context, arguments: &EventsArguments) -> Re
                     }
                 }
             }
-            Err(error) if broken_since.is_some() && error.is_disconnect() => error,
+            Err(error) if is_break(&error, broken_since.is_some()) => error,
             Err(error) => return Err(error.into()),
         };
         let since = *broken_since.get_or_insert_with(|| {
-            remark("the connection to the node broke, trying again for 30s");
+            remark(BROKE);
             Instant::now()
         });
         if since.elapsed() >= RECONNECT_MAX {

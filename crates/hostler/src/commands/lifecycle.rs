@@ -6,10 +6,11 @@ use hostler_api::client::ClientError;
 use hostler_api::types::{KillRequest, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery, WorkloadView};
 use hostler_model::ProblemKind;
 use hostler_model::workload::{Phase, RunState};
+use tokio::time::Instant;
 
 use super::{Context, patiently};
 use crate::cli::{Kill, Remove, Restart, Start, Stop, Update, Wait};
-use crate::failure::Failure;
+use crate::failure::{Failure, TIME_ELAPSED};
 use crate::output::{say, say_json};
 use crate::terminal::with_spinner;
 
@@ -68,12 +69,17 @@ async fn until_started(context: &Context, view: WorkloadView) -> Result<Workload
 }
 
 pub(super) async fn wait(context: &Context, wait: &Wait) -> Result<u8, Failure> {
-    let query = WaitQuery { timeout_ms: wait.timeout, ..WaitQuery::default() };
     let mut views = Vec::new();
     let mut code = 0;
     let mut last = None;
     for reference in &wait.references {
-        let ask = patiently(async || context.client.wait(reference, &query).await);
+        let begin = Instant::now();
+        let ask = patiently(async || {
+            // After a break of the connection only the rest of the time is left.
+            let waited_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let timeout_ms = wait.timeout.map(|timeout| timeout.saturating_sub(waited_ms).max(1));
+            context.client.wait(reference, &WaitQuery { timeout_ms, ..WaitQuery::default() }).await
+        });
         match with_spinner(format!("waiting for {reference}"), ask).await {
             Ok(view) => {
                 code = view.exit_code.unwrap_or(0);
@@ -83,7 +89,11 @@ pub(super) async fn wait(context: &Context, wait: &Wait) -> Result<u8, Failure> 
                     say(code.to_string())?;
                 }
             }
-            Err(error) => keep_last(context, &mut last, error.into()),
+            Err(error) => {
+                let elapsed = wait.timeout.is_some() && error.problem_kind() == Some(ProblemKind::Timeout);
+                let failure = Failure::from(error);
+                keep_last(context, &mut last, if elapsed { failure.with_code(TIME_ELAPSED) } else { failure });
+            }
         }
     }
     if context.json() {
@@ -120,8 +130,20 @@ pub(super) async fn restart(context: &Context, restart: &Restart) -> Result<u8, 
     let request = StopRequest { signal: None, grace_ms: restart.timeout };
     each(context, &restart.references, async |reference| {
         with_spinner(format!("restarting {reference}"), async {
-            let before = context.client.inspect(reference).await?;
-            let view = context.client.restart(reference, &request).await?;
+            let before = patiently(async || context.client.inspect(reference).await).await?;
+            let id = before.workload.id.to_string();
+            let mut asked = false;
+            let view = patiently(async || {
+                // The answer may have been lost, not the question: a new run is not to be restarted again.
+                if std::mem::replace(&mut asked, true) {
+                    let now = context.client.inspect(&id).await?;
+                    if now.workload.runs > before.workload.runs {
+                        return Ok(now);
+                    }
+                }
+                context.client.restart(&id, &request).await
+            })
+            .await?;
             until_next_run(context, &before, view).await
         })
         .await

@@ -7,7 +7,7 @@ use hostler_api::stream::LogLine;
 use hostler_api::types::{LogStream, LogsQuery};
 use tokio::time::Instant;
 
-use super::{Context, RECONNECT_MAX, RECONNECT_PAUSE};
+use super::{BROKE, Context, RECONNECT_MAX, RECONNECT_PAUSE, is_break};
 use crate::cli::Logs;
 use crate::failure::{Failure, Form};
 use crate::output::{now_ms, remark};
@@ -43,11 +43,11 @@ pub(super) async fn logs(context: &Context, logs: &Logs) -> Result<u8, Failure> 
                     }
                 }
             }
-            Err(error) if broken_since.is_some() && error.is_disconnect() => error,
+            Err(error) if is_break(&error, broken_since.is_some()) => error,
             Err(error) => return Err(error.into()),
         };
         let since = *broken_since.get_or_insert_with(|| {
-            remark("the connection to the node broke, trying again for 30s");
+            remark(BROKE);
             Instant::now()
         });
         if since.elapsed() >= RECONNECT_MAX {

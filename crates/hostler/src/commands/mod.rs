@@ -16,6 +16,7 @@ mod run;
 mod stats;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hostler_api::client::{Client, ClientError};
@@ -28,8 +29,13 @@ use crate::output::{self, Style};
 
 /// How long a command goes on trying to reach a daemon that went away under it.
 pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// Said once for each break.
+const BROKE: &str = "the connection to the node broke, trying again for 30s";
 /// Between two attempts.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The node gave an answer to a question of this command.
+static ANSWERED: AtomicBool = AtomicBool::new(false);
 
 /// What every verb needs.
 pub(crate) struct Context {
@@ -74,12 +80,12 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Doctor => doctor::doctor(context).await,
         Command::Run(run) => run::run(context, run).await.map_err(Failure::of_tool),
         Command::Exec(exec) => run::exec(context, exec).await.map_err(Failure::of_tool),
-        Command::Attach(attach) => run::attach(context, &attach).await,
+        Command::Attach(attach) => run::attach(context, &attach).await.map_err(Failure::of_tool),
         Command::Ps(ps) => list::ps(context, &ps).await,
         Command::Inspect(inspect) => list::inspect(context, &inspect).await,
         Command::Logs(logs) => logs::logs(context, &logs).await,
         Command::Events(events) => events::events(context, &events).await,
-        Command::Wait(wait) => lifecycle::wait(context, &wait).await,
+        Command::Wait(wait) => lifecycle::wait(context, &wait).await.map_err(Failure::of_tool),
         Command::Stop(stop) => lifecycle::stop(context, &stop).await,
         Command::Start(start) => lifecycle::start(context, &start).await,
         Command::Restart(restart) => lifecycle::restart(context, &restart).await,
@@ -96,20 +102,29 @@ pub(crate) async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, ClientE
     let mut broken_since: Option<Instant> = None;
     loop {
         match ask().await {
-            Err(error @ ClientError::Disconnected(_)) => {
-                if broken_since.is_none() {
-                    output::remark("the connection to the node broke, trying again for 30s");
-                    broken_since = Some(Instant::now());
-                } else if broken_since.is_some_and(|since| since.elapsed() >= RECONNECT_MAX) {
+            Err(error) if is_break(&error, broken_since.is_some()) => {
+                let since = *broken_since.get_or_insert_with(|| {
+                    output::remark(BROKE);
+                    Instant::now()
+                });
+                if since.elapsed() >= RECONNECT_MAX {
                     return Err(error);
                 }
             }
-            Err(error)
-                if error.is_disconnect() && broken_since.is_some_and(|since| since.elapsed() < RECONNECT_MAX) => {}
-            answer => return answer,
+            answer => {
+                ANSWERED.fetch_or(answer.is_ok(), Ordering::Relaxed);
+                return answer;
+            }
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
+}
+
+/// Whether it makes sense to ask again: the connection broke, or the node is on its way down or up. Nobody there at all
+/// is a break only for a command that had a node before.
+fn is_break(error: &ClientError, broken_before: bool) -> bool {
+    let had_node = broken_before || ANSWERED.load(Ordering::Relaxed);
+    error.is_disconnect() && (had_node || !matches!(error, ClientError::NotRunning { .. }))
 }
 
 /// Several filters are one to the node; all must match.

@@ -27,6 +27,8 @@ use crate::terminal::with_spinner;
 const UP_MAX: Duration = Duration::from_secs(15);
 const UP_PAUSE_MIN: Duration = Duration::from_millis(2);
 const UP_PAUSE_MAX: Duration = Duration::from_millis(20);
+/// A daemon that has said nothing for this long hangs.
+const HUNG_AFTER: Duration = Duration::from_secs(15);
 /// A daemon that was told to go is gone within this time.
 const DOWN_MAX: Duration = Duration::from_secs(30);
 const DOWN_PAUSE: Duration = Duration::from_millis(5);
@@ -35,9 +37,11 @@ const LOG_LINES: usize = 10;
 
 pub(super) async fn up(context: &Context, up: &Up) -> Result<u8, Failure> {
     // Never the system node by accident: `up` is about the own one.
-    let client = Client::new(context.layout.socket());
-    if let Ok(node) = client.node().await {
-        return tell_up(context, &client, &node, "node is already up");
+    let client = Client::new(context.layout.socket()).with_deadline(HUNG_AFTER);
+    match client.node().await {
+        Ok(node) => return tell_up(context, &client, &node, "node is already up"),
+        Err(error @ ClientError::Timeout(_)) => return Err(hung(context, error)),
+        Err(_) => {}
     }
     let program = find_daemon()?;
     if up.foreground {
@@ -45,7 +49,7 @@ pub(super) async fn up(context: &Context, up: &Up) -> Result<u8, Failure> {
         return Err(Failure::new(format!("cannot become {}: {error}", program.display())));
     }
     let (mut child, log_start) = spawn(&program, context)?;
-    let node = with_spinner("starting the node", until_up(&client, &mut child, &context.layout, log_start)).await?;
+    let node = with_spinner("starting the node", until_up(context, &client, &mut child, log_start)).await?;
     tell_up(context, &client, &node, "node is up")
 }
 
@@ -105,19 +109,29 @@ fn spawn(program: &Path, context: &Context) -> Result<(Child, u64), Failure> {
     Ok((child, length))
 }
 
-async fn until_up(client: &Client, child: &mut Child, layout: &Layout, log_start: u64) -> Result<NodeInfo, Failure> {
+async fn until_up(context: &Context, client: &Client, child: &mut Child, log_start: u64) -> Result<NodeInfo, Failure> {
+    let layout = &context.layout;
     let begin = Instant::now();
     let mut pause = UP_PAUSE_MIN;
     loop {
         match client.node().await {
             Ok(node) => return Ok(node),
             Err(error) if error.is_disconnect() || matches!(error, ClientError::Permission { .. }) => {}
+            Err(error @ ClientError::Timeout(_)) => return Err(hung(context, error)),
             Err(error) => return Err(error.into()),
         }
         let what = match child.try_wait() {
             // Another `up` was faster than this one: its daemon will answer in a moment.
             Ok(Some(status)) if status.code() != Some(DAEMON_EXISTS.into()) => {
                 format!("the daemon did not start ({status})")
+            }
+            Ok(Some(_)) if begin.elapsed() >= UP_MAX => {
+                let failure = Failure::new(format!(
+                    "a daemon has the store in {}, but none answers at {}",
+                    layout.data.display(),
+                    client.socket().display()
+                ));
+                return Err(with_kill_hint(layout, failure));
             }
             _ if begin.elapsed() >= UP_MAX => format!("the daemon does not answer after {}", format_duration(15_000)),
             _ => {
@@ -131,6 +145,29 @@ async fn until_up(client: &Client, child: &mut Child, layout: &Layout, log_start
         let message = if said.is_empty() { what } else { format!("{what}: {said}") };
         return Err(Failure::new(message).with_hint(format!("all it said is in {}", log.display())));
     }
+}
+
+/// A daemon took the connection and then said nothing.
+fn hung(context: &Context, error: ClientError) -> Failure {
+    with_kill_hint(&context.layout, Failure::from(error))
+}
+
+/// How to get rid of a daemon that does not go by itself.
+fn with_kill_hint(layout: &Layout, failure: Failure) -> Failure {
+    match recorded_daemon(&layout.pid_file()) {
+        Some(pid) => failure.with_hint(format!(
+            "it is process {pid}: end it with `kill -9 {pid}`, then `{} up`; workloads go on meanwhile",
+            own_name()
+        )),
+        None => failure,
+    }
+}
+
+/// The daemon of the pid file, if there is still such a process and it is one.
+pub(super) fn recorded_daemon(pid_file: &Path) -> Option<u32> {
+    let pid = std::fs::read_to_string(pid_file).ok()?.trim().parse().ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (name.trim_end() == "hostlerd").then_some(pid)
 }
 
 /// The end of the log from this offset on.
@@ -152,8 +189,10 @@ fn last_lines(log: &Path, from: u64) -> String {
 }
 
 pub(super) async fn down(context: &Context, down: &Down) -> Result<u8, Failure> {
-    let node = match context.client.node().await {
+    let client = context.client.clone().with_deadline(HUNG_AFTER);
+    let node = match client.node().await {
         Ok(node) => node,
+        Err(error @ ClientError::Timeout(_)) => return Err(hung(context, error)),
         Err(ClientError::NotRunning { socket }) if !context.json() => {
             say(format!("no node is running at {}; nothing to do", socket.display()))?;
             return Ok(0);
@@ -163,7 +202,10 @@ pub(super) async fn down(context: &Context, down: &Down) -> Result<u8, Failure> 
     let process = open_process(node.pid);
     let request = DownRequest { stop_workloads: down.stop_workloads };
     let what = if down.stop_workloads { "stopping the workloads" } else { "stopping the node" };
-    let report = with_spinner(what, context.client.down(&request)).await?;
+    let report = match with_spinner(what, client.down(&request)).await {
+        Err(error @ ClientError::Timeout(_)) => return Err(hung(context, error)),
+        answer => answer?,
+    };
     if let Some(process) = process {
         with_spinner("waiting for the daemon to end", until_gone(&process, node.pid)).await?;
     }

@@ -82,9 +82,11 @@ fn tty_size(tty: bool) -> Option<TtySize> {
 fn environment(files: &[std::path::PathBuf], entries: &[OsString], tty: bool) -> Result<Vec<ByteString>, Failure> {
     let mut all = Vec::new();
     for file in files {
-        let named = |error: &dyn std::fmt::Display| Failure::usage(format!("--env-file {}: {error}", file.display()));
-        let content = std::fs::read(file).map_err(|error| named(&error))?;
-        all.extend(parse::env_file(&content, caller).map_err(|error| named(&error))?);
+        let name = file.display();
+        let content = std::fs::read(file).map_err(|error| Failure::usage(format!("--env-file {name}: {error}")))?;
+        let entries = parse::env_file(&content, caller)
+            .map_err(|(line, error)| Failure::usage(format!("--env-file {name}:{line}: {error}")))?;
+        all.extend(entries);
     }
     for entry in entries {
         all.extend(parse::env(entry, caller).map_err(|error| Failure::usage(format!("--env {error}")))?);
@@ -159,7 +161,7 @@ pub(super) async fn exec(context: &Context, exec: Exec) -> Result<u8, Failure> {
 }
 
 pub(super) async fn attach(context: &Context, attach: &Attach) -> Result<u8, Failure> {
-    let view = context.client.inspect(&attach.reference).await?;
+    let view = patiently(async || context.client.inspect(&attach.reference).await).await?;
     let stdio = &view.workload.spec.stdio;
     let plan = Plan {
         reference: view.workload.id.to_string(),

@@ -10,7 +10,7 @@ use hostler_model::units::format_size;
 use hostler_model::workload::Phase;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, patiently};
 use crate::cli::StatsArguments;
 use crate::failure::Failure;
 use crate::output::{self, Cell, Tone, say, say_json_line};
@@ -64,7 +64,7 @@ async fn measure(
     let mut rows = Vec::new();
     for view in chosen(context, &arguments.references).await? {
         let id = view.workload.id.to_string();
-        let stats = match context.client.stats(&id).await {
+        let stats = match patiently(async || context.client.stats(&id).await).await {
             Ok(stats) => stats,
             // It ended between the two questions, or was not running when named.
             Err(error) if matches!(error.problem_kind(), Some(ProblemKind::Conflict | ProblemKind::NotFound)) => {
@@ -83,13 +83,13 @@ async fn measure(
 
 async fn chosen(context: &Context, references: &[String]) -> Result<Vec<WorkloadView>, Failure> {
     if references.is_empty() {
-        let mut views = context.client.list(&ListQuery::default()).await?.workloads;
+        let mut views = patiently(async || context.client.list(&ListQuery::default()).await).await?.workloads;
         views.retain(|view| matches!(view.phase, Phase::Running | Phase::Stopping));
         return Ok(views);
     }
     let mut views = Vec::new();
     for reference in references {
-        views.push(context.client.inspect(reference).await?);
+        views.push(patiently(async || context.client.inspect(reference).await).await?);
     }
     Ok(views)
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use hostler_api::client::{Client, ClientError, Frame, StreamReceiver, StreamSender};
 use hostler_api::stream::{AttachQuery, FromServer, ToServer};
 use hostler_api::types::{ExecRequest, KillRequest, StopRequest};
-use hostler_model::error::{ProblemDocument, ProblemKind};
+use hostler_model::error::ProblemKind;
 use hostler_model::units::Signal;
 use hostler_model::{Cause, ExecId, ExitStatus, RunId, RunState};
 use tokio::sync::mpsc;
@@ -39,6 +39,8 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long saying goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_millis(200);
+/// Exit code when the terminal was closed: 128 + SIGHUP.
+const HUNG_UP: u8 = 129;
 /// Messages to the node that may wait.
 const OUTGOING_QUEUE: usize = 4;
 
@@ -134,11 +136,15 @@ impl Foreground {
         loop {
             tokio::select! {
                 result = &mut work => return Ok(result),
-                told = self.signals.next() => if let Told::Stop(signal) = told {
-                    if !self.early.is_empty() {
-                        return Err(Failure::silent(128 + signal.number()));
+                told = self.signals.next() => match told {
+                    Told::Stop(signal) => {
+                        if !self.early.is_empty() {
+                            return Err(Failure::silent(128 + signal.number()));
+                        }
+                        self.early.push(signal);
                     }
-                    self.early.push(signal);
+                    Told::Hangup => return Err(Failure::silent(HUNG_UP)),
+                    Told::Resize => {}
                 }
             }
         }
@@ -152,7 +158,11 @@ impl Foreground {
         } else {
             None
         };
-        let raw = if plan.tty && plan.stdin { RawMode::enter() } else { None };
+        let raw = match (plan.tty, plan.stdin) {
+            (true, true) => RawMode::enter().or_else(RawMode::of_output),
+            (true, false) => RawMode::of_output(),
+            (false, _) => None,
+        };
         let spinner = Spinner::new(format!("starting {}", plan.name));
         let mut session = Session {
             client: self.client,
@@ -212,14 +222,16 @@ impl Session {
                 Instant::now()
             });
             if since.elapsed() >= RECONNECT_MAX {
-                return Err(Failure::from(error).of_tool());
+                return Err(Failure::from(error).with_hint(self.way_back()).of_tool());
             }
             tokio::select! {
                 () = tokio::time::sleep(RETRY_PAUSE) => {}
                 told = self.signals.next() => {
                     // There is nobody to pass it to.
-                    if let Told::Stop(signal) = told {
-                        return Ok(128 + signal.number());
+                    match told {
+                        Told::Stop(signal) => return Ok(128 + signal.number()),
+                        Told::Hangup => return Ok(HUNG_UP),
+                        Told::Resize => {}
                     }
                 }
             }
@@ -288,6 +300,7 @@ impl Session {
                 }
                 written = self.output.drain(), if !self.output.is_empty() => {
                     if let Err(error) = written {
+                        self.unread();
                         break Err(Failure::from(error));
                     }
                 }
@@ -356,7 +369,7 @@ impl Session {
                 if problem.kind() == Some(ProblemKind::Unavailable) {
                     return Ok(Some(Outcome::Broken(ClientError::Problem(problem, None))));
                 }
-                return Err(problem_failure(problem, &self.plan.subject));
+                return Err(Failure::from(ClientError::Problem(problem, None)).of_tool());
             }
         }
         Ok(None)
@@ -372,6 +385,8 @@ impl Session {
                 }
                 return None;
             }
+            // Nobody looks any more: this command is gone, and the node does what that means for the run.
+            Told::Hangup => return Some(HUNG_UP),
             Told::Stop(signal) => signal,
         };
         if let Subject::Guest { .. } = self.plan.subject {
@@ -417,6 +432,27 @@ impl Session {
                 Err(error) => output::remark(format!("SIG{signal} was not passed on: {error}\r")),
             }
         });
+    }
+
+    /// Says what goes on when the output cannot be written any more, mostly because its reader is gone.
+    fn unread(&mut self) {
+        if let Subject::Own { remove: false, .. } = self.plan.subject {
+            self.raw = None;
+            let name = &self.plan.name;
+            output::remark(format!("left; {name} goes on: stop it with `{} stop {name}`", own_name()));
+        }
+    }
+
+    /// What to do when the daemon did not come back.
+    fn way_back(&self) -> String {
+        let name = &self.plan.name;
+        let hostler = own_name();
+        match &self.plan.subject {
+            Subject::Own { remove: true, .. } => {
+                format!("{name} may go on; `{hostler} up` starts the node again, and that removes it (--rm)")
+            }
+            _ => format!("{name} may go on; come back to it with `{hostler} up`, then `{hostler} attach {name}`"),
+        }
     }
 
     /// Says what goes on without this command.
@@ -478,16 +514,4 @@ fn tell_end(name: &str, state: &RunState) -> u8 {
         _ => {}
     }
     state.shell_code().unwrap_or(TOOL_FAILED)
-}
-
-fn problem_failure(problem: ProblemDocument, subject: &Subject) -> Failure {
-    let in_words = problem.detail.to_lowercase();
-    let start_failed = problem.kind() == Some(ProblemKind::StartFailed) && matches!(subject, Subject::Exec(_));
-    let failure = Failure::from(ClientError::Problem(problem, None));
-    if start_failed {
-        // This kind has no code of its own; the words are the system's.
-        let absent = in_words.contains("not found") || in_words.contains("no such file");
-        return failure.with_code(if absent { 127 } else { 126 });
-    }
-    failure.of_tool()
 }

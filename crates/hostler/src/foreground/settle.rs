@@ -7,7 +7,8 @@ use hostler_model::error::ProblemKind;
 use hostler_model::event::EventKind;
 use hostler_model::{RunId, RunState};
 
-use super::{Session, Subject, problem_failure, tell_end};
+use super::{Session, Subject, tell_end};
+use crate::commands::patiently;
 use crate::failure::Failure;
 use crate::output;
 
@@ -30,17 +31,15 @@ impl Session {
                 None => Err(Failure::from(error).of_tool()),
             },
             Some(ProblemKind::Conflict) if own || self.run.is_some() => {
-                let view = self.client.inspect(&self.plan.reference).await.map_err(Failure::from)?;
+                let view =
+                    patiently(async || self.client.inspect(&self.plan.reference).await).await.map_err(Failure::from)?;
                 let Some(run) = view.workload.run.as_ref().filter(|run| run.state.is_final()) else {
                     return Err(Failure::from(error).of_tool());
                 };
                 self.shown = None;
                 self.at_rest(run.id, &run.state).await
             }
-            _ => match error {
-                ClientError::Problem(problem, _) => Err(problem_failure(problem, &self.plan.subject)),
-                error => Err(Failure::from(error).of_tool()),
-            },
+            _ => Err(Failure::from(error).of_tool()),
         }
     }
 

@@ -181,7 +181,7 @@ fn large_stdin_with_large_stdout() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it_quietly() {
+fn a_reader_that_leaves_ends_it_and_is_told_what_goes_on() {
     let node = FakeNode::start(|request| {
         if is_create(request) {
             return Reply::Json(201, preparing());
@@ -191,11 +191,16 @@ fn a_reader_that_leaves_ends_it_quietly() {
             while socket.send(Message::binary([&[1][..], &[b'y'; 8192]].concat())).is_ok() {}
         })
     });
-    let mut child = node.hostler(&["run", "yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
-    let mut first = [0; 10];
-    child.stdout.take().expect("a pipe").read_exact(&mut first).expect("read");
-    let result = child.wait_with_output().expect("ends");
-    assert_eq!((result.status.code(), result.stderr.len()), (Some(141), 0));
+    for (arguments, says) in [(&["run", "yes"][..], true), (&["run", "--rm", "yes"], false)] {
+        let mut command = node.hostler(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        let mut first = [0; 10];
+        child.stdout.take().expect("a pipe").read_exact(&mut first).expect("read");
+        let result = child.wait_with_output().expect("ends");
+        let error = String::from_utf8_lossy(&result.stderr);
+        assert_eq!((result.status.code(), error.lines().count()), (Some(141), usize::from(says)), "{error}");
+        assert!(!says || error.starts_with("hostler: left; job goes on: stop it with `hostler"), "{error}");
+    }
 }
 
 #[test]
@@ -228,6 +233,39 @@ fn interrupts_are_passed_on_and_the_third_leaves() {
     let error = String::from_utf8_lossy(&result.stderr);
     assert!(error.contains("job is stopped and removed (--rm)"), "{error}");
     assert_eq!(node.requests().iter().filter(|request| request.target.contains("/kill")).count(), 2);
+}
+
+/// Runs a command through this shell line, sends it SIGHUP and says how it ended and what the node was asked.
+fn hung_up(shell: &str) -> (Option<i32>, Vec<Request>) {
+    let (ready, is_ready) = mpsc::channel::<()>();
+    let node = FakeNode::start(move |request| {
+        if is_create(request) {
+            return Reply::Json(201, preparing());
+        }
+        let ready = ready.clone();
+        web_socket(move |socket| {
+            attached(socket);
+            ready.send(()).ok();
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            end(socket, &ended(4));
+        })
+    });
+    let program = node.hostler(&["run", "job"]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", shell, "sh"]).arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
+    let mut child = command.spawn().expect("runs");
+    is_ready.recv().expect("attached");
+    let status = std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+    (child.wait().expect("ends").code(), node.requests())
+}
+
+#[test]
+fn a_hangup_is_the_end_of_this_command_alone_unless_it_is_ignored() {
+    let (code, requests) = hung_up(r#"exec "$@""#);
+    assert!(code == Some(129) && !requests.iter().any(|request| request.target.contains("/kill")), "{requests:?}");
+    let (code, requests) = hung_up(r#"trap '' HUP; exec "$@""#);
+    assert!(code == Some(4) && !requests.iter().any(|request| request.target.contains("/kill")), "{requests:?}");
 }
 
 #[test]
@@ -268,6 +306,10 @@ fn exec_sends_its_request_and_returns_its_code() {
         if request.target.contains("absent") {
             return problem("command-not-found", 422, "nosuch is not in PATH");
         }
+        if request.target.contains("lost") {
+            let detail = "cannot enter the working directory /nope: No such file or directory";
+            return problem("start-failed", 422, detail);
+        }
         web_socket(|socket| {
             let first = socket.read().expect("the request").into_text().expect("text");
             assert!(first.contains(r#""command":["ps","x"]"#) && first.contains(r#""type":"exec""#), "{first}");
@@ -281,4 +323,6 @@ fn exec_sends_its_request_and_returns_its_code() {
     assert_eq!((exit, out.as_str()), (Some(6), "lines\n"), "{error}");
     let (exit, _, error) = outcome(&mut node.hostler(&["exec", "absent", "nosuch"]));
     assert_eq!(exit, Some(127), "{error}");
+    let (exit, _, error) = outcome(&mut node.hostler(&["exec", "-w", "/nope", "lost", "true"]));
+    assert_eq!(exit, Some(125), "{error}");
 }

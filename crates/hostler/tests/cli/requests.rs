@@ -1,6 +1,8 @@
 //! Verbs that ask and print: answers, refusals, and nobody there.
 
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
 
 use crate::fake::{FakeNode, ID, Reply, ended, hostler, outcome, problem, workload};
 
@@ -126,4 +128,72 @@ fn a_daemon_that_does_not_start_is_quoted() {
     let expected = format!("got --root {0}/node --detached; the store is corrupt\n", root.path().display());
     assert!(error.contains("the daemon did not start (exit status: 3)") && error.contains(&expected), "{error}");
     assert!(error.contains("hostlerd.log"), "{error}");
+}
+
+#[test]
+fn a_node_on_its_way_down_is_waited_for() {
+    for arguments in [
+        &["wait", "job"][..],
+        &["stop", "job"],
+        &["restart", "job"],
+        &["stats", "--no-stream", "job"],
+        &["logs", "-f", "job"],
+        &["events", "--no-follow"],
+    ] {
+        // Each question is refused the first time.
+        let refused = Mutex::new(HashSet::new());
+        let node = FakeNode::start(move |request| {
+            let path = request.target.split('?').next().unwrap_or_default().replace(ID, "job");
+            if refused.lock().expect("not poisoned").insert(path) {
+                return problem("unavailable", 503, "the node is going down");
+            }
+            if request.target.contains("/logs") || request.is("GET", "/v1/events") {
+                return Reply::Events("event: end\ndata: {}\n\n".to_owned());
+            }
+            if request.target.contains("/stats") {
+                let stats = r#"{"time_ms":1,"cpu_us":1,"memory_bytes":1,"pids":1,"log_dropped_bytes":0}"#;
+                return Reply::Json(200, stats.to_owned());
+            }
+            Reply::Json(200, workload("ended", &ended(0)))
+        });
+        let (exit, _, error) = outcome(&mut node.hostler(arguments));
+        assert_eq!(exit, Some(0), "{arguments:?}: {error}");
+        assert!(error.contains("trying again for 30s") && !error.contains("going down"), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn wait_fails_with_codes_of_its_own() {
+    let node = FakeNode::start(|request| {
+        if request.target.contains("timeout_ms") {
+            return problem("timeout", 504, "job has not ended in time");
+        }
+        problem("not-found", 404, "there is no job")
+    });
+    let (exit, _, error) = outcome(&mut node.hostler(&["wait", "--timeout", "1s", "job"]));
+    assert_eq!(exit, Some(124), "{error}");
+    for arguments in [["wait", "job"], ["attach", "job"]] {
+        let (exit, _, error) = outcome(&mut node.hostler(&arguments));
+        assert_eq!(exit, Some(125), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn a_bad_line_of_an_environment_file_is_named() {
+    let root = tempfile::TempDir::new().expect("a directory");
+    let file = root.path().join("env");
+    std::fs::write(&file, "A=1\nexport B=2\n").expect("write");
+    let file = file.to_str().expect("text");
+    let (exit, _, error) = outcome(&mut hostler(root.path(), &["run", "--env-file", file, "true"]));
+    assert!(exit == Some(2) && error.contains(&format!("{file}:2: ")), "{error}");
+}
+
+#[test]
+fn a_hung_daemon_is_named_by_doctor() {
+    let node = FakeNode::start(|_| {
+        std::thread::sleep(std::time::Duration::from_secs(60));
+        Reply::Json(200, String::new())
+    });
+    let (exit, out, error) = outcome(&mut node.hostler(&["doctor"]));
+    assert!(exit == Some(1) && out.contains("did not answer within 3s"), "{out} {error}");
 }

@@ -94,7 +94,7 @@ fn set_up_and_execute(
     // Pointers into strings that live until the end; made before the go-ahead, which shall only cost an execve.
     let arguments = pointers(&strings.arguments);
     let environment = pointers(&strings.environment);
-    signals::reset_dispositions();
+    signals::reset_ignored();
     if setup.start == Start::OnGo {
         wait_for_go();
     }
