@@ -127,7 +127,11 @@ fn a_node_without_root() {
     run(&["run", "--user", "0", "--", "id"]).code(125);
     // What it cannot do is refused and told.
     let limited = run(&["run", "--memory", "64M", "--", "true"]).code(125);
-    assert!(limited.err().contains("cannot limit memory") && limited.err().contains("hint"), "{}", limited.err());
+    assert!(
+        limited.err().contains("cannot limit memory") && limited.err().contains("see: hostler doctor"),
+        "{}",
+        limited.err()
+    );
     let reply = node.post(r#"{"command":["true"],"limits":{"pids":10}}"#);
     reply.problem(ProblemKind::LimitUnavailable);
     let report: serde_json::Value = serde_json::from_slice(&run(&["--json", "doctor"]).stdout).expect("JSON");

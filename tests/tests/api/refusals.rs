@@ -122,7 +122,7 @@ fn states_that_do_not_allow_it() {
     node.ended("job");
     let ask = |method: &str, target: &str, body: &str| node.http(method, target, &[], body.as_bytes());
     let problem = node.post(r#"{"command":["true"],"name":"live"}"#).problem(NameInUse);
-    assert!(problem.detail.contains("hostler rm live"), "{problem:?}");
+    assert!(problem.detail.contains("hostler rm -f live"), "{problem:?}");
     ask("POST", "/v1/workloads/live/start", "").problem(Conflict);
     ask("DELETE", "/v1/workloads/live", "").problem(Conflict);
     ask("POST", "/v1/workloads/job/kill", r#"{"signal":"TERM"}"#).problem(Conflict);

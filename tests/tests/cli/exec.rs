@@ -136,7 +136,7 @@ fn attach_shows_the_backlog_and_what_comes() {
         client.end().code(8);
     }
     node.cli(&["attach", "a"]).refused(125, "not running");
-    node.cli(&["attach", "absent"]).refused(1, "absent");
+    node.cli(&["attach", "absent"]).refused(125, "absent");
     node.finish();
 }
 

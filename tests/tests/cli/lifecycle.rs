@@ -13,9 +13,9 @@ fn wait_gives_codes_and_takes_several() {
     assert_eq!(node.cli(&["wait", "two", "one"]).code(5).out(), "6\n5\n");
     let json = node.cli(&["--json", "wait", "one"]).code(5);
     assert!(json.out().contains("\"exit_code\": 5"), "{}", json.out());
-    node.cli(&["wait", "absent"]).refused(1, "absent");
+    node.cli(&["wait", "absent"]).refused(125, "absent");
     node.cli(&["run", "-d", "--name", "long", "--", "sleep", "60"]).ok();
-    node.cli(&["wait", "--timeout", "100ms", "long"]).refused(1, "still running");
+    node.cli(&["wait", "--timeout", "100ms", "long"]).refused(124, "still running");
     node.finish();
 }
 

@@ -71,7 +71,7 @@ fn detached_runs_have_an_id_and_can_be_removed() {
     assert_eq!(id.len(), 12, "{id}");
     assert_eq!(node.cli(&["ps", "-q"]).ok(), id);
     node.cli(&["run", "--name", "back", "--", "true"]).refused(125, "back is the name of workload");
-    assert!(node.cli(&["run", "--name", "back", "--", "true"]).err().contains("hint:"));
+    assert!(node.cli(&["run", "--name", "back", "--", "true"]).err().contains("hostler rm -f back"));
     node.cli(&["rm", "-f", "back"]).ok();
     node.wait_kind("back", "workload.removed");
     // The name is free again; --rm leaves nothing behind.

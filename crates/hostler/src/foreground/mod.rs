@@ -341,11 +341,7 @@ impl Session {
             }
         };
         drop(outgoing);
-        match result {
-            // Leaving is said, or the node would wait for this owner to come back.
-            Ok(Outcome::Done(_)) | Err(_) => drop(tokio::time::timeout(GOODBYE_MAX, writer).await),
-            Ok(_) => writer.abort(),
-        }
+        say_goodbye(&result, writer).await;
         result
     }
 
@@ -514,4 +510,12 @@ fn tell_end(name: &str, state: &RunState) -> u8 {
         _ => {}
     }
     state.shell_code().unwrap_or(TOOL_FAILED)
+}
+
+/// Leaving is said, or the node would wait for this owner to come back.
+async fn say_goodbye(result: &Result<Outcome, Failure>, writer: tokio::task::JoinHandle<()>) {
+    match result {
+        Ok(Outcome::Done(_)) | Err(_) => drop(tokio::time::timeout(GOODBYE_MAX, writer).await),
+        Ok(_) => writer.abort(),
+    }
 }
