@@ -26,7 +26,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use hostler_api::paths::{DAEMON_EXISTS, Layout};
-use hostler_linux::{cgroup, clock, daemon, procfs};
+use hostler_linux::{cgroup, clock, daemon, process, procfs};
 use hostler_model::config::Config;
 use hostler_model::ids::{NodeTag, StoreId};
 use hostler_model::limits;
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let uid = daemon::effective_uid();
+    let uid = process::effective_uid();
     let layout = Layout::new(arguments.root.as_deref(), uid).context("finding the node's directory")?;
     let path = arguments.config.clone().unwrap_or_else(|| layout.config_file());
     let config = config::load(&path, arguments.config.is_some())?;
@@ -88,8 +88,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.detached {
-        // Fails only for a process that leads its group already; then there is nothing to leave.
-        let _ = daemon::new_session();
+        process::new_session();
     }
     start_log(filter);
     if let Err(error) = daemon::raise_open_files() {

@@ -4,12 +4,6 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-/// Effective user id.
-#[must_use]
-pub fn effective_uid() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
 /// Fresh random bytes from the kernel. Waits, at boot only, until the kernel has some.
 #[must_use]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
@@ -29,12 +23,6 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let space = rustix::fs::statvfs(path)?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
-}
-
-/// Leaves the terminal and the session of whoever started us.
-pub fn new_session() -> io::Result<()> {
-    rustix::process::setsid()?;
-    Ok(())
 }
 
 /// Ends this process as `kill -9` does: nothing is cleaned up.

@@ -9,10 +9,10 @@ use hostler_model::event::{EventKind, StopReason};
 use hostler_model::units::format_duration;
 use tokio::time::Instant;
 
-use super::{BROKE, Context, RECONNECT_MAX, RECONNECT_PAUSE, is_break, joined};
+use super::{Context, is_break, joined, pause};
 use crate::cli::EventsArguments;
 use crate::failure::Failure;
-use crate::output::{self, Style, Tone, local_time, now_ms, remark, say, say_json_line};
+use crate::output::{self, Style, Tone, local_time, now_ms, say, say_json_line};
 use crate::parse;
 
 pub(super) async fn events(context: &Context, arguments: &EventsArguments) -> Result<u8, Failure> {
@@ -46,14 +46,7 @@ pub(super) async fn events(context: &Context, arguments: &EventsArguments) -> Re
             Err(error) if is_break(&error, broken_since.is_some()) => error,
             Err(error) => return Err(error.into()),
         };
-        let since = *broken_since.get_or_insert_with(|| {
-            remark(BROKE);
-            Instant::now()
-        });
-        if since.elapsed() >= RECONNECT_MAX {
-            return Err(error.into());
-        }
-        tokio::time::sleep(RECONNECT_PAUSE).await;
+        pause(&mut broken_since, error).await?;
     }
 }
 

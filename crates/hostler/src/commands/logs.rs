@@ -7,7 +7,7 @@ use hostler_api::stream::LogLine;
 use hostler_api::types::{LogStream, LogsQuery};
 use tokio::time::Instant;
 
-use super::{BROKE, Context, RECONNECT_MAX, RECONNECT_PAUSE, is_break};
+use super::{Context, is_break, pause};
 use crate::cli::Logs;
 use crate::failure::{Failure, Form};
 use crate::output::{now_ms, remark};
@@ -46,14 +46,7 @@ pub(super) async fn logs(context: &Context, logs: &Logs) -> Result<u8, Failure> 
             Err(error) if is_break(&error, broken_since.is_some()) => error,
             Err(error) => return Err(error.into()),
         };
-        let since = *broken_since.get_or_insert_with(|| {
-            remark(BROKE);
-            Instant::now()
-        });
-        if since.elapsed() >= RECONNECT_MAX {
-            return Err(error.into());
-        }
-        tokio::time::sleep(RECONNECT_PAUSE).await;
+        pause(&mut broken_since, error).await?;
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::cli::{Arguments, Command, Global, NodeCommand};
 use crate::failure::{Failure, Form};
-use crate::output::{self, Style};
+use crate::output::{self, Style, remark};
 
 /// How long a command goes on trying to reach a daemon that went away under it.
 pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(30);
@@ -118,6 +118,19 @@ pub(crate) async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, ClientE
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
+}
+
+/// Waits a moment before a stream that broke is asked for again; gives up when it has been broken for too long.
+async fn pause(broken_since: &mut Option<Instant>, error: ClientError) -> Result<(), Failure> {
+    let since = *broken_since.get_or_insert_with(|| {
+        remark(BROKE);
+        Instant::now()
+    });
+    if since.elapsed() >= RECONNECT_MAX {
+        return Err(error.into());
+    }
+    tokio::time::sleep(RECONNECT_PAUSE).await;
+    Ok(())
 }
 
 /// Whether it makes sense to ask again: the connection broke, or the node is on its way down or up. Nobody there at all
