@@ -102,6 +102,15 @@ pub async fn throughput(binaries: &Path, report: &mut Report) -> anyhow::Result<
     fresh.down().await
 }
 
+/// Nothing but the jobs of [`throughput`] on re-used agents, for a profiler to look at.
+pub async fn load(binaries: &Path) -> anyhow::Result<()> {
+    let node = Node::start(binaries, "[pool.process]\nidle = 16\n").await?;
+    for _ in 0..ROUNDS {
+        eprintln!("{:.0}/s", rate(&node, Duration::from_secs(3)).await?);
+    }
+    node.down().await
+}
+
 async fn rate(node: &Node, time: Duration) -> anyhow::Result<f64> {
     let count = Arc::new(AtomicU32::new(0));
     let began = Instant::now();

@@ -24,6 +24,9 @@ fn main() -> anyhow::Result<()> {
     let binaries =
         std::env::current_exe()?.parent().map(PathBuf::from).context("the bench lies beside the binaries")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if only.as_deref() == Some("load") {
+        return runtime.block_on(figures::load(&binaries));
+    }
     let mut report = report::Report::default();
     runtime.block_on(async {
         if wanted("latency") {

@@ -248,6 +248,13 @@ impl TestNode {
         serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// The end on disk of a run whose agent has recorded it, and whose daemon has not yet.
+    pub fn exit_file(&self, run: hostler_model::RunId) -> Option<hostler_model::rundir::ExitFile> {
+        let path = self.root.join("run").join(run.to_string()).join(hostler_model::rundir::EXIT_FILE);
+        let file = hostler_wire::exit_file::decode(&std::fs::read(path).ok()?)?;
+        (file.run == run).then_some(file)
+    }
+
     fn log_end(&self) -> String {
         let log = self.daemon_log();
         let lines: Vec<&str> = log.lines().collect();

@@ -61,7 +61,7 @@ fn limits_are_what_the_kernel_enforces_and_can_be_changed() {
     let in_group = |pid: u32| {
         std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive").contains(&file.run.to_string())
     };
-    assert!(in_group(file.main.pid) && !in_group(file.agent.pid));
+    assert!(in_group(file.main.expect("it runs").pid) && !in_group(file.agent.pid));
     // The limits that were changed are those of the next run.
     node.cli(&["restart", "l"]).ok();
     assert_eq!(group_value(&node, &memory).as_deref(), Some("33554432"));

@@ -1,5 +1,5 @@
-//! Starting a program: its pipes or terminal, the fork, and our side of everything in the event loop. The main program
-//! and execs take the same way.
+//! Starting a program: its pipes or terminal and our side of them in the event loop ([`open`]); then its process, forked
+//! ahead ([`fork`]) or executed on the spot ([`execute`]). The main program and execs take the same ways.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,108 +9,152 @@ use hostler_linux::epoll::Interest;
 use hostler_linux::spawn::{self, ChildSetup, ChildStream, Start, Terminal};
 use hostler_linux::streams;
 use hostler_model::launch::Program;
+use hostler_model::rundir::ProcessId;
 use hostler_model::spec::Stdio;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::AttachTarget;
 
 use crate::shared::{Shared, TokenKind, token};
 use crate::streams::{Input, Output};
-use crate::target::{Owner, Target};
+use crate::target::{Owner, Started, Target};
 
 /// A program to be started.
 pub(crate) struct Plan<'a> {
-    pub(crate) key: AttachTarget,
     pub(crate) program: &'a Program,
     pub(crate) stdio: &'a Stdio,
     pub(crate) group: Option<&'a Group>,
-    pub(crate) owner: Owner,
-    pub(crate) start: Start,
 }
 
 pub(crate) fn system_failure(what: &str, error: &io::Error) -> StartFailure {
     StartFailure { kind: StartFailureKind::System, message: format!("cannot {what}: {}", spawn::errno_text(error)) }
 }
 
+/// The program's ends of its streams, until it has them.
+#[derive(Default)]
+pub(crate) struct Theirs([Option<OwnedFd>; 3]);
+
 /// Our ends of the program's streams, and the program's.
 #[derive(Default)]
 struct Ends {
     input: Option<OwnedFd>,
     outputs: [Option<OwnedFd>; 2],
-    theirs: [Option<OwnedFd>; 3],
+    theirs: Theirs,
 }
 
 fn make_ends(plan: &Plan<'_>) -> io::Result<Ends> {
     let mut ends = Ends::default();
+    let theirs = &mut ends.theirs.0;
     if let Some(size) = plan.stdio.tty {
         let owner = plan.program.identity.as_ref().map(|identity| identity.uid);
         let (master, slave) = streams::terminal(size, owner)?;
         ends.input = Some(streams::duplicate(master.as_fd())?);
         ends.outputs[0] = Some(master);
-        ends.theirs[0] = Some(slave);
+        theirs[0] = Some(slave);
         return Ok(ends);
     }
     if plan.stdio.interactive && plan.stdio.stdin.is_none() {
-        let (ours, theirs) = streams::pipe_to_child()?;
-        (ends.input, ends.theirs[0]) = (Some(ours), Some(theirs));
+        let (ours, their) = streams::pipe_to_child()?;
+        (ends.input, theirs[0]) = (Some(ours), Some(their));
     }
     for (index, file) in [&plan.stdio.stdout, &plan.stdio.stderr].into_iter().enumerate() {
         if file.is_none() {
-            let (ours, theirs) = streams::pipe_from_child()?;
-            (ends.outputs[index], ends.theirs[index + 1]) = (Some(ours), Some(theirs));
+            let (ours, their) = streams::pipe_from_child()?;
+            (ends.outputs[index], theirs[index + 1]) = (Some(ours), Some(their));
         }
     }
     Ok(ends)
 }
 
-/// Forks the program's process and watches its descriptors.
-pub(crate) fn start(plan: &Plan<'_>, shared: &mut Shared) -> Result<Target, StartFailure> {
-    let ends = make_ends(plan).map_err(|error| system_failure("make the standard streams", &error))?;
+fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &Shared) -> ChildSetup<'a> {
     let stdio = plan.stdio;
     let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
-    let terminal = if stdio.tty.is_some() { ends.theirs[0].as_ref() } else { None };
-    let stream = |index: usize| match (terminal.or(ends.theirs[index].as_ref()), files[index]) {
+    let terminal = if stdio.tty.is_some() { theirs.0[0].as_ref() } else { None };
+    let stream = |index: usize| match (terminal.or(theirs.0[index].as_ref()), files[index]) {
         (Some(end), _) => ChildStream::Descriptor(end.as_fd()),
         (None, Some(path)) => ChildStream::File(path),
         (None, None) => ChildStream::Null,
     };
-    let spawned = spawn::spawn(&ChildSetup {
+    ChildSetup {
         program: plan.program,
         streams: [stream(0), stream(1), stream(2)],
         terminal: if terminal.is_some() { Terminal::Stdin } else { Terminal::None },
         group: plan.group,
         oom_score: shared.config.oom_score,
-        start: plan.start,
-    })?;
+        start,
+    }
+}
+
+/// Makes the streams of a program that is yet to be started, and watches our ends of them.
+pub(crate) fn open(
+    key: AttachTarget,
+    plan: &Plan<'_>,
+    owner: Owner,
+    shared: &mut Shared,
+) -> Result<(Target, Theirs), StartFailure> {
+    let ends = make_ends(plan).map_err(|error| system_failure("make the standard streams", &error))?;
     let [stdout, stderr] = ends.outputs.map(|end| end.map(Output::new).unwrap_or_default());
-    let serial = shared.next_serial();
     let target = Target {
-        key: plan.key,
-        serial,
-        pid: spawned.pid,
-        control: Some(spawned.control),
+        key,
+        serial: shared.next_serial(),
+        pid: 0,
+        control: None,
         outputs: [stdout, stderr],
-        logged: plan.key == AttachTarget::Main,
-        input: Input::new(ends.input, stdio.tty.is_some()),
-        owner: plan.owner,
+        logged: key == AttachTarget::Main,
+        input: Input::new(ends.input, plan.stdio.tty.is_some()),
+        owner,
         owner_next: [0; 2],
         started: None,
         ended: None,
         ordered_signals: 0,
         reported: false,
     };
-    let watched = [
-        (target.control.as_ref(), TokenKind::Control, Interest::Read),
+    for (fd, kind, interest) in [
         (target.input.fd.as_ref(), TokenKind::Stdin, Interest::Write),
         (target.outputs[0].fd.as_ref(), TokenKind::Stdout, Interest::Read),
         (target.outputs[1].fd.as_ref(), TokenKind::Stderr, Interest::Read),
-    ];
-    for (fd, kind, interest) in watched {
-        if let Some(fd) = fd
-            && let Err(error) = shared.epoll.add(fd, token(kind, serial), interest)
-        {
-            // The child sees its socket close and leaves; the reaper takes it.
-            return Err(system_failure("watch the standard streams", &error));
+    ] {
+        if let Some(fd) = fd {
+            watch(fd, kind, interest, target.serial, shared)?;
         }
     }
-    Ok(target)
+    Ok((target, ends.theirs))
+}
+
+fn watch(fd: &OwnedFd, kind: TokenKind, interest: Interest, serial: u32, shared: &Shared) -> Result<(), StartFailure> {
+    let watched = shared.epoll.add(fd, token(kind, serial), interest);
+    watched.map_err(|error| system_failure("watch the standard streams", &error))
+}
+
+/// Whether [`execute`] may start it; [`fork`] may start everything.
+pub(crate) fn is_plain(plan: &Plan<'_>, theirs: &Theirs, shared: &Shared) -> bool {
+    spawn::is_plain(&setup_of(plan, theirs, Start::AtOnce, shared))
+}
+
+/// Forks a process that sets itself up, and executes the program now or when it is told to.
+pub(crate) fn fork(
+    target: &mut Target,
+    plan: &Plan<'_>,
+    theirs: &Theirs,
+    start: Start,
+    shared: &Shared,
+) -> Result<(), StartFailure> {
+    let spawned = spawn::spawn(&setup_of(plan, theirs, start, shared))?;
+    target.pid = spawned.pid;
+    // Should this fail, the child sees its socket close and leaves; the reaper takes it.
+    watch(&spawned.control, TokenKind::Control, Interest::Read, target.serial, shared)?;
+    target.control = Some(spawned.control);
+    Ok(())
+}
+
+/// Executes a plain program. `identify` is told who it will be before it is, in the child.
+pub(crate) fn execute(
+    target: &mut Target,
+    plan: &Plan<'_>,
+    theirs: &Theirs,
+    shared: &Shared,
+    identify: &dyn Fn(ProcessId) -> Result<(), StartFailure>,
+) -> Result<(), StartFailure> {
+    target.pid = spawn::execute(&setup_of(plan, theirs, Start::AtOnce, shared), identify)?;
+    target.started = Some(Started::now());
+    Ok(())
 }

@@ -56,10 +56,10 @@ impl Agent {
                 }
                 self.hello();
             }
-            ToAgent::Prepare { launch } => self.prepare(&launch),
+            ToAgent::Prepare { launch } => self.prepare(*launch),
             ToAgent::Execute { run } => {
-                if let Some(run) = self.run_named(run) {
-                    run.execute();
+                if let Some(run) = self.run.as_mut().filter(|known| known.id == run) {
+                    run.execute(&mut self.shared);
                 }
             }
             ToAgent::Abort { run } => {
@@ -124,10 +124,6 @@ impl Agent {
         self.shared.send(&FromAgent::Done { request, error });
     }
 
-    fn run_named(&mut self, id: RunId) -> Option<&mut Run> {
-        self.run.as_deref_mut().filter(|run| run.id == id)
-    }
-
     fn hello(&mut self) {
         if let Some(link) = &mut self.link {
             link.greeted = true;
@@ -144,9 +140,10 @@ impl Agent {
         }));
     }
 
-    fn prepare(&mut self, launch: &Launch) {
+    fn prepare(&mut self, launch: Launch) {
+        let run = launch.run;
         let refuse = |message: String| FromAgent::StartFailed {
-            run: launch.run,
+            run,
             failure: StartFailure { kind: StartFailureKind::Sandbox, message },
         };
         match &self.run {

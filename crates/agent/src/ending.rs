@@ -74,6 +74,7 @@ impl Run {
 
     /// Does everything whose time has come. May be called at any time.
     pub(crate) fn advance(&mut self, children: Children, shared: &mut Shared, now_ms: u64) -> After {
+        self.announce(shared);
         for target in &mut self.targets {
             if let Owner::Expected { until_ms: Some(until_ms) } = target.owner
                 && until_ms <= now_ms

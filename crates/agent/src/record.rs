@@ -1,5 +1,5 @@
-//! The run directory: `run.json` before the program starts, room for `exit.json` made before that, the end written
-//! into that room and renamed. Nothing here syncs unless it is asked to.
+//! The run directory: `run.json` before the program starts, room for the end made before that, the end written into
+//! that room in one piece. Nothing here syncs unless it is asked to.
 //!
 //! The directory is made ahead of need, in the sandbox, and *moved* to `run/<run id>`; when the end is on the node's
 //! disk it is moved back and serves the next run. Making and deleting files for each run is what a file system is slow
@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 
 use hostler_linux::streams;
 use hostler_model::RunId;
-use hostler_model::rundir::{EXIT_FILE, EXIT_FILE_NEW, ExitFile, Outcome, RUN_FILE, RunFile};
+use hostler_model::rundir::{EXIT_FILE, ExitFile, Outcome, RUN_FILE, RunFile};
+use hostler_wire::exit_file;
 
 /// Room made for the end, bytes: an exit is about 400, a failure names a path.
 pub(crate) const EXIT_RESERVED: u32 = 2_048;
+/// Size of `run.json`, bytes, unless it needs more: it is about 450.
+const RUN_SIZE: usize = 1_024;
 /// Name of the directory in the sandbox while no run has it.
 const SPARE: &str = "spare";
 
@@ -47,7 +50,7 @@ impl Spare {
         DirBuilder::new().mode(0o700).create(&path)?;
         let files = || {
             let run = create_file(&path.join(RUN_FILE))?;
-            let exit = create_file(&path.join(EXIT_FILE_NEW))?;
+            let exit = create_file(&path.join(EXIT_FILE))?;
             streams::reserve(&exit, EXIT_RESERVED as usize)?;
             io::Result::Ok((run, exit))
         };
@@ -63,11 +66,7 @@ impl Spare {
     /// Becomes the directory of this run, which must have none. What it says is complete before it can be found.
     pub(crate) fn bind(self, root: &Path, file: &RunFile) -> io::Result<RunDirectory> {
         let path = root.join(file.run.to_string());
-        let mut json = serde_json::to_vec(file)?;
-        // Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
-        let before = self.run.metadata().map_or(0, |found| usize::try_from(found.len()).unwrap_or(0));
-        json.resize(json.len().max(before), b' ');
-        let bound = self.run.write_all_at(&json, 0).and_then(|()| streams::rename_new(&self.path, &path));
+        let bound = write_run(&self.run, file).and_then(|()| streams::rename_new(&self.path, &path));
         match bound {
             Ok(()) => Ok(RunDirectory { path, home: self.path, run: self.run, exit: self.exit }),
             Err(error) => {
@@ -83,14 +82,23 @@ impl Spare {
     }
 }
 
+/// Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
+fn write_run(at: &File, file: &RunFile) -> io::Result<()> {
+    let mut json = serde_json::to_vec(file)?;
+    json.resize(json.len().max(RUN_SIZE), b' ');
+    at.write_all_at(&json, 0)
+}
+
 impl RunDirectory {
-    /// Records the end: written, then renamed.
+    /// Says anew who runs here. Opens and closes nothing, so that a child may do it that shares our memory.
+    pub(crate) fn write_run(&self, file: &RunFile) -> io::Result<()> {
+        write_run(&self.run, file)
+    }
+
+    /// Records the end.
     pub(crate) fn write_exit(&self, run: RunId, outcome: Outcome) -> io::Result<()> {
-        let mut json = serde_json::to_vec(&ExitFile { run, outcome })?;
-        json.push(b'\n');
-        json.resize(json.len().max(EXIT_RESERVED as usize), b' ');
-        self.exit.write_all_at(&json, 0)?;
-        std::fs::rename(self.path.join(EXIT_FILE_NEW), self.path.join(EXIT_FILE))
+        let file = ExitFile { run, outcome };
+        self.exit.write_all_at(&exit_file::encode(&file, EXIT_RESERVED as usize), 0)
     }
 
     /// Brings the record to the disk itself, its name too.
@@ -111,13 +119,12 @@ impl RunDirectory {
         }
         let ready = || {
             // A longer record than the room that was made is cut, so that no tail of it stays.
-            if self.exit.metadata()?.len() > u64::from(EXIT_RESERVED) {
-                self.exit.set_len(u64::from(EXIT_RESERVED))?;
+            for (file, size) in [(&self.run, RUN_SIZE as u64), (&self.exit, u64::from(EXIT_RESERVED))] {
+                if file.metadata()?.len() > size {
+                    file.set_len(size)?;
+                }
             }
-            match std::fs::rename(self.home.join(EXIT_FILE), self.home.join(EXIT_FILE_NEW)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
+            io::Result::Ok(())
         };
         let ready = ready();
         let spare = Spare { path: self.home, run: self.run, exit: self.exit };
@@ -133,7 +140,7 @@ impl RunDirectory {
 
 /// Removes the files that belong in such a directory, and the directory.
 fn remove(path: &Path) {
-    for name in [RUN_FILE, EXIT_FILE, EXIT_FILE_NEW] {
+    for name in [RUN_FILE, EXIT_FILE] {
         let _ = std::fs::remove_file(path.join(name));
     }
     let _ = std::fs::remove_dir(path);

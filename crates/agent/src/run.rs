@@ -8,7 +8,8 @@
 //!                  │ reaped                                                                                ▼
 //!                  └──────► Failed (Committed: over) | over (Abort)                             over: idle or leave
 //! ```
-//! `Execute` may come before the child is ready; it is remembered. After `Committed` a run may linger until what its
+//! A plain program has no child until `Execute`, and is prepared as soon as its streams are there. For the others `Execute`
+//! may come before the child is ready; it is remembered. After `Committed` a run may linger until what its
 //! readers have not got is sent. The end is in [`crate::ending`].
 
 use std::os::fd::OwnedFd;
@@ -22,16 +23,16 @@ use hostler_linux::{clock, procfs};
 use hostler_model::RunId;
 use hostler_model::exit::Exit;
 use hostler_model::ids::ExecId;
-use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::launch::{ExecLaunch, Launch, Program};
 use hostler_model::limits::{EXECS_PER_RUN_MAX, OWNER_GRACE_MS};
-use hostler_model::rundir::{Outcome, RunFile};
+use hostler_model::rundir::{Outcome, ProcessId, RunFile};
 use hostler_model::spec::{Stdio, Stop};
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
 
 use crate::channels::Channels;
-use crate::child::{self, Plan, system_failure};
+use crate::child::{self, Plan, Theirs, system_failure};
 use crate::ending::Killing;
 use crate::log::{Log, Source};
 use crate::record::{EXIT_RESERVED, RunDirectory, Spare};
@@ -75,11 +76,22 @@ pub(crate) enum After {
     Leave,
 }
 
+/// What a plain program needs at `Execute`.
+struct Pending {
+    program: Program,
+    stdio: Stdio,
+    theirs: Theirs,
+    file: RunFile,
+}
+
 /// A run.
 pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) phase: Phase,
     execute: bool,
+    /// The node was told that it is prepared.
+    announced: bool,
+    pending: Option<Box<Pending>>,
     /// Signals that came between `Execute` and the execve, bit n-1 for signal n.
     early_signals: u64,
     pub(crate) stop: Stop,
@@ -105,11 +117,13 @@ pub(crate) struct Run {
 
 impl Run {
     /// Makes everything ready; what fails is reported, and is a state of the run like any other.
-    pub(crate) fn prepare(launch: &Launch, shared: &mut Shared) -> Self {
+    pub(crate) fn prepare(launch: Launch, shared: &mut Shared) -> Self {
         let mut run = Self {
             id: launch.run,
             phase: Phase::Preparing,
             execute: false,
+            announced: false,
+            pending: None,
             early_signals: 0,
             stop: launch.stop,
             max_time_ms: launch.max_time_ms,
@@ -134,17 +148,13 @@ impl Run {
         run
     }
 
-    fn set_up(&mut self, launch: &Launch, shared: &mut Shared) -> Result<(), StartFailure> {
-        let in_sandbox = |what: &str, error: &std::io::Error| StartFailure {
-            kind: StartFailureKind::Sandbox,
-            message: format!("cannot {what}: {}", spawn::errno_text(error)),
-        };
+    fn set_up(&mut self, launch: Launch, shared: &mut Shared) -> Result<(), StartFailure> {
         if shared.spare.is_none() {
             let spare = Spare::create(&shared.config.sandbox_dir);
             shared.spare = Some(spare.map_err(|error| in_sandbox("make the run directory", &error))?);
         }
         if let Some(name) = &launch.cgroup {
-            let group = make_group(name, launch, shared)?;
+            let group = make_group(name, &launch, shared)?;
             if launch.limits.memory_bytes.is_some()
                 && let Ok(watch) = group.oom_watch()
                 && shared.epoll.add(&watch, token(TokenKind::Oom, 0), Interest::Read).is_ok()
@@ -156,34 +166,33 @@ impl Run {
         // He attaches ahead; who does not come in this time never will, and the program must not wait for him.
         let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
-        let main = child::start(
-            &Plan {
-                key: AttachTarget::Main,
-                program: &launch.program,
-                stdio: &launch.stdio,
-                group: self.group.as_ref(),
-                owner,
-                start: Start::OnGo,
-            },
-            shared,
-        )?;
+        let plan = Plan { program: &launch.program, stdio: &launch.stdio, group: self.group.as_ref() };
+        let (mut main, theirs) = child::open(AttachTarget::Main, &plan, owner, shared)?;
+        let is_plain = child::is_plain(&plan, &theirs, shared);
+        let forked = if is_plain { Ok(()) } else { child::fork(&mut main, &plan, &theirs, Start::OnGo, shared) };
         let pid = main.pid;
         self.targets.push(main);
-        let main = procfs::process_id(pid).map_err(|error| system_failure("look at the new process", &error))?;
+        forked?;
+        let main = (!is_plain).then(|| procfs::process_id(pid)).transpose();
         let file = RunFile {
             store: shared.config.store,
             run: launch.run,
-            namespace: launch.namespace.clone(),
+            namespace: launch.namespace,
             sandbox: shared.config.sandbox,
             boot_id: shared.config.boot_id.clone(),
             agent: shared.config.own,
-            main,
-            cgroup: launch.cgroup.clone(),
+            main: main.map_err(|error| system_failure("look at the new process", &error))?,
+            cgroup: launch.cgroup,
             exit_reserved: EXIT_RESERVED,
         };
         let spare = shared.spare.take();
         let bound = spare.map(|spare| spare.bind(&shared.config.run_root, &file)).transpose();
         self.directory = bound.map_err(|error| in_sandbox("write run.json", &error))?;
+        if is_plain {
+            let (program, stdio) = (launch.program, launch.stdio);
+            self.pending = Some(Box::new(Pending { program, stdio, theirs, file }));
+            self.phase = Phase::Prepared;
+        }
         Ok(())
     }
 
@@ -196,10 +205,29 @@ impl Run {
     }
 
     /// The program may be executed.
-    pub(crate) fn execute(&mut self) {
+    pub(crate) fn execute(&mut self, shared: &mut Shared) {
         self.execute = true;
-        if matches!(self.phase, Phase::Preparing | Phase::Prepared) {
-            self.go();
+        match (self.phase.clone(), self.pending.take()) {
+            (Phase::Prepared, Some(pending)) => self.execute_plain(&pending, shared),
+            (Phase::Preparing | Phase::Prepared, _) => self.go(),
+            _ => {}
+        }
+    }
+
+    /// Returns when it runs or has failed.
+    fn execute_plain(&mut self, pending: &Pending, shared: &mut Shared) {
+        let (Some(directory), Some(main)) = (&self.directory, self.targets.first_mut()) else { return };
+        let identify = |main: ProcessId| {
+            let file = RunFile { main: Some(main), ..pending.file.clone() };
+            directory.write_run(&file).map_err(|error| in_sandbox("write run.json", &error))
+        };
+        let plan = Plan { program: &pending.program, stdio: &pending.stdio, group: None };
+        match child::execute(main, &plan, &pending.theirs, shared, &identify) {
+            Ok(()) => {
+                self.phase = Phase::Starting;
+                self.main_executed(shared);
+            }
+            Err(failure) => self.fail(failure, shared),
         }
     }
 
@@ -209,6 +237,14 @@ impl Run {
         }
         if self.phase == Phase::Prepared {
             self.phase = Phase::Starting;
+        }
+    }
+
+    /// Says that it is prepared, unless it is already more than that.
+    pub(crate) fn announce(&mut self, shared: &mut Shared) {
+        if self.phase == Phase::Prepared && !self.announced {
+            self.announced = true;
+            shared.send(&FromAgent::Prepared { run: self.id });
         }
     }
 
@@ -242,6 +278,7 @@ impl Run {
     /// The program will not be executed: ends the child, and goes on when it is reaped.
     fn undo(&mut self, undo: Undo, shared: &mut Shared) {
         self.phase = Phase::Undoing(undo);
+        self.pending = None;
         if let Some(main) = self.main() {
             main.close_control(shared);
             main.close_streams(shared, &mut Vec::new());
@@ -305,7 +342,7 @@ impl Run {
             let report = self.targets[index].report(shared);
             match (report, self.targets[index].key) {
                 (Report::Nothing, _) => return,
-                (Report::Ready, AttachTarget::Main) => self.main_ready(shared),
+                (Report::Ready, AttachTarget::Main) => self.main_ready(),
                 (Report::Executed, AttachTarget::Main) => return self.main_executed(shared),
                 (Report::Failed(failure), AttachTarget::Main) => {
                     if !matches!(self.phase, Phase::Undoing(_)) {
@@ -316,7 +353,7 @@ impl Run {
                 (Report::Ready, AttachTarget::Exec(_)) => {}
                 (Report::Executed, AttachTarget::Exec(exec)) => {
                     let target = &mut self.targets[index];
-                    target.started = Some(started_now());
+                    target.started = Some(Started::now());
                     let pid = target.pid;
                     return shared.send(&FromAgent::ExecStarted { exec, pid });
                 }
@@ -330,9 +367,8 @@ impl Run {
         }
     }
 
-    fn main_ready(&mut self, shared: &mut Shared) {
+    fn main_ready(&mut self) {
         if self.phase == Phase::Preparing {
-            shared.send(&FromAgent::Prepared { run: self.id, pid: self.main_pid() });
             self.phase = if self.execute { Phase::Starting } else { Phase::Prepared };
         }
     }
@@ -340,10 +376,8 @@ impl Run {
     fn main_executed(&mut self, shared: &mut Shared) {
         match self.phase {
             Phase::Starting => {
-                let started = started_now();
-                if let Some(main) = self.main() {
-                    main.started = Some(started);
-                }
+                let started =
+                    self.main().map_or_else(Started::now, |main| *main.started.get_or_insert_with(Started::now));
                 self.phase = Phase::Running;
                 shared.send(&FromAgent::Started { run: self.id, pid: self.main_pid(), started_at_ms: started.wall_ms });
                 let early = std::mem::take(&mut self.early_signals);
@@ -441,19 +475,27 @@ impl Run {
         {
             self.targets.remove(oldest);
         }
-        let stdio = Stdio { interactive: launch.interactive, tty: launch.tty, owner: true, ..Stdio::default() };
-        let plan = Plan {
-            key,
-            program: &launch.program,
-            stdio: &stdio,
-            group: self.group.as_ref(),
-            owner: Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) },
-            start: Start::AtOnce,
-        };
-        match child::start(&plan, shared) {
+        match self.start_exec(key, launch, shared) {
             Ok(target) => self.targets.push(target),
             Err(failure) => shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure })),
         }
+        if let Some(target) = self.target_mut(key).filter(|target| target.started.is_some()) {
+            let pid = target.pid;
+            shared.send(&FromAgent::ExecStarted { exec, pid });
+        }
+    }
+
+    fn start_exec(&self, key: AttachTarget, launch: &ExecLaunch, shared: &mut Shared) -> Result<Target, StartFailure> {
+        let stdio = Stdio { interactive: launch.interactive, tty: launch.tty, owner: true, ..Stdio::default() };
+        let plan = Plan { program: &launch.program, stdio: &stdio, group: self.group.as_ref() };
+        let owner = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
+        let (mut target, theirs) = child::open(key, &plan, owner, shared)?;
+        if child::is_plain(&plan, &theirs, shared) {
+            child::execute(&mut target, &plan, &theirs, shared, &|_| Ok(()))?;
+        } else {
+            child::fork(&mut target, &plan, &theirs, Start::AtOnce, shared)?;
+        }
+        Ok(target)
     }
 
     pub(crate) fn target_mut(&mut self, key: AttachTarget) -> Option<&mut Target> {
@@ -482,7 +524,7 @@ impl Run {
         };
         match &self.phase {
             Phase::Preparing if self.execute => running(None),
-            Phase::Preparing | Phase::Prepared | Phase::Undoing(Undo::Abort) => AgentState::Prepared { run, pid },
+            Phase::Preparing | Phase::Prepared | Phase::Undoing(Undo::Abort) => AgentState::Prepared { run },
             Phase::Starting | Phase::Running | Phase::Ending { .. } => {
                 running(self.targets.first().and_then(|main| main.started))
             }
@@ -505,8 +547,8 @@ impl Run {
     }
 }
 
-fn started_now() -> Started {
-    Started { boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() }
+fn in_sandbox(what: &str, error: &std::io::Error) -> StartFailure {
+    StartFailure { kind: StartFailureKind::Sandbox, message: format!("cannot {what}: {}", spawn::errno_text(error)) }
 }
 
 fn make_group(name: &str, launch: &Launch, shared: &Shared) -> Result<Group, StartFailure> {

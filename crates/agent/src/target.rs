@@ -6,6 +6,7 @@
 
 use std::os::fd::OwnedFd;
 
+use hostler_linux::clock;
 use hostler_linux::process::{self, Reaped};
 use hostler_linux::spawn::{self, Report};
 use hostler_model::exit::{Cause, Exit, ExitStatus};
@@ -38,6 +39,12 @@ pub(crate) struct Started {
     pub(crate) wall_ms: u64,
 }
 
+impl Started {
+    pub(crate) fn now() -> Self {
+        Self { boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() }
+    }
+}
+
 /// How the process ended and when, on both clocks, milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
@@ -50,6 +57,7 @@ pub(crate) struct Ended {
 pub(crate) struct Target {
     pub(crate) key: AttachTarget,
     pub(crate) serial: u32,
+    /// Its process; 0 before there is one.
     pub(crate) pid: u32,
     /// Our side of the socket pair, until the program is executed or has failed.
     pub(crate) control: Option<OwnedFd>,
@@ -71,7 +79,7 @@ pub(crate) struct Target {
 impl Target {
     /// Whether it can be signalled: executed or about to be, and not yet reaped.
     pub(crate) fn is_alive(&self) -> bool {
-        self.ended.is_none()
+        self.pid != 0 && self.ended.is_none()
     }
 
     /// Sends a signal that the node asked for.

@@ -27,3 +27,13 @@ pub fn wall() -> (u64, u32) {
     let time = clock_gettime(ClockId::Realtime);
     (u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
+
+/// Time since boot in the kernel's clock ticks, as `/proc/<pid>/stat` tells when a process started.
+#[must_use]
+pub fn boot_ticks() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let nanoseconds = u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000)
+        + u64::try_from(time.tv_nsec).unwrap_or(0);
+    // The kernel rounds down like this; it is 100 a second everywhere but on Alpha.
+    nanoseconds / (1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+}

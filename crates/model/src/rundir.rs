@@ -1,8 +1,9 @@
 //! The files of a run directory, `run/<run id>/`: what is left to find when agent or daemon are gone.
 //!
 //! - `run.json` ([`RunFile`]) is written before the program is executed.
-//! - `exit.json` ([`ExitFile`]) is preallocated as `exit.json.new` at the same time, so that a full disk cannot
-//!   lose an end; it is filled and renamed before the node is told.
+//! - `exit.json` ([`ExitFile`]) is there at the same time with room for the end, so that a full disk cannot lose one;
+//!   it is filled before the node is told. What it holds counts only if it is whole and of this run: directories
+//!   are used again.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +13,8 @@ use crate::workload::StartFailure;
 
 /// Name of the file that holds a [`RunFile`].
 pub const RUN_FILE: &str = "run.json";
-/// Name of the file that holds an [`ExitFile`].
+/// Name of the file that holds an [`ExitFile`], or room for one.
 pub const EXIT_FILE: &str = "exit.json";
-/// Its name until it is complete.
-pub const EXIT_FILE_NEW: &str = "exit.json.new";
 /// Name of an agent's socket in its sandbox directory.
 pub const AGENT_SOCKET: &str = "agent.sock";
 
@@ -43,12 +42,13 @@ pub struct RunFile {
     pub boot_id: String,
     /// The agent.
     pub agent: ProcessId,
-    /// The main process.
-    pub main: ProcessId,
+    /// The main process, from the moment it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<ProcessId>,
     /// The run's own cgroup: its name under the node's parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
-    /// Size of the preallocated `exit.json.new`, bytes.
+    /// Size of `exit.json` before the end, bytes.
     pub exit_reserved: u32,
 }
 
@@ -68,7 +68,7 @@ pub enum Outcome {
     },
 }
 
-/// The durable end. Padded with spaces to the size that was preallocated.
+/// The durable end. How it is written: `hostler_wire::exit_file`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitFile {
     /// The run.

@@ -88,7 +88,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Adoption {
 fn found_of(sandbox: SandboxId, state: AgentState) -> Option<Found> {
     let (run, state) = match state {
         AgentState::Idle => return None,
-        AgentState::Prepared { run, .. } => (run, FoundState::Prepared),
+        AgentState::Prepared { run } => (run, FoundState::Prepared),
         AgentState::Running { run, pid, started_at_ms, oom_kills } => {
             (run, FoundState::Running { sandbox, pid, started_at_ms, oom_kills })
         }

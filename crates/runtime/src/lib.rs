@@ -86,7 +86,7 @@ pub struct Settings {
 #[allow(missing_docs, reason = "fields are the ones of hostler-wire's messages")]
 pub enum Fact {
     /// Ready to be executed.
-    Prepared { run: RunId, sandbox: SandboxId, pid: u32 },
+    Prepared { run: RunId, sandbox: SandboxId },
     /// The program runs.
     Started { run: RunId, sandbox: SandboxId, pid: u32, started_at_ms: u64 },
     /// The program was never executed, and will not be.

@@ -1,4 +1,5 @@
-//! Frames between a node and its agents: the codec and the messages, no I/O.
+//! Frames between a node and its agents: the codec and the messages, no I/O; and the one file by which an agent speaks
+//! when nobody is connected ([`exit_file`]).
 //!
 //! One connection carries everything. A frame is a 16-byte header and a payload:
 //!
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod codec;
+pub mod exit_file;
 mod message;
 
 pub use codec::{DecodeError, Decoder, FLAG_EOF, Frame, Kind, Stream, encode_control, encode_credit, encode_data};

@@ -33,8 +33,9 @@ pub enum ToAgent {
         /// Whose agent it is; an agent of another store closes the connection.
         store: StoreId,
     },
-    /// Make everything ready for this run, program not yet executed: run directory, cgroup, streams, and a forked
-    /// child that has applied its confinement and waits. Answered by `Prepared` or `StartFailed`.
+    /// Make everything ready for this run, program not yet executed: run directory, cgroup, streams, and, where the
+    /// program needs more than to be executed, a forked child that has applied its confinement and waits. Answered by
+    /// `StartFailed`, or by `Prepared` unless `Execute` comes first.
     Prepare {
         /// What to start.
         launch: Box<Launch>,
@@ -157,8 +158,6 @@ pub enum FromAgent {
     Prepared {
         /// Which run.
         run: RunId,
-        /// The process that will become the program.
-        pid: u32,
     },
     /// The program runs: `execve` succeeded.
     Started {
@@ -273,8 +272,6 @@ pub enum AgentState {
     Prepared {
         /// Which run.
         run: RunId,
-        /// The waiting process.
-        pid: u32,
     },
     /// `Execute` was received; the program runs.
     Running {

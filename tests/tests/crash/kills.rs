@@ -25,12 +25,11 @@ fn an_end_while_the_daemon_is_dead_is_kept_whole() {
     let mut node = TestNode::new();
     let script = "echo before; until [ -e go ]; do sleep 0.01; done; seq 1 2000; echo after >&2; exit 7";
     node.cli(&["run", "-d", "--name", "job", "--", "sh", "-c", script]).ok();
-    let run = node.run_file("job").run.to_string();
-    let record = node.root().join("run").join(run).join("exit.json");
+    let run = node.run_file("job").run;
     node.kill();
     let began = wall_ms();
     std::fs::write(node.work().join("go"), "").expect("write");
-    until("the exit record", PATIENCE, || record.exists().then_some(()));
+    until("the exit record", PATIENCE, || node.exit_file(run));
     let over = wall_ms();
     node.start();
     let RunState::Ended { exit } = node.state_of("job") else { panic!("{:?}", node.state_of("job")) };

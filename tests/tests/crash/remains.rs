@@ -9,6 +9,10 @@ use hostler_model::workload::{LostReason, RunState};
 use hostler_tests::events::{assert_history, is_of};
 use hostler_tests::{PATIENCE, TestNode, is_alive, signal, until, until_gone};
 
+fn main_of(file: &RunFile) -> ProcessId {
+    file.main.expect("the run's program was started")
+}
+
 /// A process that has nothing to do with any node; ended when dropped.
 struct Innocent(std::process::Child);
 
@@ -39,12 +43,12 @@ fn a_number_that_now_is_somebody_elses_is_left_alone() {
     node.kill();
     signal(file.agent.pid, 9);
     until_gone(file.agent.pid);
-    until_gone(file.main.pid);
+    until_gone(main_of(&file).pid);
     let innocents = [Innocent::new(), Innocent::new()];
     let path = node.root().join("run").join(file.run.to_string()).join(RUN_FILE);
     // The same numbers, as if they had come round; the start times are those of the dead.
     let edited = RunFile {
-        main: ProcessId { pid: innocents[0].0.id(), ..file.main },
+        main: Some(ProcessId { pid: innocents[0].0.id(), ..main_of(&file) }),
         agent: ProcessId { pid: innocents[1].0.id(), ..file.agent },
         ..file
     };
@@ -67,12 +71,11 @@ fn after_a_reboot_ends_on_disk_win_and_services_start_again() {
     let files: Vec<RunFile> = ["job", "svc", "ends"].iter().map(|name| node.run_file(name)).collect();
     node.kill();
     std::fs::write(node.work().join("go"), "").expect("write");
-    let exit = node.root().join("run").join(files[2].run.to_string()).join("exit.json");
-    until("the exit record", PATIENCE, || exit.exists().then_some(()));
+    until("the exit record", PATIENCE, || node.exit_file(files[2].run));
     for file in &files {
         signal(file.agent.pid, 9);
         until_gone(file.agent.pid);
-        until_gone(file.main.pid);
+        until_gone(main_of(file).pid);
     }
     // Idle agents are gone with the machine, too.
     for (pid, _) in hostler_tests::leaks::processes(node.root()) {
@@ -91,7 +94,7 @@ fn after_a_reboot_ends_on_disk_win_and_services_start_again() {
             && event.event.kind.name() == "run.started"
             && event.event.subject.as_ref().is_some_and(|subject| subject.runs == 2)
     });
-    assert_ne!(node.main_pid("svc"), files[1].main.pid);
+    assert_ne!(node.main_pid("svc"), main_of(&files[1]).pid);
     node.wait_event("the count of the lost", |event| {
         matches!(event.event.kind, EventKind::NodeStarted { lost: 2, ended_meanwhile: 1, .. })
     });
@@ -111,7 +114,7 @@ fn runs_of_another_store_are_left_alone_and_shown() {
     let foreign = RunFile {
         store: StoreId::from_bytes([7; 8]),
         run: "0123456789ab-1".parse().expect("a run id"),
-        main: id,
+        main: Some(id),
         agent: id,
         sandbox: "ba9876543210".parse().expect("a sandbox id"),
         ..mine.clone()
@@ -123,7 +126,7 @@ fn runs_of_another_store_are_left_alone_and_shown() {
     std::fs::create_dir(&garbage).expect("mkdir");
     std::fs::write(garbage.join(RUN_FILE), "not JSON").expect("write");
     node.start();
-    assert_eq!(node.main_pid("mine"), mine.main.pid);
+    assert_eq!(node.main_pid("mine"), main_of(&mine).pid);
     assert!(innocent.is_alive(), "the run of another store was killed");
     assert!(directory.join(RUN_FILE).exists() && garbage.join(RUN_FILE).exists());
     let doctor = node.cli(&["doctor"]).out();

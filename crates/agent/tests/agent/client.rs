@@ -260,6 +260,18 @@ impl Node {
         self.root.path().join(name)
     }
 
+    /// Like [`Node::launch`], of a program that is forked ahead and waits: it has a file to open.
+    pub(crate) fn launch_forked(&mut self, command: &[&str]) -> Launch {
+        let mut launch = self.launch(command);
+        launch.stdio.stdin = Some("/dev/null".into());
+        launch
+    }
+
+    /// The agent's children.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        hostler_linux::procfs::descendants(self.agent.id()).expect("/proc")
+    }
+
     pub(crate) fn launch(&mut self, command: &[&str]) -> Launch {
         self.runs += 1;
         Launch {
@@ -280,10 +292,6 @@ impl Node {
     pub(crate) fn start(&mut self, launch: &Launch) -> u32 {
         let run = launch.run;
         self.link.send_all(&[ToAgent::Prepare { launch: Box::new(launch.clone()) }, ToAgent::Execute { run }]);
-        match self.link.message() {
-            FromAgent::Prepared { run: prepared, .. } => assert_eq!(prepared, run),
-            other => panic!("{other:?}"),
-        }
         match self.link.message() {
             FromAgent::Started { run: started, pid, .. } => {
                 assert_eq!(started, run);
@@ -327,9 +335,10 @@ impl Node {
         exit
     }
 
-    /// Prepares only; the failure that is reported.
+    /// Prepares and executes at once; the failure that is reported.
     pub(crate) fn refused(&mut self, launch: &Launch) -> StartFailure {
-        self.link.send(&ToAgent::Prepare { launch: Box::new(launch.clone()) });
+        let run = launch.run;
+        self.link.send_all(&[ToAgent::Prepare { launch: Box::new(launch.clone()) }, ToAgent::Execute { run }]);
         match self.link.message() {
             FromAgent::StartFailed { run, failure } => {
                 assert_eq!(run, launch.run);
@@ -341,7 +350,9 @@ impl Node {
 
     pub(crate) fn exit_file(&self, run: RunId) -> ExitFile {
         let path = self.path("run").join(run.to_string()).join("exit.json");
-        serde_json::from_slice(&std::fs::read(path).expect("exit.json")).expect("an exit")
+        let file = hostler_wire::exit_file::decode(&std::fs::read(path).expect("exit.json")).expect("a whole end");
+        assert_eq!(file.run, run);
+        file
     }
 
     pub(crate) fn run_file(&self, run: RunId) -> RunFile {

@@ -38,29 +38,61 @@ fn codes_and_signals_one_after_the_other_in_one_agent() {
 #[test]
 fn the_run_file_is_there_before_the_program_and_names_it() {
     let mut node = Node::new();
-    let launch = node.launch(&["sleep", "60"]);
+    // Forked ahead: there is somebody to name from the beginning.
+    let launch = node.launch_forked(&["sleep", "60"]);
     node.link.send(&ToAgent::Prepare { launch: Box::new(launch.clone()) });
-    let FromAgent::Prepared { pid, .. } = node.link.message() else { panic!("not prepared") };
+    assert_eq!(node.link.message(), FromAgent::Prepared { run: launch.run });
     let file = node.run_file(launch.run);
-    assert_eq!((file.run, file.main.pid, file.agent.pid), (launch.run, pid, node.agent.id()));
-    assert_eq!(file.main, hostler_linux::procfs::process_id(pid).unwrap());
+    let [pid] = node.children()[..] else { panic!("one child, not {:?}", node.children()) };
+    assert_eq!((file.run, file.agent.pid), (launch.run, node.agent.id()));
+    assert_eq!(file.main, Some(hostler_linux::procfs::process_id(pid).unwrap()));
     assert_eq!(file.boot_id, hostler_linux::procfs::boot_id().unwrap());
-    let reserved = node.path("run").join(launch.run.to_string()).join("exit.json.new");
+    let reserved = node.path("run").join(launch.run.to_string()).join("exit.json");
     assert_eq!(std::fs::metadata(reserved).unwrap().len(), u64::from(file.exit_reserved));
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
     assert!(!command.starts_with(b"sleep"), "not executed before Execute");
-
     node.link.send(&ToAgent::Abort { run: launch.run });
     assert_eq!(node.link.message(), FromAgent::Idle);
     assert!(!node.path("run").join(launch.run.to_string()).exists());
     assert!(!is_alive(pid));
-    // The sandbox is as good as new.
-    let next = node.launch(&["true"]);
-    node.whole(&next);
+
+    // Plain: nobody before Execute, and the program finds itself named.
+    let file = node.path("run").join("w-2/run.json").to_string_lossy().into_owned();
+    let mut launch = node.launch(&["sh", "-c", "echo $$; cat $1", "sh"]);
+    let file = file.replace("w-2", &launch.run.to_string());
+    launch.program.command.push(file.into());
+    node.link.send(&ToAgent::Prepare { launch: Box::new(launch.clone()) });
+    assert_eq!(node.link.message(), FromAgent::Prepared { run: launch.run });
+    assert_eq!(node.run_file(launch.run).main, None);
+    assert!(node.children().is_empty());
+    node.link.send(&ToAgent::Abort { run: launch.run });
+    assert_eq!(node.link.message(), FromAgent::Idle);
+    assert!(!node.path("run").join(launch.run.to_string()).exists());
+    node.whole(&launch);
+    let lines: Vec<_> = node.log_lines().iter().map(|line| line["stdout F ".len()..].trim_end().to_owned()).collect();
+    let read: hostler_model::rundir::RunFile = serde_json::from_str(&lines[1]).unwrap();
+    assert_eq!(read.main.unwrap().pid.to_string(), lines[0]);
+
+    // The start is known to the tick, from the clock or from /proc.
+    for _ in 0..20 {
+        let launch = node.launch(&["sleep", "60"]);
+        let pid = node.start(&launch);
+        let process = hostler_linux::procfs::process_id(pid).unwrap();
+        assert_eq!(node.run_file(launch.run).main, Some(process));
+        node.link.send(&ToAgent::Kill { run: launch.run });
+        node.exited();
+        node.commit(launch.run);
+    }
 }
 
 #[test]
 fn start_failures_name_the_step() {
+    for launch in [Node::launch, Node::launch_forked] {
+        start_failures(launch);
+    }
+}
+
+fn start_failures(make: fn(&mut Node, &[&str]) -> hostler_model::launch::Launch) {
     let mut node = Node::new();
     let text = node.path("text");
     std::fs::write(&text, "no program").unwrap();
@@ -73,53 +105,45 @@ fn start_failures_name_the_step() {
     }
     let name = |path: &std::path::Path| path.to_str().unwrap().to_owned();
     let data = [
-        ("/no/such/program".to_owned(), StartFailureKind::CommandNotFound, false),
-        ("no-such-program".to_owned(), StartFailureKind::CommandNotFound, false),
-        (name(&text), StartFailureKind::CommandNotExecutable, false),
-        ("/usr".to_owned(), StartFailureKind::CommandNotExecutable, false),
-        (name(&script), StartFailureKind::CommandNotFound, true),
-        (name(&bare), StartFailureKind::CommandNotExecutable, true),
+        ("/no/such/program".to_owned(), StartFailureKind::CommandNotFound),
+        ("no-such-program".to_owned(), StartFailureKind::CommandNotFound),
+        (name(&text), StartFailureKind::CommandNotExecutable),
+        ("/usr".to_owned(), StartFailureKind::CommandNotExecutable),
+        (name(&script), StartFailureKind::CommandNotFound),
+        (name(&bare), StartFailureKind::CommandNotExecutable),
     ];
-    for (command, kind, at_execve) in data {
-        let launch = node.launch(&[&command]);
-        if at_execve {
-            let run = launch.run;
-            node.link.send_all(&[ToAgent::Prepare { launch: Box::new(launch.clone()) }, ToAgent::Execute { run }]);
-            assert!(matches!(node.link.message(), FromAgent::Prepared { .. }));
-            let FromAgent::StartFailed { failure, .. } = node.link.message() else { panic!("{command}") };
-            assert_eq!(failure.kind, kind, "{command}: {}", failure.message);
-        } else {
-            let failure = node.refused(&launch);
-            assert_eq!(failure.kind, kind, "{command}: {}", failure.message);
-            assert!(failure.message.contains(command.as_str()), "{}", failure.message);
-            assert_eq!(node.exit_file(launch.run).outcome, Outcome::StartFailed { failure });
-        }
+    for (command, kind) in data {
+        let launch = make(&mut node, &[&command]);
+        let failure = node.refused(&launch);
+        assert_eq!(failure.kind, kind, "{command}: {}", failure.message);
+        assert!(failure.message.contains(command.as_str()), "{}", failure.message);
+        assert_eq!(node.exit_file(launch.run).outcome, Outcome::StartFailed { failure });
+        assert!(node.children().is_empty());
         node.commit(launch.run);
     }
-    let mut launch = node.launch(&["true"]);
+    let mut launch = make(&mut node, &["true"]);
     launch.program.workdir = "/no/such/directory".into();
     assert_eq!(node.refused(&launch).kind, StartFailureKind::Workdir);
     node.commit(launch.run);
-    let mut launch = node.launch(&["true"]);
+    let mut launch = make(&mut node, &["true"]);
     launch.stdio.stdout = Some("/no/such/directory/file".into());
     assert_eq!(node.refused(&launch).kind, StartFailureKind::Stdio);
     node.commit(launch.run);
-    let mut launch = node.launch(&["true"]);
+    let mut launch = make(&mut node, &["true"]);
     launch.cgroup = Some("x".to_owned());
     assert_eq!(node.refused(&launch).kind, StartFailureKind::Limit);
     node.commit(launch.run);
     // Longer than the kernel takes, whatever the limits of the door were.
-    let mut launch = node.launch(&["true"]);
+    let mut launch = make(&mut node, &["true"]);
     let run = launch.run;
     launch.program.command.extend((0..40).map(|_| "x".repeat(100_000).into()));
     node.link.send_all(&[ToAgent::Prepare { launch: Box::new(launch) }, ToAgent::Execute { run }]);
-    assert!(matches!(node.link.message(), FromAgent::Prepared { .. }));
     let FromAgent::StartFailed { failure, .. } = node.link.message() else { panic!("too long") };
     assert_eq!(failure.kind, StartFailureKind::System, "{}", failure.message);
     assert!(failure.message.contains("argument list too long"), "{}", failure.message);
     node.commit(run);
     // A directory that is in the way is not ours to remove.
-    let launch = node.launch(&["true"]);
+    let launch = make(&mut node, &["true"]);
     let directory = node.path("run").join(launch.run.to_string());
     std::fs::create_dir(&directory).unwrap();
     assert_eq!(node.refused(&launch).kind, StartFailureKind::Sandbox);
@@ -127,7 +151,7 @@ fn start_failures_name_the_step() {
     assert_eq!(node.link.message(), FromAgent::Idle);
     assert!(directory.exists());
     // Another namespace gets another agent.
-    let mut launch = node.launch(&["true"]);
+    let mut launch = make(&mut node, &["true"]);
     launch.namespace = hostler_model::Namespace::of_uid(1000);
     assert_eq!(node.refused(&launch).kind, StartFailureKind::Sandbox);
 }

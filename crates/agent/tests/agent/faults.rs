@@ -48,11 +48,11 @@ fn a_restarted_daemon_finds_the_truth() {
     launch.stdio.interactive = true;
     let run = launch.run;
     node.link.send(&ToAgent::Prepare { launch: Box::new(launch) });
-    let FromAgent::Prepared { pid, .. } = node.link.message() else { panic!("not prepared") };
+    assert_eq!(node.link.message(), FromAgent::Prepared { run });
     hang_up(&node);
-    assert_eq!(node.reconnect().state, AgentState::Prepared { run, pid });
+    assert_eq!(node.reconnect().state, AgentState::Prepared { run });
     node.link.send(&ToAgent::Execute { run });
-    let FromAgent::Started { started_at_ms, .. } = node.link.message() else { panic!("not started") };
+    let FromAgent::Started { started_at_ms, pid, .. } = node.link.message() else { panic!("not started") };
     assert_eq!(node.reconnect().state, AgentState::Running { run, pid, started_at_ms, oom_kills: 0 });
     wait_for("output", || (node.log_lines().len() == 1).then_some(()));
     node.link.attach(1, AttachTarget::Main, true, true);
@@ -139,9 +139,10 @@ fn a_dead_agent_takes_its_programs_along() {
     wait_for("the program to die", || (!is_alive(pid)).then_some(()));
     // Prepared ones too.
     let mut node = Node::new();
-    let launch = node.launch(&["sleep", "60"]);
+    let launch = node.launch_forked(&["sleep", "60"]);
     node.link.send(&ToAgent::Prepare { launch: Box::new(launch) });
-    let FromAgent::Prepared { pid, .. } = node.link.message() else { panic!("not prepared") };
+    let FromAgent::Prepared { .. } = node.link.message() else { panic!("not prepared") };
+    let [pid] = node.children()[..] else { panic!("one child, not {:?}", node.children()) };
     node.agent.kill().unwrap();
     node.agent.wait().unwrap();
     wait_for("the prepared process to die", || (!is_alive(pid)).then_some(()));

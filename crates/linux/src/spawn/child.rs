@@ -1,17 +1,22 @@
 //! What the child does between fork and exec. Nothing here returns to the parent's code.
+//!
+//! A child may share its parent's memory ([`Borrower`]). What it allocates and does not free before `execve` stays
+//! allocated in the parent for ever, so on the way to a successful `execve` nothing is kept; and what it does to
+//! descriptors, signals, limits and its working directory is its own.
 
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use hostler_model::rundir::ProcessId;
 use hostler_model::spec::{Rlimit, RlimitKind};
-use hostler_model::workload::{Identity, StartFailureKind};
+use hostler_model::workload::{Identity, StartFailure, StartFailureKind};
 
 use super::{
     ChildSetup, ChildStream, KINDS, OomScore, READY, REPORT_MAX, Start, Strings, Terminal, errno_text, shorten,
 };
-use crate::signals;
+use crate::{clock, procfs, signals};
 
 /// Where the child keeps its side of the socket pair: the first number after the standard streams.
 const CONTROL: RawFd = 3;
@@ -37,8 +42,88 @@ fn shown(path: &CStr) -> String {
     format!("{:?}", shorten(&path.to_string_lossy()))
 }
 
-pub(super) fn run(setup: &ChildSetup<'_>, strings: &Strings, control: OwnedFd, parent: u32) -> ! {
-    let Err(failure) = set_up_and_execute(setup, strings, &control, parent);
+/// A start on the parent's memory. The parent stands still meanwhile, so each of its fields has one user at a time.
+pub(super) struct Borrower<'a> {
+    setup: &'a ChildSetup<'a>,
+    strings: &'a Strings,
+    identify: &'a dyn Fn(ProcessId) -> Result<(), StartFailure>,
+    parent: u32,
+    /// The boot clock right before the child was made, ticks.
+    before_ticks: u64,
+    failure: Option<StartFailure>,
+}
+
+/// Stack of a child that shares its parent's memory, bytes; only the touched part is ever real.
+const STACK: usize = 256 * 1024;
+
+impl<'a> Borrower<'a> {
+    pub(super) fn new(
+        setup: &'a ChildSetup<'a>,
+        strings: &'a Strings,
+        identify: &'a dyn Fn(ProcessId) -> Result<(), StartFailure>,
+    ) -> Self {
+        Self { setup, strings, identify, parent: std::process::id(), before_ticks: 0, failure: None }
+    }
+
+    /// Returns when the child has executed its program, or is dead.
+    pub(super) fn start(&mut self) -> io::Result<u32> {
+        // SAFETY: an anonymous mapping at a place of the kernel's choice; checked below.
+        let stack = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                STACK,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
+                -1,
+                0,
+            )
+        };
+        if stack == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        self.before_ticks = clock::boot_ticks();
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: the stack is ours, grows down from its upper end, and stays mapped until the call returns. With
+        // CLONE_VFORK that is when the child no longer uses our memory, so `self` outlives its use too, and no other
+        // thread of ours exists (the promise of `execute`). `borrow` ends in execve or _exit.
+        let pid = unsafe { libc::clone(borrow, stack.byte_add(STACK), flags, std::ptr::from_mut(self).cast()) };
+        let error = io::Error::last_os_error();
+        // SAFETY: mapped above, used by nobody any more.
+        unsafe { libc::munmap(stack, STACK) };
+        if pid == -1 { Err(error) } else { Ok(pid.cast_unsigned()) }
+    }
+
+    pub(super) fn failure(self) -> Option<StartFailure> {
+        self.failure
+    }
+
+    fn identify_and_execute(&self) -> Result<Infallible, StartFailure> {
+        let pid = std::process::id();
+        // It was made within this tick, or /proc has to say when.
+        let start_ticks = match clock::boot_ticks() {
+            now if now == self.before_ticks => now,
+            _ => procfs::start_ticks(pid).map_err(|error| StartFailure {
+                kind: StartFailureKind::System,
+                message: format!("cannot look at the new process: {}", errno_text(&error)),
+            })?,
+        };
+        (self.identify)(ProcessId { pid, start_ticks })?;
+        let Err(failure) = set_up_and_execute(self.setup, self.strings, None, self.parent);
+        Err(StartFailure { kind: failure.kind, message: failure.message })
+    }
+}
+
+/// The child's first function.
+extern "C" fn borrow(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` passes its own `self`, which nobody else touches until we are gone.
+    let borrower = unsafe { &mut *argument.cast::<Borrower<'_>>() };
+    let Err(failure) = borrower.identify_and_execute();
+    borrower.failure = Some(failure);
+    exit()
+}
+
+pub(super) fn run(setup: &ChildSetup<'_>, strings: &Strings, control: &OwnedFd, parent: u32) -> ! {
+    let Err(failure) = set_up_and_execute(setup, strings, Some(control), parent);
     let kind = KINDS.iter().position(|kind| *kind == failure.kind).unwrap_or(0);
     let mut record = vec![u8::try_from(kind).unwrap_or(0)];
     record.extend_from_slice(failure.message.as_bytes());
@@ -61,7 +146,7 @@ fn exit() -> ! {
 fn set_up_and_execute(
     setup: &ChildSetup<'_>,
     strings: &Strings,
-    control: &OwnedFd,
+    control: Option<&OwnedFd>,
     parent: u32,
 ) -> Result<Infallible, Failure> {
     new_session()?;
@@ -91,16 +176,13 @@ fn set_up_and_execute(
         check(set, StartFailureKind::System, "set no_new_privs")?;
     }
     let path = look_up(strings)?;
-    // Pointers into strings that live until the end; made before the go-ahead, which shall only cost an execve.
-    let arguments = pointers(&strings.arguments);
-    let environment = pointers(&strings.environment);
     signals::reset_ignored();
-    if setup.start == Start::OnGo {
+    if setup.start == Start::OnGo && control.is_some() {
         wait_for_go();
     }
     signals::unblock_all();
     // SAFETY: path ends in NUL; both arrays end in a null pointer, and their strings are alive.
-    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    unsafe { libc::execve(path.as_ptr(), strings.argv.as_ptr(), strings.envp.as_ptr()) };
     let error = io::Error::last_os_error();
     let name = shown(path);
     Err(match error.raw_os_error() {
@@ -117,10 +199,6 @@ fn set_up_and_execute(
         }
         None => Failure { kind: StartFailureKind::System, message: format!("cannot execute {name}") },
     })
-}
-
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 fn new_session() -> Result<(), Failure> {
@@ -141,7 +219,7 @@ fn die_with(parent: u32) -> Result<(), Failure> {
 }
 
 /// Puts the given streams in their places, the socket behind them, and closes everything else.
-fn connect(setup: &ChildSetup<'_>, control: &OwnedFd) -> Result<(), Failure> {
+fn connect(setup: &ChildSetup<'_>, control: Option<&OwnedFd>) -> Result<(), Failure> {
     let kind = StartFailureKind::Stdio;
     for (target, stream) in (0..).zip(&setup.streams) {
         if let ChildStream::Descriptor(fd) = stream {
@@ -149,13 +227,16 @@ fn connect(setup: &ChildSetup<'_>, control: &OwnedFd) -> Result<(), Failure> {
             check(unsafe { libc::dup2(fd.as_raw_fd(), target) }, kind, "connect the standard streams")?;
         }
     }
-    let from = control.as_raw_fd();
-    if from != CONTROL {
-        // SAFETY: number 3 belongs to some value of the parent, whose copy in this process nobody uses any more.
-        check(unsafe { libc::dup3(from, CONTROL, libc::O_CLOEXEC) }, kind, "connect to the agent")?;
+    let mut first_unused = CONTROL;
+    if let Some(from) = control.map(AsRawFd::as_raw_fd) {
+        first_unused += 1;
+        if from != CONTROL {
+            // SAFETY: number 3 belongs to some value of the parent, whose copy in this process nobody uses any more.
+            check(unsafe { libc::dup3(from, CONTROL, libc::O_CLOEXEC) }, kind, "connect to the agent")?;
+        }
     }
     // SAFETY: closes copies of the parent's descriptors, which nobody in this process uses any more.
-    unsafe { libc::syscall(libc::SYS_close_range, CONTROL + 1, u32::MAX, 0) };
+    unsafe { libc::syscall(libc::SYS_close_range, first_unused, u32::MAX, 0) };
     for (target, stream) in (0..).zip(&setup.streams) {
         if matches!(stream, ChildStream::Null) {
             open_at(c"/dev/null", libc::O_RDWR, target, kind)?;
@@ -252,7 +333,7 @@ fn set_limits(rlimits: &[Rlimit]) -> Result<(), Failure> {
 }
 
 /// Whether this process already is that user, groups included.
-fn is_user(identity: &Identity) -> bool {
+pub(super) fn is_user(identity: &Identity) -> bool {
     let mut uids = [0; 3];
     let mut gids = [0; 3];
     let mut have = vec![0; 256];

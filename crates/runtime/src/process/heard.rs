@@ -50,10 +50,10 @@ impl Shared {
             _ => None,
         };
         match message {
-            FromAgent::Prepared { run, pid } => {
+            FromAgent::Prepared { run } => {
                 let state = self.state();
                 let news = state.entry_on(run, agent)?.step <= Step::Executing;
-                news.then_some(Fact::Prepared { run, sandbox: agent.sandbox, pid })
+                news.then_some(Fact::Prepared { run, sandbox: agent.sandbox })
             }
             FromAgent::Started { run, pid, started_at_ms } => {
                 let mut state = self.state();
@@ -127,7 +127,7 @@ impl Shared {
                 agent.send(&ToAgent::Quit);
                 return;
             }
-            AgentState::Prepared { run, .. } => (*run, Step::Preparing),
+            AgentState::Prepared { run } => (*run, Step::Preparing),
             AgentState::Running { run, .. } => (*run, Step::Running),
             AgentState::Failed { run, .. } | AgentState::Ended { run, .. } => (*run, Step::Over),
         };
@@ -160,8 +160,8 @@ impl Shared {
                 self.ready(agent);
             }
             (AgentState::Idle, _) => self.ready(agent),
-            (AgentState::Prepared { run, pid }, Some(Place::Bound(_))) => {
-                facts.extend(self.heard(agent, FromAgent::Prepared { run, pid }));
+            (AgentState::Prepared { run }, Some(Place::Bound(_))) => {
+                facts.extend(self.heard(agent, FromAgent::Prepared { run }));
                 let state = self.state();
                 if let Some(entry) = state.entry_on(run, agent) {
                     if entry.killed {
@@ -171,7 +171,7 @@ impl Shared {
                     }
                 }
             }
-            (AgentState::Prepared { run, .. }, _) => agent.send(&ToAgent::Abort { run }),
+            (AgentState::Prepared { run }, _) => agent.send(&ToAgent::Abort { run }),
             (AgentState::Running { run, pid, started_at_ms, oom_kills }, _) => {
                 facts.extend(self.heard(agent, FromAgent::Started { run, pid, started_at_ms }));
                 if oom_kills > 0 {

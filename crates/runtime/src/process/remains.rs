@@ -9,7 +9,7 @@ use hostler_linux::pidfd::Pidfd;
 use hostler_linux::procfs;
 use hostler_model::ids::RunId;
 use hostler_model::limits;
-use hostler_model::rundir::{EXIT_FILE, ExitFile, Outcome, ProcessId, RUN_FILE, RunFile};
+use hostler_model::rundir::{EXIT_FILE, Outcome, ProcessId, RUN_FILE, RunFile};
 
 use super::spawn::{remove_dir, sandbox_dir};
 use crate::{Fact, FoundState, Settings};
@@ -46,14 +46,9 @@ pub(crate) fn read_run(settings: &Settings, run: RunId) -> RunRead {
 
 /// The end that the agent wrote, if it got that far.
 pub(crate) fn read_end(settings: &Settings, run: RunId) -> Option<Outcome> {
-    let text = std::fs::read(run_dir(settings, run).join(EXIT_FILE)).ok()?;
-    match serde_json::from_slice::<ExitFile>(&text) {
-        Ok(file) if file.run == run => Some(file.outcome),
-        Ok(_) | Err(_) => {
-            tracing::warn!(%run, "exit.json makes no sense; ignored");
-            None
-        }
-    }
+    let bytes = std::fs::read(run_dir(settings, run).join(EXIT_FILE)).ok()?;
+    // Room for an end, one of an earlier run in the same directory, or torn.
+    hostler_wire::exit_file::decode(&bytes).filter(|file| file.run == run).map(|file| file.outcome)
 }
 
 pub(crate) fn fact_of(run: RunId, outcome: Outcome) -> Fact {
@@ -109,7 +104,7 @@ pub(crate) fn kill(settings: &Settings, files: &[RunFile]) {
 fn marked(settings: &Settings, files: &[&RunFile]) -> Vec<(RunId, ProcessId)> {
     let searched: HashSet<RunId> = files
         .iter()
-        .filter(|file| file.cgroup.is_none() && !run_dir(settings, file.run).join(EXIT_FILE).exists())
+        .filter(|file| file.cgroup.is_none() && read_end(settings, file.run).is_none())
         .map(|file| file.run)
         .collect();
     if searched.is_empty() {
@@ -131,7 +126,7 @@ fn kill_once(settings: &Settings, file: &RunFile, marked: &[(RunId, ProcessId)])
     let held: Vec<_> =
         marked.iter().filter(|(run, _)| *run == file.run).filter_map(|(_, id)| Pidfd::open(*id)).collect();
     held.iter().for_each(Pidfd::kill);
-    kill_tree(file.main) && group_gone && held.is_empty()
+    file.main.is_none_or(kill_tree) && group_gone && held.is_empty()
 }
 
 /// Kills the process and, as long as it has not left them orphaned, its descendants.

@@ -32,7 +32,7 @@ async fn every_state_is_found_as_it_is() {
     let id = process_id(&process);
     let failure = StartFailure { kind: StartFailureKind::CommandNotFound, message: "x".to_owned() };
     let idle = old_agent(&node, id, 0, AgentState::Idle);
-    let _prepared = old_agent(&node, id, 1, AgentState::Prepared { run: run(1), pid: 5 });
+    let _prepared = old_agent(&node, id, 1, AgentState::Prepared { run: run(1) });
     let running = AgentState::Running { run: run(2), pid: 5, started_at_ms: 6, oom_kills: 7 };
     let running = old_agent(&node, id, 2, running);
     let _failed = old_agent(&node, id, 3, AgentState::Failed { run: run(3), failure: failure.clone() });

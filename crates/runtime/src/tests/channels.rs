@@ -17,7 +17,7 @@ async fn attached(node: &mut Node) -> (FakeAgent, Attachment, u32) {
     let mut agent = node.warm_agent().await;
     assert!(matches!(agent.message().await, ToAgent::Prepare { launch } if launch.run == run(1)));
     let channel = opened(&mut agent).await;
-    agent.say(FromAgent::Prepared { run: run(1), pid: 1 }).await;
+    agent.say(FromAgent::Prepared { run: run(1) }).await;
     assert_eq!(agent.message().await, ToAgent::Execute { run: run(1) }, "nothing the program does is missed");
     agent.say(FromAgent::Started { run: run(1), pid: 1, started_at_ms: 1 }).await;
     let attachment = attach.await.expect("no panic").expect("attached");

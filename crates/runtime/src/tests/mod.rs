@@ -184,9 +184,8 @@ impl Node {
 
     fn write_exit(&self, run: RunId, outcome: Outcome) {
         std::fs::create_dir_all(self.run_dir(run)).expect("a directory");
-        let mut text = serde_json::to_vec(&ExitFile { run, outcome }).expect("plain data");
-        text.resize(4096, b' ');
-        std::fs::write(self.run_dir(run).join(EXIT_FILE), text).expect("a file");
+        let bytes = hostler_wire::exit_file::encode(&ExitFile { run, outcome }, 4096);
+        std::fs::write(self.run_dir(run).join(EXIT_FILE), bytes).expect("a file");
     }
 
     /// Waits until `true`, looking again whenever an agent has gone.
@@ -208,7 +207,7 @@ fn run_file(run: RunId, agent: ProcessId, main: ProcessId) -> RunFile {
         sandbox: SandboxId::from_bytes([5; 6]),
         boot_id: procfs::boot_id().expect("/proc"),
         agent,
-        main,
+        main: Some(main),
         cgroup: None,
         exit_reserved: 4096,
     }
@@ -306,7 +305,7 @@ impl FakeAgent {
     /// Takes a run up to its start.
     async fn start(&mut self, run: RunId) {
         assert!(matches!(self.message().await, ToAgent::Prepare { launch } if launch.run == run));
-        self.say(FromAgent::Prepared { run, pid: 1 }).await;
+        self.say(FromAgent::Prepared { run }).await;
         assert_eq!(self.message().await, ToAgent::Execute { run });
         self.say(FromAgent::Started { run, pid: 1, started_at_ms: 1 }).await;
     }

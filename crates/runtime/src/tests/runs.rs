@@ -105,7 +105,7 @@ async fn late_answers_of_an_aborted_run_are_undone_and_not_reported() {
     let mut agent = node.warm_agent().await;
     assert!(matches!(agent.message().await, ToAgent::Prepare { .. }));
     node.runtime.abort(run(1));
-    agent.say(FromAgent::Prepared { run: run(1), pid: 1 }).await;
+    agent.say(FromAgent::Prepared { run: run(1) }).await;
     assert_eq!(agent.message().await, ToAgent::Abort { run: run(1) });
     agent.say(FromAgent::Idle).await;
     // The same with an answer that the abort crossed.
@@ -153,7 +153,7 @@ async fn an_agent_that_dies_leaves_an_end_or_none() {
         let mut main = sleeper();
         node.write_run(run(1), &run_file(run(1), agent.id, process_id(&main)));
         if step > 0 {
-            agent.say(FromAgent::Prepared { run: run(1), pid: main.id() }).await;
+            agent.say(FromAgent::Prepared { run: run(1) }).await;
             assert!(matches!(node.fact().await, Fact::Prepared { .. }));
         }
         if step > 1 {
