@@ -11,7 +11,7 @@ use hostler_wire::{
 };
 
 use crate::channels::Attach;
-use crate::ending::Children;
+use crate::ending::{Children, Reuse};
 use crate::link::Health;
 use crate::reactor::Agent;
 use crate::run::{Run, with_source};
@@ -109,7 +109,14 @@ impl Agent {
                 let stats = self.stats();
                 self.shared.send(&FromAgent::Stats { request, stats });
             }
-            ToAgent::Committed { run, reuse } => self.committed(run, reuse),
+            ToAgent::Committed { run, reuse, assume_idle } => {
+                let reuse = match (reuse, assume_idle) {
+                    (false, _) => Reuse::No,
+                    (true, false) => Reuse::Yes,
+                    (true, true) => Reuse::Known,
+                };
+                self.committed(run, reuse);
+            }
             ToAgent::Quit => self.leaving |= self.run.is_none(),
         }
         Health::Alive
@@ -164,13 +171,16 @@ impl Agent {
         self.run = Some(Box::new(Run::prepare(launch, &mut self.shared)));
     }
 
-    fn committed(&mut self, id: RunId, reuse: bool) {
+    fn committed(&mut self, id: RunId, reuse: Reuse) {
         match &mut self.run {
             Some(run) if run.id == id => run.commit(reuse, clock::boot_ms(), &mut self.shared),
             Some(_) => {}
             // Refused before it became a run.
-            None if reuse => self.shared.send(&FromAgent::Idle),
-            None => self.leaving = true,
+            None => match reuse {
+                Reuse::No => self.leaving = true,
+                Reuse::Yes => self.shared.send(&FromAgent::Idle),
+                Reuse::Known => {}
+            },
         }
     }
 

@@ -26,6 +26,17 @@ pub(crate) struct Killing {
     stuck: bool,
 }
 
+/// What becomes of the agent after a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// It leaves.
+    No,
+    /// It is idle, and says so.
+    Yes,
+    /// It is idle, and the node knows it.
+    Known,
+}
+
 /// Whether this process has children, as the last look for ended ones told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Children {
@@ -193,11 +204,11 @@ impl Run {
         let quiet = self.targets.iter().all(Target::is_quiet);
         let late = now_ms >= drain_until_ms && quiet || now_ms >= drain_until_ms + 2 * DRAIN_MAX_MS;
         if drained || late {
-            self.finish(shared, now_ms);
+            self.finish(children, shared, now_ms);
         }
     }
 
-    fn finish(&mut self, shared: &mut Shared, now_ms: u64) {
+    fn finish(&mut self, children: Children, shared: &mut Shared, now_ms: u64) {
         if let Some(group) = &self.group {
             self.oom_kills = self.oom_kills.max(group.oom_kills());
         }
@@ -223,13 +234,14 @@ impl Run {
             // A record that cannot be written is missing after a crash of both; the node hears of the end all the same.
             let _ = directory.write_exit(self.id, Outcome::Exited { exit: exit.clone() });
         }
-        shared.send(&FromAgent::Exited { run: self.id, exit: exit.clone() });
+        let clean = children == Children::None && self.group.is_none() && self.is_served();
+        shared.send(&FromAgent::Exited { run: self.id, exit: exit.clone(), clean });
         self.progress_ms = now_ms;
         self.phase = Phase::Ended { exit, sync_at_ms: Some(shared.sync_at_ms()) };
     }
 
     /// The end is in the node's store.
-    pub(crate) fn commit(&mut self, reuse: bool, now_ms: u64, shared: &mut Shared) {
+    pub(crate) fn commit(&mut self, reuse: Reuse, now_ms: u64, shared: &mut Shared) {
         if matches!(self.phase, Phase::Ended { .. } | Phase::Failed { .. }) {
             self.remove_records(shared);
             self.remove_group();

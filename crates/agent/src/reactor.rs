@@ -17,7 +17,7 @@ use hostler_model::limits::AGENT_ORPHAN_IDLE_MS;
 use hostler_model::rundir::AGENT_SOCKET;
 use hostler_wire::FromAgent;
 
-use crate::ending::Children;
+use crate::ending::{Children, Reuse};
 use crate::link::{BATCH, Health, Link};
 use crate::record::Spare;
 use crate::run::{After, Run};
@@ -217,13 +217,15 @@ impl Agent {
             match run.advance(self.children, &mut self.shared, now_ms) {
                 After::Stay => {}
                 After::Undone => self.become_idle(),
+                After::Over { reuse: Reuse::Known } => self.run = None,
                 After::Over { reuse } => {
-                    if reuse && self.children == Children::Some {
+                    if reuse == Reuse::Yes && self.children == Children::Some {
                         // Perhaps it was never forked, or was reaped by nobody yet.
                         self.reap();
                     }
                     // What is left could not be killed, or was forked by it: it must not meet the next run.
-                    if reuse && self.children == Children::None { self.become_idle() } else { self.leaving = true }
+                    let clean = reuse == Reuse::Yes && self.children == Children::None;
+                    if clean { self.become_idle() } else { self.leaving = true }
                 }
                 After::Leave => self.leaving = true,
             }

@@ -33,7 +33,7 @@ use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
 
 use crate::channels::Channels;
 use crate::child::{self, Plan, Theirs, system_failure};
-use crate::ending::Killing;
+use crate::ending::{Killing, Reuse};
 use crate::log::{Log, Source};
 use crate::record::{EXIT_RESERVED, RunDirectory, Spare};
 use crate::shared::{Shared, TokenKind, token};
@@ -71,7 +71,7 @@ pub(crate) enum After {
     /// It was undone: nothing of it is left.
     Undone,
     /// It is committed, and its readers have everything.
-    Over { reuse: bool },
+    Over { reuse: Reuse },
     /// It ended without a node; everything is on disk.
     Leave,
 }
@@ -110,7 +110,7 @@ pub(crate) struct Run {
     pub(crate) timed_out: bool,
     pub(crate) kill_at_ms: Option<u64>,
     pub(crate) killing: Option<Killing>,
-    pub(crate) committed: Option<bool>,
+    pub(crate) committed: Option<Reuse>,
     /// When a reader last took something, boot clock.
     pub(crate) progress_ms: u64,
 }

@@ -76,6 +76,14 @@ impl Agent {
         }
     }
 
+    /// Queues a message that has time until the next one is sent: both are then written, and read, in one go.
+    pub(crate) fn send_with_next(&self, message: &ToAgent) {
+        let mut talk = self.talk();
+        if talk.connected {
+            talk.control(message);
+        }
+    }
+
     pub(crate) fn credit(&self, channel: u32, bytes: u32) {
         self.queue(|out| encode_credit(out, channel, bytes));
     }

@@ -114,6 +114,9 @@ pub enum ToAgent {
         run: RunId,
         /// Take the next run if nothing of this one is left; otherwise leave.
         reuse: bool,
+        /// The agent said that it is `clean`: the node takes it for idle from now on, and no `Idle` follows.
+        #[serde(default)]
+        assume_idle: bool,
     },
     /// Leave, if idle.
     Quit,
@@ -181,6 +184,9 @@ pub enum FromAgent {
         run: RunId,
         /// How.
         exit: Exit,
+        /// Nothing of the run is left and nobody reads its streams: once the end is committed, the next run may come.
+        #[serde(default)]
+        clean: bool,
     },
     /// The kernel killed for memory within the run.
     Oom {

@@ -254,7 +254,7 @@ fn an_owner_is_served_after_the_end() {
     let exit = node.exited();
     assert_eq!(exit.cause, hostler_model::Cause::Success);
     // Committed meanwhile; the agent is idle only when he has everything.
-    node.link.send(&ToAgent::Committed { run: launch.run, reuse: true });
+    node.link.send(&ToAgent::Committed { run: launch.run, reuse: true, assume_idle: false });
     let mut received = 0;
     while received < 50_000 {
         if let Got::Data { bytes, .. } = node.link.next() {

@@ -318,7 +318,7 @@ impl Node {
     }
 
     pub(crate) fn commit(&mut self, run: RunId) {
-        self.link.send(&ToAgent::Committed { run, reuse: true });
+        self.link.send(&ToAgent::Committed { run, reuse: true, assume_idle: false });
         match self.link.message() {
             FromAgent::Idle => {}
             other => panic!("{other:?}"),

@@ -7,7 +7,7 @@ use hostler_model::rundir::Outcome;
 use hostler_model::spec::Stop;
 use hostler_model::units::Signal;
 use hostler_model::workload::StartFailureKind;
-use hostler_wire::{AgentState, FromAgent, SignalScope, ToAgent};
+use hostler_wire::{AgentState, AttachTarget, FromAgent, SignalScope, ToAgent};
 
 use crate::client::{Node, ended, is_alive, wait_for};
 
@@ -147,7 +147,7 @@ fn start_failures(make: fn(&mut Node, &[&str]) -> hostler_model::launch::Launch)
     let directory = node.path("run").join(launch.run.to_string());
     std::fs::create_dir(&directory).unwrap();
     assert_eq!(node.refused(&launch).kind, StartFailureKind::Sandbox);
-    node.link.send(&ToAgent::Committed { run: launch.run, reuse: true });
+    node.link.send(&ToAgent::Committed { run: launch.run, reuse: true, assume_idle: false });
     assert_eq!(node.link.message(), FromAgent::Idle);
     assert!(directory.exists());
     // Another namespace gets another agent.
@@ -268,10 +268,47 @@ fn committed_without_reuse_leaves() {
     let mut node = Node::new();
     let (run, _) = node.shell("exit 0");
     node.exited();
-    node.link.send(&ToAgent::Committed { run, reuse: false });
+    node.link.send(&ToAgent::Committed { run, reuse: false, assume_idle: false });
     assert!(node.link.closed());
     node.gone();
     assert!(!node.path("run").join(run.to_string()).exists());
+}
+
+#[test]
+fn a_clean_agent_takes_the_next_run_with_the_end_of_the_last() {
+    let mut node = Node::new();
+    let mut launch = node.launch(&["true"]);
+    node.start(&launch);
+    for _ in 0..50 {
+        let FromAgent::Exited { run, clean, .. } = node.link.message() else { panic!("not ended") };
+        assert!(clean && run == launch.run);
+        launch = node.launch(&["true"]);
+        node.link.send_all(&[
+            ToAgent::Committed { run, reuse: true, assume_idle: true },
+            ToAgent::Prepare { launch: Box::new(launch.clone()) },
+            ToAgent::Execute { run: launch.run },
+        ]);
+        assert!(matches!(node.link.message(), FromAgent::Started { run, .. } if run == launch.run));
+        assert!(!node.path("run").join(run.to_string()).exists());
+    }
+    node.exited();
+    node.link.send(&ToAgent::Committed { run: launch.run, reuse: true, assume_idle: true });
+    // No word about it; an agent that is asked says how it stands.
+    assert_eq!(node.reconnect().state, AgentState::Idle);
+}
+
+#[test]
+fn an_agent_with_something_left_is_not_clean() {
+    let mut node = Node::new();
+    // A reader: he gets everything before the next run.
+    let mut launch = node.launch(&["echo", "text"]);
+    launch.stdio.owner = true;
+    node.start(&launch);
+    let FromAgent::Exited { clean, .. } = node.link.message() else { panic!("not ended") };
+    assert!(!clean);
+    node.link.attach(1, AttachTarget::Main, true, false);
+    assert_eq!(node.link.read_channel(1).0, b"text\n");
+    node.commit(launch.run);
 }
 
 #[test]

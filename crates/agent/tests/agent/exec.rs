@@ -115,7 +115,7 @@ fn execs_end_with_the_run_and_are_reported_before_it() {
     assert_eq!(reported, 3);
     assert!(!pids.iter().any(|pid| is_alive(*pid)));
     // Their owners never came; what they printed waits for them a while, and nobody reads it.
-    node.link.send(&ToAgent::Committed { run, reuse: true });
+    node.link.send(&ToAgent::Committed { run, reuse: true, assume_idle: false });
     for number in 1..=3 {
         let channel = u32::from(number);
         node.link.attach(channel, AttachTarget::Exec(exec(number)), true, false);

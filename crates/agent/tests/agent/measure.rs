@@ -54,7 +54,7 @@ fn measure_runs_on_a_warm_agent() {
         let run = launch.run;
         node.link.send_all(&[ToAgent::Prepare { launch: Box::new(launch) }, ToAgent::Execute { run }]);
         while !matches!(node.link.message(), FromAgent::Exited { .. }) {}
-        node.link.send(&ToAgent::Committed { run, reuse: true });
+        node.link.send(&ToAgent::Committed { run, reuse: true, assume_idle: false });
         assert_eq!(node.link.message(), FromAgent::Idle);
     }
     let elapsed = begin.elapsed().as_micros();

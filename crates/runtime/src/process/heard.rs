@@ -15,15 +15,18 @@ use crate::pool::slots::{Next, Place};
 impl Shared {
     /// An agent said hello for the first time, or is idle again.
     pub(crate) fn ready(self: &Arc<Self>, agent: &Arc<Agent>) {
-        let now_ms = self.now_ms();
-        let mut state = self.state();
-        match state.slots.ready(agent.sandbox, now_ms) {
+        self.can_take_one(agent, &mut self.state());
+    }
+
+    /// The agent can take a run: one that waits, or a later one.
+    pub(super) fn can_take_one(self: &Arc<Self>, agent: &Arc<Agent>, state: &mut State) {
+        match state.slots.ready(agent.sandbox, self.now_ms()) {
             Next::Run(run) => state.bind(run, agent),
-            Next::Idle => self.trim_later(&mut state),
+            Next::Idle => self.trim_later(state),
             Next::Leave => agent.send(&ToAgent::Quit),
             Next::Nothing => tracing::debug!(sandbox = %agent.sandbox, "idle out of turn; ignored"),
         }
-        self.start_agents(&mut state);
+        self.start_agents(state);
     }
 
     /// An agent that was being started never said a good hello.
@@ -67,7 +70,12 @@ impl Shared {
             FromAgent::StartFailed { run, failure } => {
                 self.over(agent, run).then_some(Fact::StartFailed { run, failure })
             }
-            FromAgent::Exited { run, exit } => self.over(agent, run).then_some(Fact::Exited { run, exit }),
+            FromAgent::Exited { run, exit, clean } => {
+                if let Some(entry) = self.state().entry_on_mut(run, agent) {
+                    entry.clean = clean;
+                }
+                self.over(agent, run).then_some(Fact::Exited { run, exit })
+            }
             FromAgent::Oom { run, oom_kills } => {
                 self.state().entry_on(run, agent)?;
                 Some(Fact::Oom { run, oom_kills })
@@ -112,7 +120,7 @@ impl Shared {
             return std::mem::replace(&mut entry.step, Step::Over) != Step::Over;
         }
         if state.slots.place(agent.sandbox) == Some(Place::Releasing(run)) {
-            agent.send(&ToAgent::Committed { run, reuse: false });
+            agent.send(&ToAgent::Committed { run, reuse: false, assume_idle: false });
         }
         false
     }
@@ -132,13 +140,12 @@ impl Shared {
             AgentState::Failed { run, .. } | AgentState::Ended { run, .. } => (*run, Step::Over),
         };
         state.slots.adopt(agent.sandbox, run);
-        state.runs.insert(run, Entry { at: At::Agent(Arc::clone(agent)), step, killed: false });
+        state.runs.insert(run, Entry::new(At::Agent(Arc::clone(agent)), step));
     }
 
     /// A run that was found without an agent; its end is known.
     pub(crate) fn adopt_over(&self, run: RunId) {
-        let entry = Entry { at: At::Nowhere, step: Step::Over, killed: false };
-        self.state().runs.entry(run).or_insert(entry);
+        self.state().runs.entry(run).or_insert(Entry::new(At::Nowhere, Step::Over));
     }
 
     /// A broken connection was made anew: brings both sides' knowledge together. The facts that were missed.
@@ -147,19 +154,20 @@ impl Shared {
         let mut facts = Vec::new();
         match (hello.state, place) {
             (AgentState::Idle, Some(Place::Bound(run))) => {
-                if self.over(agent, run) {
-                    let why = "the connection to the agent broke before it had the run";
-                    facts.push(Fact::StartFailed { run, failure: failure(StartFailureKind::Sandbox, why) });
-                }
-                let mut state = self.state();
-                state.slots.release(agent.sandbox);
-                if let Some(entry) = state.runs.get_mut(&run) {
-                    entry.at = At::Nowhere;
-                }
-                drop(state);
+                facts.extend(self.never_had(agent, run));
                 self.ready(agent);
             }
             (AgentState::Idle, _) => self.ready(agent),
+            // It did not hear that its last run is committed.
+            (AgentState::Failed { run, .. } | AgentState::Ended { run, .. }, Some(Place::Idle)) => {
+                agent.send(&ToAgent::Committed { run, reuse: true, assume_idle: true });
+            }
+            (AgentState::Failed { run, .. } | AgentState::Ended { run, .. }, Some(Place::Bound(next)))
+                if next != run =>
+            {
+                facts.extend(self.never_had(agent, next));
+                agent.send(&ToAgent::Committed { run, reuse: true, assume_idle: false });
+            }
             (AgentState::Prepared { run }, Some(Place::Bound(_))) => {
                 facts.extend(self.heard(agent, FromAgent::Prepared { run }));
                 let state = self.state();
@@ -185,10 +193,23 @@ impl Shared {
                 facts.extend(self.heard(agent, FromAgent::StartFailed { run, failure }));
             }
             (AgentState::Ended { run, exit }, _) => {
-                facts.extend(self.heard(agent, FromAgent::Exited { run, exit }));
+                facts.extend(self.heard(agent, FromAgent::Exited { run, exit, clean: false }));
             }
         }
         facts
+    }
+
+    /// The connection broke before the agent heard of this run.
+    fn never_had(&self, agent: &Arc<Agent>, run: RunId) -> Option<Fact> {
+        let why = "the connection to the agent broke before it had the run";
+        let fact = Fact::StartFailed { run, failure: failure(StartFailureKind::Sandbox, why) };
+        let news = self.over(agent, run);
+        let mut state = self.state();
+        state.slots.release(agent.sandbox);
+        if let Some(entry) = state.runs.get_mut(&run) {
+            entry.at = At::Nowhere;
+        }
+        news.then_some(fact)
     }
 
     /// The agent is gone for good, and its slot with it. What is to be said about its run, given the end that was

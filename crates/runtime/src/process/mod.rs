@@ -70,6 +70,25 @@ struct Entry {
     at: At,
     step: Step,
     killed: bool,
+    /// Its agent said that nothing is left of it.
+    clean: bool,
+}
+
+impl Entry {
+    fn new(at: At, step: Step) -> Self {
+        Self { at, step, killed: false, clean: false }
+    }
+}
+
+/// Whether all that an agent does for this program is to execute it: then there is nothing to prepare ahead.
+fn is_plain(launch: &Launch) -> bool {
+    let Launch { cgroup, stdio, program, .. } = launch;
+    let own = hostler_linux::process::effective_uid();
+    let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
+    cgroup.is_none()
+        && stdio.tty.is_none()
+        && files.iter().all(|file| file.is_none())
+        && program.identity.as_ref().is_none_or(|identity| identity.uid == own)
 }
 
 enum At {
@@ -173,7 +192,13 @@ impl Shared {
         let agent = state.slots.take(run, &launch.namespace, now_ms).and_then(|id| state.agents.get(&id).cloned());
         let at = match agent {
             Some(agent) => {
-                agent.send(&ToAgent::Prepare { launch: Box::new(launch) });
+                let with_execute = is_plain(&launch);
+                let prepare = ToAgent::Prepare { launch: Box::new(launch) };
+                if with_execute {
+                    agent.send_with_next(&prepare)
+                } else {
+                    agent.send(&prepare)
+                }
                 if let Some(owner) = owner {
                     owner.to(&agent);
                 }
@@ -184,7 +209,7 @@ impl Shared {
                 At::Waiting(Box::new(Waiting { launch, signals: Vec::new(), attach }))
             }
         };
-        state.runs.insert(run, Entry { at, step: Step::Preparing, killed: false });
+        state.runs.insert(run, Entry::new(at, Step::Preparing));
         self.start_agents(&mut state);
     }
 
@@ -265,17 +290,22 @@ impl Shared {
     pub(crate) fn committed(self: &Arc<Self>, run: RunId) {
         let mut state = self.state();
         let entry = state.runs.get(&run);
-        if let Some(Entry { at: At::Agent(agent), step, .. }) = entry {
+        if let Some(Entry { at: At::Agent(agent), step, clean, .. }) = entry {
             if *step != Step::Over {
                 tracing::warn!(%run, "committed as over while it is not: killing it");
                 drop(state);
                 self.kill(run);
                 return;
             }
-            let agent = Arc::clone(agent);
+            let (agent, clean) = (Arc::clone(agent), *clean);
             let reuse = state.slots.release(agent.sandbox);
-            agent.send(&ToAgent::Committed { run, reuse });
+            // Somebody who began to read since then is served first.
+            let assume_idle = reuse && clean && !agent.has_channels();
+            agent.send(&ToAgent::Committed { run, reuse, assume_idle });
             state.runs.remove(&run);
+            if assume_idle {
+                self.can_take_one(&agent, &mut state);
+            }
             return;
         }
         state.slots.cancel(run);

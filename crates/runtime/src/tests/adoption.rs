@@ -107,10 +107,10 @@ async fn every_state_is_found_as_it_is() {
     // The ended one is released, and not used again.
     let mut ended = ended.await.expect("no panic");
     node.runtime.committed(run(4));
-    assert_eq!(ended.message().await, ToAgent::Committed { run: run(4), reuse: false });
+    assert_eq!(ended.message().await, ToAgent::Committed { run: run(4), reuse: false, assume_idle: false });
     // The running one goes on.
     let mut running = running.await.expect("no panic");
-    running.say(FromAgent::Exited { run: run(2), exit: exit(2) }).await;
+    running.say(FromAgent::Exited { run: run(2), exit: exit(2), clean: false }).await;
     assert_eq!(node.fact().await, Fact::Exited { run: run(2), exit: exit(2) });
     // Those without an agent stay until they are committed.
     for number in [10, 13] {

@@ -147,7 +147,7 @@ async fn without_its_reader_output_flows_on() {
     assert_eq!(agent.message().await, ToAgent::Detach { channel });
     // What was on its way is dropped, not an error.
     agent.data(channel, Stream::Stdout, 0, &chunk).await;
-    agent.say(FromAgent::Exited { run: run(1), exit: exit(0) }).await;
+    agent.say(FromAgent::Exited { run: run(1), exit: exit(0), clean: false }).await;
     while !matches!(node.fact().await, Fact::Exited { .. }) {}
 }
 

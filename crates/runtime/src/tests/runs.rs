@@ -3,7 +3,7 @@ use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{RunStats, SignalScope};
 
 use super::*;
-use crate::RuntimeError;
+use crate::{AttachRequest, AttachTarget, Role, RuntimeError};
 
 fn cancelled() -> StartFailure {
     StartFailure { kind: StartFailureKind::Cancelled, message: "killed".to_owned() }
@@ -26,10 +26,10 @@ async fn a_run_goes_its_way_and_its_agent_takes_the_next() {
     let mut node = Node::new(0);
     let mut agent = started(&mut node, 1).await;
     for number in 1..20 {
-        agent.say(FromAgent::Exited { run: run(number), exit: exit(3) }).await;
+        agent.say(FromAgent::Exited { run: run(number), exit: exit(3), clean: false }).await;
         assert_eq!(node.fact().await, Fact::Exited { run: run(number), exit: exit(3) });
         node.runtime.committed(run(number));
-        assert_eq!(agent.message().await, ToAgent::Committed { run: run(number), reuse: true });
+        assert_eq!(agent.message().await, ToAgent::Committed { run: run(number), reuse: true, assume_idle: false });
         // Asked for before the agent is idle again: a second one is started, and the first to be ready gets the run.
         agent.say(FromAgent::Idle).await;
         node.until(|runtime| runtime.idle_agents() == 1).await;
@@ -42,6 +42,35 @@ async fn a_run_goes_its_way_and_its_agent_takes_the_next() {
     assert!(node.agents.try_recv().is_err(), "no other agent was started");
     agent.die();
     assert_eq!(node.fact().await, Fact::AgentLost { run: run(20) });
+}
+
+#[tokio::test]
+async fn a_clean_agent_takes_the_run_that_waits_without_a_word() {
+    let mut node = Node::new(0);
+    let mut agent = started(&mut node, 1).await;
+    for number in 1..20 {
+        agent.say(FromAgent::Exited { run: run(number), exit: exit(3), clean: true }).await;
+        assert_eq!(node.fact().await, Fact::Exited { run: run(number), exit: exit(3) });
+        node.runtime.committed(run(number));
+        assert_eq!(node.runtime.idle_agents(), 1);
+        assert_eq!(agent.message().await, ToAgent::Committed { run: run(number), reuse: true, assume_idle: true });
+        node.runtime.prepare(launch(run(number + 1), &Namespace::owner()));
+        node.runtime.execute(run(number + 1));
+        agent.start(run(number + 1)).await;
+        assert!(matches!(node.fact().await, Fact::Prepared { .. }));
+        assert!(matches!(node.fact().await, Fact::Started { .. }));
+    }
+    assert!(node.agents.try_recv().is_err(), "no other agent was started");
+    // Somebody who reads when the end is committed is served first.
+    let reader = AttachRequest { target: AttachTarget::Main, role: Role::Reader, stdin: false, from: None };
+    let attached = node.runtime.attach(run(20), reader).await.expect("attached");
+    assert!(matches!(agent.message().await, ToAgent::Attach { .. }));
+    agent.say(FromAgent::Exited { run: run(20), exit: exit(0), clean: true }).await;
+    assert!(matches!(node.fact().await, Fact::Exited { .. }));
+    node.runtime.committed(run(20));
+    assert_eq!(agent.message().await, ToAgent::Committed { run: run(20), reuse: true, assume_idle: false });
+    assert_eq!(node.runtime.idle_agents(), 0);
+    drop(attached);
 }
 
 #[tokio::test]
@@ -115,7 +144,7 @@ async fn late_answers_of_an_aborted_run_are_undone_and_not_reported() {
     node.runtime.abort(run(2));
     assert_eq!(agent.message().await, ToAgent::Abort { run: run(2) });
     agent.say(FromAgent::StartFailed { run: run(2), failure: cancelled() }).await;
-    assert_eq!(agent.message().await, ToAgent::Committed { run: run(2), reuse: false });
+    assert_eq!(agent.message().await, ToAgent::Committed { run: run(2), reuse: false, assume_idle: false });
     // It dies instead of tidying up: that is then done here.
     std::fs::create_dir(node.run_dir(run(2))).expect("fresh");
     agent.die();
@@ -139,7 +168,7 @@ async fn after_a_kill_the_end_is_reported_whichever_it_is() {
     agent.say(FromAgent::StartFailed { run: run(1), failure: cancelled() }).await;
     assert_eq!(node.fact().await, Fact::StartFailed { run: run(1), failure: cancelled() });
     node.runtime.committed(run(1));
-    assert_eq!(agent.message().await, ToAgent::Committed { run: run(1), reuse: true });
+    assert_eq!(agent.message().await, ToAgent::Committed { run: run(1), reuse: true, assume_idle: false });
 }
 
 #[tokio::test]
@@ -196,7 +225,7 @@ async fn a_broken_connection_to_a_living_agent_is_made_anew() {
     agent.hello(AgentState::Ended { run: run(1), exit: exit(4) }).await;
     assert_eq!(node.fact().await, Fact::Exited { run: run(1), exit: exit(4) });
     node.runtime.committed(run(1));
-    assert_eq!(agent.message().await, ToAgent::Committed { run: run(1), reuse: true });
+    assert_eq!(agent.message().await, ToAgent::Committed { run: run(1), reuse: true, assume_idle: false });
 }
 
 #[tokio::test]
