@@ -65,13 +65,15 @@ fn make_ends(plan: &Plan<'_>) -> io::Result<Ends> {
     Ok(ends)
 }
 
-fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &Shared) -> ChildSetup<'a> {
+fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &'a Shared) -> ChildSetup<'a> {
     let stdio = plan.stdio;
     let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
     let terminal = if stdio.tty.is_some() { theirs.0[0].as_ref() } else { None };
     let stream = |index: usize| match (terminal.or(theirs.0[index].as_ref()), files[index]) {
         (Some(end), _) => ChildStream::Descriptor(end.as_fd()),
         (None, Some(path)) => ChildStream::File(path),
+        // Ours is /dev/null since the connection was taken from it.
+        (None, None) if index == 0 => ChildStream::Descriptor(shared.null.as_fd()),
         (None, None) => ChildStream::Null,
     };
     ChildSetup {

@@ -208,6 +208,8 @@ impl Agent {
             }
         }
         self.advance();
+        // No run took it over at once. Before anybody hears that we are idle, or have another run.
+        self.shared.spare = self.shared.spare.take().and_then(Spare::go_home);
         self.flush();
     }
 

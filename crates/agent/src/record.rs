@@ -2,7 +2,7 @@
 //! that room in one piece. Nothing here syncs unless it is asked to.
 //!
 //! The directory is made ahead of need, in the sandbox, and *moved* to `run/<run id>`; when the end is on the node's
-//! disk it is moved back and serves the next run. Making and deleting files for each run is what a file system is slow
+//! disk it is moved on to the next run's name, or back if there is none. Making and deleting files for each run is what a file system is slow
 //! at: ext4 looks, for each new file, past every inode that was freed in the last seconds, which took 1 ms of a 2 ms
 //! job at 700 jobs a second.
 
@@ -23,9 +23,11 @@ const RUN_SIZE: usize = 1_024;
 /// Name of the directory in the sandbox while no run has it.
 const SPARE: &str = "spare";
 
-/// A run directory that no run has yet.
+/// A run directory that no run has.
 pub(crate) struct Spare {
+    /// Where it is: at home, or still under the name of its last run, whose end is recorded.
     path: PathBuf,
+    home: PathBuf,
     run: File,
     exit: File,
 }
@@ -33,7 +35,7 @@ pub(crate) struct Spare {
 /// The directory of one run.
 pub(crate) struct RunDirectory {
     path: PathBuf,
-    /// Where it goes when the run is over.
+    /// Where it goes when nobody needs it.
     home: PathBuf,
     run: File,
     exit: File,
@@ -55,7 +57,7 @@ impl Spare {
             io::Result::Ok((run, exit))
         };
         match files() {
-            Ok((run, exit)) => Ok(Self { path, run, exit }),
+            Ok((run, exit)) => Ok(Self { home: path.clone(), path, run, exit }),
             Err(error) => {
                 remove(&path);
                 Err(error)
@@ -63,17 +65,32 @@ impl Spare {
         }
     }
 
-    /// Becomes the directory of this run, which must have none. What it says is complete before it can be found.
-    pub(crate) fn bind(self, root: &Path, file: &RunFile) -> io::Result<RunDirectory> {
-        let path = root.join(file.run.to_string());
-        let bound = write_run(&self.run, file).and_then(|()| streams::rename_new(&self.path, &path));
-        match bound {
-            Ok(()) => Ok(RunDirectory { path, home: self.path, run: self.run, exit: self.exit }),
-            Err(error) => {
-                self.remove();
-                Err(error)
-            }
+    /// Says who runs here and takes the run's name, which must be free. What it says is complete before it can be found
+    /// by that name. Opens and closes nothing, so that a child may do it that shares our memory.
+    pub(crate) fn name(&self, root: &Path, file: &RunFile) -> io::Result<()> {
+        // Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
+        let mut json = serde_json::to_vec(file)?;
+        json.resize(json.len().max(RUN_SIZE), b' ');
+        self.run.write_all_at(&json, 0)?;
+        streams::rename_new(&self.path, &root.join(file.run.to_string()))
+    }
+
+    /// Has taken the run's name.
+    pub(crate) fn bound(self, root: &Path, run: RunId) -> RunDirectory {
+        RunDirectory { path: root.join(run.to_string()), home: self.home, run: self.run, exit: self.exit }
+    }
+
+    /// Out of the node's sight.
+    pub(crate) fn go_home(mut self) -> Option<Self> {
+        if self.path == self.home {
+            return Some(self);
         }
+        if std::fs::rename(&self.path, &self.home).is_err() {
+            self.remove();
+            return None;
+        }
+        self.path.clone_from(&self.home);
+        Some(self)
     }
 
     /// Removes it.
@@ -82,19 +99,7 @@ impl Spare {
     }
 }
 
-/// Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
-fn write_run(at: &File, file: &RunFile) -> io::Result<()> {
-    let mut json = serde_json::to_vec(file)?;
-    json.resize(json.len().max(RUN_SIZE), b' ');
-    at.write_all_at(&json, 0)
-}
-
 impl RunDirectory {
-    /// Says anew who runs here. Opens and closes nothing, so that a child may do it that shares our memory.
-    pub(crate) fn write_run(&self, file: &RunFile) -> io::Result<()> {
-        write_run(&self.run, file)
-    }
-
     /// Records the end.
     pub(crate) fn write_exit(&self, run: RunId, outcome: Outcome) -> io::Result<()> {
         let file = ExitFile { run, outcome };
@@ -111,24 +116,14 @@ impl RunDirectory {
         }
     }
 
-    /// The run is over and recorded: out of the node's sight first, then ready for the next.
+    /// The run is over and recorded: ready for the next. [`Spare::go_home`] when there is none right now.
     pub(crate) fn release(self) -> Option<Spare> {
-        if std::fs::rename(&self.path, &self.home).is_err() {
-            remove(&self.path);
-            return None;
-        }
-        let ready = || {
-            // A longer record than the room that was made is cut, so that no tail of it stays.
-            for (file, size) in [(&self.run, RUN_SIZE as u64), (&self.exit, u64::from(EXIT_RESERVED))] {
-                if file.metadata()?.len() > size {
-                    file.set_len(size)?;
-                }
-            }
-            io::Result::Ok(())
-        };
-        let ready = ready();
-        let spare = Spare { path: self.home, run: self.run, exit: self.exit };
-        match ready {
+        // A longer record than the room that was made is cut, so that no tail of it stays.
+        let cut = [(&self.run, RUN_SIZE as u64), (&self.exit, u64::from(EXIT_RESERVED))]
+            .into_iter()
+            .try_for_each(|(file, size)| if file.metadata()?.len() > size { file.set_len(size) } else { Ok(()) });
+        let spare = Spare { path: self.path, home: self.home, run: self.run, exit: self.exit };
+        match cut {
             Ok(()) => Some(spare),
             Err(_) => {
                 spare.remove();

@@ -12,6 +12,7 @@
 //! may come before the child is ready; it is remembered. After `Committed` a run may linger until what its
 //! readers have not got is sent. The end is in [`crate::ending`].
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -185,13 +186,20 @@ impl Run {
             cgroup: launch.cgroup,
             exit_reserved: EXIT_RESERVED,
         };
-        let spare = shared.spare.take();
-        let bound = spare.map(|spare| spare.bind(&shared.config.run_root, &file)).transpose();
-        self.directory = bound.map_err(|error| in_sandbox("write run.json", &error))?;
         if is_plain {
             let (program, stdio) = (launch.program, launch.stdio);
             self.pending = Some(Box::new(Pending { program, stdio, theirs, file }));
             self.phase = Phase::Prepared;
+            return Ok(());
+        }
+        let Some(spare) = shared.spare.take() else { return Ok(()) };
+        let root = &shared.config.run_root;
+        match spare.name(root, &file) {
+            Ok(()) => self.directory = Some(spare.bound(root, self.id)),
+            Err(error) => {
+                spare.remove();
+                return Err(in_sandbox("write run.json", &error));
+            }
         }
         Ok(())
     }
@@ -214,15 +222,28 @@ impl Run {
         }
     }
 
-    /// Returns when it runs or has failed.
+    /// Returns when it runs or has failed. The child names itself in the run directory first.
     fn execute_plain(&mut self, pending: &Pending, shared: &mut Shared) {
-        let (Some(directory), Some(main)) = (&self.directory, self.targets.first_mut()) else { return };
+        let (Some(spare), Some(main)) = (shared.spare.take(), self.targets.first_mut()) else {
+            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return self.fail(in_sandbox("find the prepared run directory", &missing), shared);
+        };
+        let root = &shared.config.run_root;
+        let named = Cell::new(false);
         let identify = |main: ProcessId| {
             let file = RunFile { main: Some(main), ..pending.file.clone() };
-            directory.write_run(&file).map_err(|error| in_sandbox("write run.json", &error))
+            spare.name(root, &file).map_err(|error| in_sandbox("write run.json", &error))?;
+            named.set(true);
+            Ok(())
         };
         let plan = Plan { program: &pending.program, stdio: &pending.stdio, group: None };
-        match child::execute(main, &plan, &pending.theirs, shared, &identify) {
+        let executed = child::execute(main, &plan, &pending.theirs, shared, &identify);
+        if named.get() {
+            self.directory = Some(spare.bound(root, self.id))
+        } else {
+            spare.remove()
+        }
+        match executed {
             Ok(()) => {
                 self.phase = Phase::Starting;
                 self.main_executed(shared);
@@ -315,7 +336,7 @@ impl Run {
         self.undo(Undo::Fail(failure), shared);
     }
 
-    /// Takes the run directory back, for the next run.
+    /// Takes the run directory back for the next run; unless that comes right now, it then goes home.
     pub(crate) fn remove_records(&mut self, shared: &mut Shared) {
         if let Some(directory) = self.directory.take() {
             shared.spare = directory.release();

@@ -1,5 +1,6 @@
 //! What every part of the agent needs: who we are, the epoll instance, and the messages on their way to the node.
 
+use std::io::Stdin;
 use std::path::PathBuf;
 
 use hostler_linux::cgroup::Parent;
@@ -72,12 +73,23 @@ pub(crate) struct Shared {
     pub(crate) spare: Option<Spare>,
     /// Whole frames for the node, except data.
     pub(crate) outbox: Vec<u8>,
+    /// Our own standard input: `/dev/null`, since the connection was taken from it.
+    pub(crate) null: Stdin,
     serial: u32,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config, epoll: Epoll) -> Self {
-        Self { config, epoll, linked: false, connected: false, spare: None, outbox: Vec::new(), serial: 0 }
+        Self {
+            config,
+            epoll,
+            linked: false,
+            connected: false,
+            spare: None,
+            outbox: Vec::new(),
+            null: std::io::stdin(),
+            serial: 0,
+        }
     }
 
     /// A number that no earlier event can carry.

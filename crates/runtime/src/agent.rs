@@ -84,6 +84,13 @@ impl Agent {
         }
     }
 
+    /// Sends what waited for a next message, if that has not come.
+    pub(crate) fn flush(&self) {
+        if !self.talk().out.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
     pub(crate) fn credit(&self, channel: u32, bytes: u32) {
         self.queue(|out| encode_credit(out, channel, bytes));
     }

@@ -294,6 +294,8 @@ fn a_clean_agent_takes_the_next_run_with_the_end_of_the_last() {
     node.exited();
     node.link.send(&ToAgent::Committed { run: launch.run, reuse: true, assume_idle: true });
     // No word about it; an agent that is asked says how it stands.
+    let directory = node.path("run").join(launch.run.to_string());
+    wait_for("the run directory to go", || (!directory.exists()).then_some(()));
     assert_eq!(node.reconnect().state, AgentState::Idle);
 }
 

@@ -175,8 +175,13 @@ fn set_up_and_execute(
         let set = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         check(set, StartFailureKind::System, "set no_new_privs")?;
     }
-    let path = look_up(strings)?;
     signals::reset_ignored();
+    if control.is_none() {
+        signals::unblock_all();
+        execute_first(strings);
+    }
+    // Nobody waits for a child that is set up ahead: whatever is wrong with the program is said before the go-ahead.
+    let path = look_up(strings)?;
     if setup.start == Start::OnGo && control.is_some() {
         wait_for_go();
     }
@@ -425,6 +430,20 @@ fn look_up(strings: &Strings) -> Result<&CStr, Failure> {
             }
         }
     })
+}
+
+/// Executes the first candidate that can be executed, as `execvp` does. Returns when none can: the look-up that
+/// follows explains why.
+fn execute_first(strings: &Strings) {
+    for path in &strings.candidates {
+        // SAFETY: path ends in NUL; both arrays end in a null pointer, and their strings are alive.
+        unsafe { libc::execve(path.as_ptr(), strings.argv.as_ptr(), strings.envp.as_ptr()) };
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EACCES) => {}
+            Some(code) if kind_of(code) == StartFailureKind::CommandNotFound => {}
+            _ => return,
+        }
+    }
 }
 
 fn wait_for_go() {

@@ -64,6 +64,8 @@ pub(crate) struct State {
     /// Owners of runs that are about to be prepared.
     ahead: HashMap<RunId, Attaching>,
     pub(crate) trimming: bool,
+    /// Agents with something queued that goes with the next message, or soon.
+    pub(crate) unflushed: Vec<Arc<Agent>>,
 }
 
 struct Entry {
@@ -140,6 +142,7 @@ impl Shared {
             runs: HashMap::new(),
             ahead: HashMap::new(),
             trimming: false,
+            unflushed: Vec::new(),
         };
         Arc::new(Self {
             settings,
@@ -301,10 +304,15 @@ impl Shared {
             let reuse = state.slots.release(agent.sandbox);
             // Somebody who began to read since then is served first.
             let assume_idle = reuse && clean && !agent.has_channels();
-            agent.send(&ToAgent::Committed { run, reuse, assume_idle });
+            let committed = ToAgent::Committed { run, reuse, assume_idle };
             state.runs.remove(&run);
             if assume_idle {
+                // Under load its next run is not far: then both come in one piece.
+                agent.send_with_next(&committed);
                 self.can_take_one(&agent, &mut state);
+                self.flush_later(&agent, &mut state);
+            } else {
+                agent.send(&committed);
             }
             return;
         }

@@ -38,6 +38,9 @@ pub(crate) fn read_run(settings: &Settings, run: RunId) -> RunRead {
         Err(error) => return RunRead::Unreadable(format!("cannot read {}: {error}", path.display())),
     };
     match serde_json::from_slice::<RunFile>(&text) {
+        // A directory that goes from one run to the next has the next one's file for a moment under the last one's name:
+        // nothing of the next was executed then, and the last is over.
+        Ok(file) if file.store == settings.store => RunRead::Found(Box::new(RunFile { run, ..file })),
         Ok(file) if file.run == run => RunRead::Found(Box::new(file)),
         Ok(file) => RunRead::Unreadable(format!("{} is of run {}", path.display(), file.run)),
         Err(error) => RunRead::Unreadable(format!("{} makes no sense: {error}", path.display())),

@@ -65,6 +65,7 @@ async fn a_clean_agent_takes_the_run_that_waits_without_a_word() {
     let reader = AttachRequest { target: AttachTarget::Main, role: Role::Reader, stdin: false, from: None };
     let attached = node.runtime.attach(run(20), reader).await.expect("attached");
     assert!(matches!(agent.message().await, ToAgent::Attach { .. }));
+    assert!(matches!(agent.got().await, Some(Got::Credit { .. })));
     agent.say(FromAgent::Exited { run: run(20), exit: exit(0), clean: true }).await;
     assert!(matches!(node.fact().await, Fact::Exited { .. }));
     node.runtime.committed(run(20));
@@ -139,7 +140,10 @@ async fn late_answers_of_an_aborted_run_are_undone_and_not_reported() {
     agent.say(FromAgent::Idle).await;
     // The same with an answer that the abort crossed.
     node.until(|runtime| runtime.idle_agents() == 1).await;
-    node.runtime.prepare(launch(run(2), &Namespace::owner()));
+    // One that has to be prepared, so that its agent hears of it before it is executed or aborted.
+    let mut second = launch(run(2), &Namespace::owner());
+    second.stdio.stdin = Some("/dev/null".into());
+    node.runtime.prepare(second);
     assert!(matches!(agent.message().await, ToAgent::Prepare { .. }));
     node.runtime.abort(run(2));
     assert_eq!(agent.message().await, ToAgent::Abort { run: run(2) });
