@@ -15,6 +15,7 @@ use crate::ending::{Children, Reuse};
 use crate::link::Health;
 use crate::reactor::Agent;
 use crate::run::{Run, with_source};
+use crate::shared::Shared;
 
 impl Agent {
     /// Takes every whole frame. A frame that should not be ends the connection, and nothing else.
@@ -57,16 +58,8 @@ impl Agent {
                 self.hello();
             }
             ToAgent::Prepare { launch } => self.prepare(*launch),
-            ToAgent::Execute { run } => {
-                if let Some(run) = self.run.as_mut().filter(|known| known.id == run) {
-                    run.execute(&mut self.shared);
-                }
-            }
-            ToAgent::Abort { run } => {
-                if let Some(run) = self.run.as_mut().filter(|known| known.id == run) {
-                    run.abort(&mut self.shared);
-                }
-            }
+            ToAgent::Execute { run } => self.with_run(run, Run::execute),
+            ToAgent::Abort { run } => self.with_run(run, Run::abort),
             ToAgent::Signal { signal, scope } => {
                 let key = match scope {
                     SignalScope::Main => AttachTarget::Main,
@@ -76,11 +69,7 @@ impl Agent {
                     run.signal(key, signal);
                 }
             }
-            ToAgent::Kill { run } => {
-                if let Some(run) = self.run.as_mut().filter(|known| known.id == run) {
-                    run.kill(&mut self.shared);
-                }
-            }
+            ToAgent::Kill { run } => self.with_run(run, Run::kill),
             ToAgent::Update { request, limits } => self.update(request, &limits),
             ToAgent::Exec { exec, launch } => match &mut self.run {
                 Some(run) => {
@@ -109,14 +98,7 @@ impl Agent {
                 let stats = self.stats();
                 self.shared.send(&FromAgent::Stats { request, stats });
             }
-            ToAgent::Committed { run, reuse, assume_idle } => {
-                let reuse = match (reuse, assume_idle) {
-                    (false, _) => Reuse::No,
-                    (true, false) => Reuse::Yes,
-                    (true, true) => Reuse::Known,
-                };
-                self.committed(run, reuse);
-            }
+            ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
             ToAgent::Quit => self.leaving |= self.run.is_none(),
         }
         Health::Alive
@@ -129,6 +111,12 @@ impl Agent {
             Some((_, Some(group))) => group.set_limits(limits).err().map(|error| with_source(&error)),
         };
         self.shared.send(&FromAgent::Done { request, error });
+    }
+
+    fn with_run(&mut self, id: RunId, act: fn(&mut Run, &mut Shared)) {
+        if let Some(run) = self.run.as_deref_mut().filter(|run| run.id == id) {
+            act(run, &mut self.shared);
+        }
     }
 
     fn hello(&mut self) {

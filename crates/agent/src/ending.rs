@@ -37,6 +37,16 @@ pub(crate) enum Reuse {
     Known,
 }
 
+impl Reuse {
+    pub(crate) fn new(reuse: bool, assume_idle: bool) -> Self {
+        match (reuse, assume_idle) {
+            (false, _) => Self::No,
+            (true, false) => Self::Yes,
+            (true, true) => Self::Known,
+        }
+    }
+}
+
 /// Whether this process has children, as the last look for ended ones told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Children {

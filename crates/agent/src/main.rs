@@ -8,7 +8,7 @@
 //!    └─────────────────────┴────────────────────────────────────────────┘        (or it leaves)
 //! ```
 //! - [`reactor`]: the event loop; [`dispatch`]: messages of the node; [`link`]: the connection
-//! - [`run`]: a run's states; [`ending`]: how it ends; [`record`]: its directory
+//! - [`run`]: a run's states; [`start`]: how it begins; [`ending`]: how it ends; [`record`]: its directory
 //! - [`child`], [`target`]: programs with their streams; [`streams`]: rings and stdin; [`channels`]: who reads them
 //! - [`log`]: CRI lines in segments
 //!
@@ -27,6 +27,7 @@ mod reactor;
 mod record;
 mod run;
 mod shared;
+mod start;
 mod streams;
 mod target;
 

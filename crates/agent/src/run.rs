@@ -10,39 +10,33 @@
 //! ```
 //! A plain program has no child until `Execute`, and is prepared as soon as its streams are there. For the others `Execute`
 //! may come before the child is ready; it is remembered. After `Committed` a run may linger until what its
-//! readers have not got is sent. The end is in [`crate::ending`].
+//! readers have not got is sent. The start is in [`crate::start`], the end in [`crate::ending`].
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use hostler_linux::cgroup::{CgroupError, Group};
-use hostler_linux::epoll::Interest;
+use hostler_linux::cgroup::Group;
+use hostler_linux::clock;
 use hostler_linux::process::{self, Reaped};
-use hostler_linux::spawn::{self, Report, Start};
-use hostler_linux::{clock, procfs};
+use hostler_linux::spawn::Report;
 use hostler_model::RunId;
 use hostler_model::exit::Exit;
 use hostler_model::ids::ExecId;
-use hostler_model::launch::{ExecLaunch, Launch, Program};
-use hostler_model::limits::{EXECS_PER_RUN_MAX, OWNER_GRACE_MS};
-use hostler_model::rundir::{Outcome, ProcessId, RunFile};
-use hostler_model::spec::{Stdio, Stop};
+use hostler_model::launch::Launch;
+use hostler_model::rundir::Outcome;
+use hostler_model::spec::Stop;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
 
 use crate::channels::Channels;
-use crate::child::{self, Plan, Theirs, system_failure};
 use crate::ending::{Killing, Reuse};
 use crate::log::{Log, Source};
-use crate::record::{EXIT_RESERVED, RunDirectory, Spare};
-use crate::shared::{Shared, TokenKind, token};
+use crate::record::RunDirectory;
+use crate::shared::Shared;
+use crate::start::Pending;
 use crate::streams::Got;
 use crate::target::{Ended, Owner, Started, Target};
-
-/// Execs whose streams are still kept, ended ones included.
-const EXECS_KEPT_MAX: usize = 2 * EXECS_PER_RUN_MAX;
 
 /// What happens when the child that will not be executed is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,22 +71,14 @@ pub(crate) enum After {
     Leave,
 }
 
-/// What a plain program needs at `Execute`.
-struct Pending {
-    program: Program,
-    stdio: Stdio,
-    theirs: Theirs,
-    file: RunFile,
-}
-
 /// A run.
 pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) phase: Phase,
-    execute: bool,
+    pub(crate) execute: bool,
     /// The node was told that it is prepared.
     announced: bool,
-    pending: Option<Box<Pending>>,
+    pub(crate) pending: Option<Box<Pending>>,
     /// Signals that came between `Execute` and the execve, bit n-1 for signal n.
     early_signals: u64,
     pub(crate) stop: Stop,
@@ -149,116 +135,12 @@ impl Run {
         run
     }
 
-    fn set_up(&mut self, launch: Launch, shared: &mut Shared) -> Result<(), StartFailure> {
-        if shared.spare.is_none() {
-            let spare = Spare::create(&shared.config.sandbox_dir);
-            shared.spare = Some(spare.map_err(|error| in_sandbox("make the run directory", &error))?);
-        }
-        if let Some(name) = &launch.cgroup {
-            let group = make_group(name, &launch, shared)?;
-            if launch.limits.memory_bytes.is_some()
-                && let Ok(watch) = group.oom_watch()
-                && shared.epoll.add(&watch, token(TokenKind::Oom, 0), Interest::Read).is_ok()
-            {
-                self.oom_watch = Some(watch);
-            }
-            self.group = Some(group);
-        }
-        // He attaches ahead; who does not come in this time never will, and the program must not wait for him.
-        let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
-        let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
-        let plan = Plan { program: &launch.program, stdio: &launch.stdio, group: self.group.as_ref() };
-        let (mut main, theirs) = child::open(AttachTarget::Main, &plan, owner, shared)?;
-        let is_plain = child::is_plain(&plan, &theirs, shared);
-        let forked = if is_plain { Ok(()) } else { child::fork(&mut main, &plan, &theirs, Start::OnGo, shared) };
-        let pid = main.pid;
-        self.targets.push(main);
-        forked?;
-        let main = (!is_plain).then(|| procfs::process_id(pid)).transpose();
-        let file = RunFile {
-            store: shared.config.store,
-            run: launch.run,
-            namespace: launch.namespace,
-            sandbox: shared.config.sandbox,
-            boot_id: shared.config.boot_id.clone(),
-            agent: shared.config.own,
-            main: main.map_err(|error| system_failure("look at the new process", &error))?,
-            cgroup: launch.cgroup,
-            exit_reserved: EXIT_RESERVED,
-        };
-        if is_plain {
-            let (program, stdio) = (launch.program, launch.stdio);
-            self.pending = Some(Box::new(Pending { program, stdio, theirs, file }));
-            self.phase = Phase::Prepared;
-            return Ok(());
-        }
-        let Some(spare) = shared.spare.take() else { return Ok(()) };
-        let root = &shared.config.run_root;
-        match spare.name(root, &file) {
-            Ok(()) => self.directory = Some(spare.bound(root, self.id)),
-            Err(error) => {
-                spare.remove();
-                return Err(in_sandbox("write run.json", &error));
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn main(&mut self) -> Option<&mut Target> {
         self.targets.first_mut().filter(|target| target.key == AttachTarget::Main)
     }
 
     fn main_pid(&self) -> u32 {
         self.targets.first().map_or(0, |main| main.pid)
-    }
-
-    /// The program may be executed.
-    pub(crate) fn execute(&mut self, shared: &mut Shared) {
-        self.execute = true;
-        match (self.phase.clone(), self.pending.take()) {
-            (Phase::Prepared, Some(pending)) => self.execute_plain(&pending, shared),
-            (Phase::Preparing | Phase::Prepared, _) => self.go(),
-            _ => {}
-        }
-    }
-
-    /// Returns when it runs or has failed. The child names itself in the run directory first.
-    fn execute_plain(&mut self, pending: &Pending, shared: &mut Shared) {
-        let (Some(spare), Some(main)) = (shared.spare.take(), self.targets.first_mut()) else {
-            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return self.fail(in_sandbox("find the prepared run directory", &missing), shared);
-        };
-        let root = &shared.config.run_root;
-        let named = Cell::new(false);
-        let identify = |main: ProcessId| {
-            let file = RunFile { main: Some(main), ..pending.file.clone() };
-            spare.name(root, &file).map_err(|error| in_sandbox("write run.json", &error))?;
-            named.set(true);
-            Ok(())
-        };
-        let plan = Plan { program: &pending.program, stdio: &pending.stdio, group: None };
-        let executed = child::execute(main, &plan, &pending.theirs, shared, &identify);
-        if named.get() {
-            self.directory = Some(spare.bound(root, self.id))
-        } else {
-            spare.remove()
-        }
-        match executed {
-            Ok(()) => {
-                self.phase = Phase::Starting;
-                self.main_executed(shared);
-            }
-            Err(failure) => self.fail(failure, shared),
-        }
-    }
-
-    fn go(&mut self) {
-        if let Some(control) = self.main().and_then(|main| main.control.as_ref()) {
-            spawn::send_go(control);
-        }
-        if self.phase == Phase::Prepared {
-            self.phase = Phase::Starting;
-        }
     }
 
     /// Says that it is prepared, unless it is already more than that.
@@ -394,7 +276,7 @@ impl Run {
         }
     }
 
-    fn main_executed(&mut self, shared: &mut Shared) {
+    pub(crate) fn main_executed(&mut self, shared: &mut Shared) {
         match self.phase {
             Phase::Starting => {
                 let started =
@@ -472,53 +354,6 @@ impl Run {
         }
     }
 
-    /// Starts a second program.
-    pub(crate) fn exec(&mut self, exec: ExecId, launch: &ExecLaunch, shared: &mut Shared) {
-        let refuse = |message: &str| {
-            FromAgent::ExecFailed(ExecFailure {
-                exec,
-                failure: StartFailure { kind: StartFailureKind::Sandbox, message: message.to_owned() },
-            })
-        };
-        if self.phase != Phase::Running || self.killing.is_some() {
-            return shared.send(&refuse("the run is not running"));
-        }
-        let key = AttachTarget::Exec(exec);
-        let alive = self.targets.iter().filter(|target| target.key != AttachTarget::Main && target.is_alive());
-        if alive.count() >= EXECS_PER_RUN_MAX {
-            return shared.send(&refuse(&format!("the run has {EXECS_PER_RUN_MAX} execs already")));
-        }
-        if self.targets.iter().any(|target| target.key == key) {
-            return shared.send(&refuse("this exec exists already"));
-        }
-        if self.targets.len() > EXECS_KEPT_MAX
-            && let Some(oldest) = self.targets.iter().position(|target| target.reported)
-        {
-            self.targets.remove(oldest);
-        }
-        match self.start_exec(key, launch, shared) {
-            Ok(target) => self.targets.push(target),
-            Err(failure) => shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure })),
-        }
-        if let Some(target) = self.target_mut(key).filter(|target| target.started.is_some()) {
-            let pid = target.pid;
-            shared.send(&FromAgent::ExecStarted { exec, pid });
-        }
-    }
-
-    fn start_exec(&self, key: AttachTarget, launch: &ExecLaunch, shared: &mut Shared) -> Result<Target, StartFailure> {
-        let stdio = Stdio { interactive: launch.interactive, tty: launch.tty, owner: true, ..Stdio::default() };
-        let plan = Plan { program: &launch.program, stdio: &stdio, group: self.group.as_ref() };
-        let owner = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
-        let (mut target, theirs) = child::open(key, &plan, owner, shared)?;
-        if child::is_plain(&plan, &theirs, shared) {
-            child::execute(&mut target, &plan, &theirs, shared, &|_| Ok(()))?;
-        } else {
-            child::fork(&mut target, &plan, &theirs, Start::AtOnce, shared)?;
-        }
-        Ok(target)
-    }
-
     pub(crate) fn target_mut(&mut self, key: AttachTarget) -> Option<&mut Target> {
         self.targets.iter_mut().find(|target| target.key == key)
     }
@@ -566,26 +401,6 @@ impl Run {
             })
             .collect()
     }
-}
-
-fn in_sandbox(what: &str, error: &std::io::Error) -> StartFailure {
-    StartFailure { kind: StartFailureKind::Sandbox, message: format!("cannot {what}: {}", spawn::errno_text(error)) }
-}
-
-fn make_group(name: &str, launch: &Launch, shared: &Shared) -> Result<Group, StartFailure> {
-    let Some(parent) = &shared.config.cgroup else {
-        return Err(StartFailure {
-            kind: StartFailureKind::Limit,
-            message: "limits were asked for, and this node has no cgroups".to_owned(),
-        });
-    };
-    parent.create(name, &launch.limits).map_err(|error| StartFailure {
-        kind: match error {
-            CgroupError::Unavailable { .. } => StartFailureKind::Limit,
-            _ => StartFailureKind::Sandbox,
-        },
-        message: with_source(&error),
-    })
 }
 
 /// An error with its cause.

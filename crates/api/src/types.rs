@@ -295,8 +295,11 @@ pub struct NodeInfo {
     pub started_at_ms: u64,
     /// Directory of the store, logs and runs.
     pub data_directory: ByteString,
-    /// Whether new work is refused.
+    /// Whether new work is refused because somebody said so.
     pub lame_duck: bool,
+    /// Whether new work is refused because there is less free space than `node.free_space_min_bytes`.
+    #[serde(default)]
+    pub disk_full: bool,
     /// Whether the daemon runs as root.
     pub privileged: bool,
     /// Workloads by phase.

@@ -1,13 +1,13 @@
 //! `--filter` of `ps` and `events`: `key=value` conditions, separated by commas, that must all hold.
 
 use hostler_model::event::Event;
-use hostler_model::workload::Workload;
+use hostler_model::workload::{Phase, Workload};
 use hostler_model::{Problem, ProblemKind};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
     Name(String),
-    Phase(String),
+    Phase(Phase),
     Label(String, Option<String>),
     Type(String),
     Workload(String),
@@ -22,10 +22,11 @@ const CONDITIONS_MAX: usize = 16;
 impl Filter {
     /// `name=…`, `phase=…`, `label=key[=value]`.
     pub fn for_workloads(text: Option<&str>) -> Result<Self, Problem> {
-        Self::parse(text, "name, phase or label", |key, value| {
+        let keys = "name, phase (pending, preparing, running, stopping, ended, failed, lost) or label";
+        Self::parse(text, keys, |key, value| {
             Some(match key {
                 "name" => Condition::Name(value.to_owned()),
-                "phase" | "state" | "status" => Condition::Phase(value.to_owned()),
+                "phase" | "state" | "status" => Condition::Phase(Phase::from_word(value)?),
                 "label" => match value.split_once('=') {
                     Some((key, value)) => Condition::Label(key.to_owned(), Some(value.to_owned())),
                     None => Condition::Label(value.to_owned(), None),
@@ -73,7 +74,7 @@ impl Filter {
     pub fn accepts_workload(&self, workload: &Workload) -> bool {
         self.0.iter().all(|condition| match condition {
             Condition::Name(pattern) => matches(pattern, workload.name.as_str()),
-            Condition::Phase(phase) => workload.phase().as_str() == phase,
+            Condition::Phase(phase) => workload.phase() == *phase,
             Condition::Label(key, value) => match (workload.spec.labels.get(key), value) {
                 (Some(found), Some(value)) => found == value,
                 (found, None) => found.is_some(),
@@ -113,7 +114,7 @@ mod tests {
         assert!(Filter::for_workloads(Some("name=web*,phase=running,label=a=b,label=c")).is_ok());
         assert!(Filter::for_events(Some("type=run.*,workload=web")).is_ok());
         assert_eq!(Filter::for_events(None), Ok(Filter::default()));
-        for bad in ["x", "colour=red", "name", ",", "type=run.exited"] {
+        for bad in ["x", "colour=red", "phase=runing", "name", ",", "type=run.exited"] {
             assert!(Filter::for_workloads(Some(bad)).is_err(), "{bad}");
         }
     }

@@ -161,7 +161,7 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     let boot_id = procfs::boot_id().context("reading the boot id")?;
     let created = loaded.created;
     let parts = node::Parts { store, loaded, runtime, facts, layout: layout.clone(), config, cgroup, uid, boot_id };
-    let (node, handles) = node::start(parts).await;
+    let (node, handles) = node::start(parts).await.context("finding out what runs")?;
     let socket = layout.socket();
     let listener =
         doors::http::listen(&socket, uid == 0).with_context(|| format!("listening on {}", socket.display()))?;
@@ -198,10 +198,13 @@ async fn serve(
 ) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let door = tokio::spawn(doors::http::serve(listener, node.clone(), watcher));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
+        // The terminal of a node in the foreground is gone; what runs goes on, as after every end of the daemon.
+        _ = hang_up.recv() => tracing::info!("SIGHUP"),
         _ = down.wait_for(|down| *down) => {}
         failure = failure.wait_for(Option::is_some) => if let Ok(Some(failure)) = failure.as_deref() {
             return Ok(Ended::Failed(failure.clone()));
@@ -209,7 +212,7 @@ async fn serve(
     }
     node.go_down();
     match tokio::time::timeout(FINISH, door).await {
-        Ok(Ok(served)) => served.context("serving the socket")?,
+        Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(error).context("serving the socket"),
         Err(_) => tracing::warn!("some answers did not finish in time"),
     }

@@ -16,6 +16,12 @@ pub const ARGUMENTS_TOTAL_MAX: usize = 1_500_000;
 pub const ENVIRONMENT_MAX: usize = 4_096;
 /// Longest path in a spec, bytes: the kernel's `PATH_MAX`, its NUL included.
 pub const PATH_LENGTH_MAX: usize = 4_095;
+/// Connections to the node's socket at one time; more wait in the kernel's queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 2_048;
+/// Connections of one user at one time, unless the node is his.
+pub const HTTP_CONNECTIONS_PER_CALLER_MAX: usize = 128;
+/// How long the head of a request may take, from the connection or the last answer on, milliseconds.
+pub const HTTP_HEADER_MAX_MS: u64 = 30_000;
 /// Body of one HTTP request, bytes.
 pub const HTTP_BODY_MAX: usize = 4 * 1024 * 1024;
 /// `Idempotency-Key` header, bytes.

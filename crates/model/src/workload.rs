@@ -252,6 +252,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    const ALL: [Self; 7] =
+        [Self::Pending, Self::Preparing, Self::Running, Self::Stopping, Self::Ended, Self::Failed, Self::Lost];
+
+    /// The phase of this word, see [`Phase::as_str`].
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == word)
+    }
+
     /// The word as JSON and people see it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -18,12 +18,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hostler_linux::procfs;
 use hostler_model::ids::{RunId, SandboxId, StoreId};
 use hostler_model::rundir::{ProcessId, RUN_FILE, RunFile};
 use hostler_model::workload::LostReason;
 use hostler_wire::{AgentState, Hello};
+use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -32,13 +34,15 @@ use crate::link::{self, Link, LinkError};
 use crate::process::Shared;
 use crate::process::remains::{self, RunRead};
 use crate::process::spawn::{Process, remove_dir};
-use crate::{Adoption, ForeignRun, Found, FoundState};
+use crate::{Adoption, ForeignRun, Found, FoundState, RuntimeError};
 use hostler_linux::pidfd::Pidfd;
 
 /// Agents asked at one time.
 const PARALLEL_MAX: usize = 64;
 /// Connections tried to an agent that lives and does not answer.
 const ATTEMPTS_MAX: usize = 3;
+/// The same when this process itself cannot connect: out of descriptors, out of memory; and the time between.
+const OWN_ATTEMPTS: (usize, Duration) = (20, Duration::from_millis(50));
 
 /// What became of asking one sandbox.
 enum Asked {
@@ -50,10 +54,13 @@ enum Asked {
     Silent(Option<ProcessId>),
     /// It does not speak our language; it is left alone.
     Foreign(String),
+    /// Nothing is known of it: we could not even ask.
+    Unasked(io::Error),
 }
 
-/// Everything found; the runs are known to `shared` afterwards.
-pub(crate) async fn adopt(shared: &Arc<Shared>) -> Adoption {
+/// Everything found; the runs are known to `shared` afterwards. Fails when an agent could not be asked for a reason of
+/// our own: nothing is decided about its run then.
+pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<Adoption, RuntimeError> {
     let mut adoption = Adoption { found: Vec::new(), foreign: Vec::new() };
     let mut spoken_for = HashSet::new();
     let mut mute = HashMap::new();
@@ -71,6 +78,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Adoption {
             Asked::Silent(process) => {
                 mute.insert(sandbox, process);
             }
+            Asked::Unasked(error) => return Err(RuntimeError::Adopt(sandbox, error)),
             Asked::Foreign(problem) => {
                 let path = shared.settings.sandboxes.join(sandbox.to_string());
                 adoption.foreign.push(ForeignRun { path, store: None, problem });
@@ -80,7 +88,7 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Adoption {
     let scanning = Arc::clone(shared);
     let scan = move || Scan { shared: &scanning, adoption, mute }.run(&spoken_for);
     match shared.handle.spawn_blocking(scan).await {
-        Ok(adoption) => adoption,
+        Ok(adoption) => Ok(adoption),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
@@ -133,20 +141,33 @@ async fn ask_all(shared: &Arc<Shared>) -> Vec<(SandboxId, Asked)> {
     asking.join_all().await
 }
 
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Tries again while the reason that it does not work is ours.
+async fn connect(directory: &Path) -> io::Result<UnixStream> {
+    let (attempts, between) = OWN_ATTEMPTS;
+    for _ in 1..attempts {
+        match link::connect(directory).await {
+            Err(error) if !is_gone(&error) => tokio::time::sleep(between).await,
+            connected_or_gone => return connected_or_gone,
+        }
+    }
+    link::connect(directory).await
+}
+
 async fn ask(shared: &Arc<Shared>, sandbox: SandboxId) -> Asked {
     let directory = shared.settings.sandboxes.join(sandbox.to_string());
     let mut silent = None;
     for _ in 0..ATTEMPTS_MAX {
-        let stream = match link::connect(&directory).await {
+        let stream = match connect(&directory).await {
             Ok(stream) => stream,
             // The listener is gone, so the process is, or soon will be.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(error) if is_gone(&error) => {
                 return if silent.is_some() { Asked::Silent(silent) } else { Asked::Dead };
             }
-            Err(_) => {
-                tokio::task::yield_now().await;
-                continue;
-            }
+            Err(error) => return Asked::Unasked(error),
         };
         let peer = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
         silent = peer.and_then(|pid| procfs::process_id(pid).ok()).or(silent);

@@ -167,6 +167,9 @@ pub enum RuntimeError {
     /// Too many readers.
     #[error("more than {} channels are open to this run", limits::CHANNELS_MAX)]
     TooManyChannels,
+    /// We cannot connect to an agent that may be alive.
+    #[error("cannot ask the agent of sandbox {0}, which may have a run: {1}")]
+    Adopt(SandboxId, std::io::Error),
     /// The agent says no.
     #[error("{0}")]
     Refused(String),
@@ -195,7 +198,7 @@ impl Runtime {
     }
 
     /// Finds what an earlier daemon left. Once, before anything else.
-    pub async fn adopt(&self) -> Adoption {
+    pub async fn adopt(&self) -> Result<Adoption, RuntimeError> {
         adopt::adopt(&self.shared).await
     }
 

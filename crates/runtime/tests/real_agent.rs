@@ -261,7 +261,7 @@ async fn a_restarted_daemon_finds_its_runs() {
     let killed = Command::new("/bin/sh").args(["-c", &format!("kill -9 {}", file.agent.pid)]).status();
     assert!(killed.expect("a shell").success());
     let began = Instant::now();
-    let adoption = node.runtime.adopt().await;
+    let adoption = node.runtime.adopt().await.expect("every agent can be asked");
     eprintln!("adopted in {:?}", began.elapsed());
     let found = |number| {
         let found = adoption.found.iter().find(|found| found.run == run(number));

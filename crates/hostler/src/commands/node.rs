@@ -266,7 +266,7 @@ pub(super) async fn info(context: &Context) -> Result<u8, Failure> {
             ),
         ),
         ("up", format!("{up}, since {}", local_time(node.started_at_ms))),
-        ("new work", if node.lame_duck { "refused (lame duck)".to_owned() } else { "taken".to_owned() }),
+        ("new work", new_work(&node).to_owned()),
         ("workloads", if workloads.is_empty() { "none".to_owned() } else { workloads.join(", ") }),
         ("idle agents", node.idle_agents.to_string()),
         ("data", format!("{} · {} free", node.data_directory.to_string_lossy(), format_size(node.free_bytes))),
@@ -286,6 +286,14 @@ pub(super) async fn info(context: &Context) -> Result<u8, Failure> {
         say(format!("{what:<12} {value}"))?;
     }
     Ok(0)
+}
+
+fn new_work(node: &NodeInfo) -> &'static str {
+    match (node.lame_duck, node.disk_full) {
+        (true, _) => "refused (lame duck)",
+        (false, true) => "refused (the disk is full: less is free than node.free_space_min_bytes)",
+        (false, false) => "taken",
+    }
 }
 
 pub(super) async fn lame_duck(context: &Context, request: &LameDuck) -> Result<u8, Failure> {

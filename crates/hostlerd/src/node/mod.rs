@@ -127,7 +127,9 @@ pub struct Parts {
 
 /// Adopts what runs, sets decider and publisher going, and is back when what was found is on disk: the first answer
 /// already tells what became of everything meanwhile.
-pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
+///
+/// Fails when it cannot be told what runs; then nothing was decided.
+pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime::RuntimeError> {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
     let settings = Settings {
         live_runs_max: config.node.live_runs_max as usize,
@@ -137,7 +139,7 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
     let view =
         Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
-    let adoption = runtime.adopt().await;
+    let adoption = runtime.adopt().await?;
     crate::failpoint::hit("adopted");
     let (inputs, input_receiver) = mpsc::channel(limits::SUPERVISOR_QUEUE);
     let (failure_sender, failure) = watch::channel(None);
@@ -195,7 +197,7 @@ pub async fn start(parts: Parts) -> (Arc<Node>, Handles) {
         down,
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
-    (Arc::new(node), Handles { failure, down: down_receiver, closed })
+    Ok((Arc::new(node), Handles { failure, down: down_receiver, closed }))
 }
 
 fn found(found: hostler_runtime::Found) -> Found {
@@ -276,6 +278,11 @@ impl Node {
             tracing::warn!(full, "free space crossed the mark below which no new work is accepted");
             let _ = self.inputs.send(Message::Input(Input::DiskFull(full))).await;
         }
+    }
+
+    /// Whether new work is refused for want of space, as far as the last look told.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk.full.load(Ordering::Relaxed)
     }
 
     /// While the disk is full, looks again once a second, so that held restarts go on when there is room.

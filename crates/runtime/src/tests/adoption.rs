@@ -72,7 +72,7 @@ async fn every_state_is_found_as_it_is() {
     let stale = node.directory.path().join("sandbox/0a0a0a0a0a0a");
     std::fs::create_dir(&stale).expect("fresh");
 
-    let adoption = node.runtime.adopt().await;
+    let adoption = node.runtime.adopt().await.expect("every agent can be asked");
     let found = |number| state_of(&adoption.found, run(number)).cloned();
     assert_eq!(found(1), Some(FoundState::Prepared));
     assert!(matches!(found(2), Some(FoundState::Running { pid: 5, started_at_ms: 6, oom_kills: 7, .. })));
@@ -141,7 +141,7 @@ async fn many_are_adopted_quickly() {
         })
         .collect();
     let began = Instant::now();
-    let adoption = node.runtime.adopt().await;
+    let adoption = node.runtime.adopt().await.expect("every agent can be asked");
     assert_eq!((adoption.found.len(), adoption.foreign.len()), (400, 0));
     assert_eq!(node.runtime.watched(), 400);
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());

@@ -3,6 +3,7 @@
 //! Who asks is told by the peer credentials of the connection. Every refusal is a problem document. Long answers
 //! (events, logs, attach) end when the daemon goes down; clients resume with the next one.
 //!
+//! - `connections`: who is connected, and how many may be
 //! - `answer`: problems as responses, bodies and queries as typed values
 //! - `workloads`: create, list, start, stop, …
 //! - `node`: the node itself, metrics, health
@@ -11,6 +12,7 @@
 
 mod answer;
 mod attach;
+mod connections;
 mod events;
 mod exec;
 mod logs;
@@ -26,9 +28,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::extract::connect_info::Connected;
 use axum::routing::{any, get, post};
-use axum::serve::IncomingStream;
 use hostler_linux::daemon;
 use hostler_model::limits;
 use hostler_provision::Caller;
@@ -49,12 +49,6 @@ pub(crate) struct Door {
 /// The caller, or nobody when the kernel would not tell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) Option<(u32, u32)>);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(stream.io().peer_cred().ok().map(|credentials| (credentials.uid(), credentials.gid())))
-    }
-}
 
 impl Door {
     pub(crate) fn caller(&self, peer: Peer) -> Result<Caller, hostler_model::Problem> {
@@ -114,15 +108,14 @@ pub fn listen(socket: &Path, privileged: bool) -> io::Result<UnixListener> {
 }
 
 /// Serves until the node goes down; then lets short answers finish.
-pub async fn serve(listener: UnixListener, node: Arc<Node>, watcher: Watcher) -> io::Result<()> {
+pub async fn serve(listener: UnixListener, node: Arc<Node>, watcher: Watcher) {
     let mut down = node.going_down();
+    let owner = node.uid;
     let parked = Arc::new(Parked::new(node.clone()));
     parked.expect_owners();
     let door = Door { parked, node, watcher };
-    let service = router(door).into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(async move {
-            let _ = down.wait_for(|down| *down).await;
-        })
-        .await
+    connections::serve(listener, router(door), owner, async move {
+        let _ = down.wait_for(|down| *down).await;
+    })
+    .await;
 }

@@ -116,6 +116,7 @@ impl Door {
             started_at_ms: node.started_at_ms,
             data_directory: node.layout.data.as_os_str().as_bytes().to_vec().into(),
             lame_duck: node.view.node().lame_duck,
+            disk_full: node.is_disk_full(),
             privileged: node.uid == 0,
             workloads: workloads.into_iter().map(|(phase, count)| (phase.as_str().to_owned(), count)).collect(),
             idle_agents: node.runtime.idle_agents() as u32,
