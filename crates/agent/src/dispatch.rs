@@ -99,6 +99,11 @@ impl Agent {
                 self.shared.send(&FromAgent::Stats { request, stats });
             }
             ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
+            ToAgent::ExecCommitted { exec } => {
+                if let Some(run) = &mut self.run {
+                    run.exec_ends.retain(|end| end.exec != exec);
+                }
+            }
             ToAgent::Quit => self.leaving |= self.run.is_none(),
         }
         Health::Alive
@@ -132,6 +137,7 @@ impl Agent {
             pid: std::process::id(),
             state: run.map_or(AgentState::Idle, |run| run.state()),
             execs: run.map(|run| run.execs()).unwrap_or_default(),
+            exec_ends: run.map(|run| run.exec_ends.clone()).unwrap_or_default(),
         }));
     }
 

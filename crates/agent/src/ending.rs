@@ -5,8 +5,8 @@
 //! then the node is told. On the usual way there is nothing left, the pipes are at their end, and nothing waits.
 
 use hostler_linux::{clock, process};
-use hostler_model::limits::{DRAIN_MAX_MS, EXIT_SYNC_AFTER_MS, KILL_MAX_MS, OWNER_GRACE_MS};
-use hostler_model::rundir::Outcome;
+use hostler_model::limits::{DRAIN_MAX_MS, EXECS_PER_RUN_MAX, EXIT_SYNC_AFTER_MS, KILL_MAX_MS, OWNER_GRACE_MS};
+use hostler_model::rundir::{ExecEnd, Outcome};
 use hostler_model::units::Signal;
 use hostler_wire::{AttachTarget, FromAgent};
 
@@ -184,7 +184,7 @@ impl Run {
             let (AttachTarget::Exec(exec), Some(ended)) = (target.key, target.ended) else { continue };
             let late = now_ms >= ended.boot_ms + DRAIN_MAX_MS && target.is_quiet();
             if !target.reported && (target.is_drained() || late) {
-                report_exec(target, exec, timed_out, oom_kills, shared);
+                report_exec(target, exec, (timed_out, oom_kills), &mut self.exec_ends, shared);
             }
         }
         let channels = &self.channels;
@@ -230,7 +230,7 @@ impl Run {
             target.close_streams(shared, &mut Vec::new());
             match target.key {
                 AttachTarget::Exec(exec) if !target.reported => {
-                    report_exec(target, exec, timed_out, oom_kills, shared);
+                    report_exec(target, exec, (timed_out, oom_kills), &mut self.exec_ends, shared);
                 }
                 _ => {}
             }
@@ -242,7 +242,7 @@ impl Run {
         let Some(exit) = self.main().and_then(|main| main.exit(timed_out, oom_kills)) else { return };
         if let Some(directory) = &self.directory {
             // A record that cannot be written is missing after a crash of both; the node hears of the end all the same.
-            let _ = directory.write_exit(self.id, Outcome::Exited { exit: exit.clone() });
+            let _ = directory.write_exit(self.id, Outcome::Exited { exit: exit.clone() }, &self.exec_ends);
         }
         let clean = children == Children::None && self.group.is_none() && self.is_served();
         shared.send(&FromAgent::Exited { run: self.id, exit: exit.clone(), clean });
@@ -333,8 +333,8 @@ impl Run {
 fn report_exec(
     target: &mut Target,
     exec: hostler_model::ids::ExecId,
-    timed_out: bool,
-    oom_kills: u64,
+    (timed_out, oom_kills): (bool, u64),
+    ends: &mut Vec<ExecEnd>,
     shared: &mut Shared,
 ) {
     target.reported = true;
@@ -342,6 +342,11 @@ fn report_exec(
     // The run's time-out and OOM kills explain a kill, not another end.
     let ours = target.ended.is_some_and(|ended| !matches!(ended.reaped.status, hostler_model::ExitStatus::Code(_)));
     if let Some(exit) = target.exit(timed_out && ours, if ours { oom_kills } else { 0 }) {
-        shared.send(&FromAgent::ExecExited { exec, exit });
+        shared.send(&FromAgent::ExecExited { exec, exit: exit.clone() });
+        // A node that is there records them as they come; one that is away has the last ones waiting for it.
+        if ends.len() >= EXECS_PER_RUN_MAX {
+            ends.remove(0);
+        }
+        ends.push(ExecEnd { exec, pid: target.pid, exit });
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hostler_linux::streams;
 use hostler_model::RunId;
-use hostler_model::rundir::{EXIT_FILE, ExitFile, Outcome, RUN_FILE, RunFile};
+use hostler_model::rundir::{EXIT_FILE, ExecEnd, ExitFile, Outcome, RUN_FILE, RunFile};
 use hostler_wire::exit_file;
 
 /// Room made for the end, bytes: an exit is about 400, a failure names a path.
@@ -100,10 +100,17 @@ impl Spare {
 }
 
 impl RunDirectory {
-    /// Records the end.
-    pub(crate) fn write_exit(&self, run: RunId, outcome: Outcome) -> io::Result<()> {
-        let file = ExitFile { run, outcome };
-        self.exit.write_all_at(&exit_file::encode(&file, EXIT_RESERVED as usize), 0)
+    /// Records the end, and those of execs that the node has not recorded, if there is room for them.
+    pub(crate) fn write_exit(&self, run: RunId, outcome: Outcome, execs: &[ExecEnd]) -> io::Result<()> {
+        let write = |execs: &[ExecEnd]| {
+            let file = ExitFile { run, outcome: outcome.clone(), execs: execs.to_vec() };
+            self.exit.write_all_at(&exit_file::encode(&file, EXIT_RESERVED as usize), 0)
+        };
+        match write(execs) {
+            // More than was reserved on a full disk. The run's own end always has its room.
+            Err(_) if !execs.is_empty() => write(&[]),
+            written => written,
+        }
     }
 
     /// Brings the record to the disk itself, its name too.

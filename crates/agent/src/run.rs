@@ -23,7 +23,7 @@ use hostler_model::RunId;
 use hostler_model::exit::Exit;
 use hostler_model::ids::ExecId;
 use hostler_model::launch::Launch;
-use hostler_model::rundir::Outcome;
+use hostler_model::rundir::{ExecEnd, Outcome};
 use hostler_model::spec::Stop;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
@@ -92,6 +92,8 @@ pub(crate) struct Run {
     pub(crate) oom_look_at_ms: Option<u64>,
     /// The main program first, once it was forked, then the execs.
     pub(crate) targets: Vec<Target>,
+    /// Ends of execs that the node has not recorded, oldest first.
+    pub(crate) exec_ends: Vec<ExecEnd>,
     pub(crate) channels: Channels,
     pub(crate) log: Log,
     pub(crate) timed_out: bool,
@@ -121,6 +123,7 @@ impl Run {
             oom_looks: 0,
             oom_look_at_ms: None,
             targets: Vec::new(),
+            exec_ends: Vec::new(),
             channels: Channels::default(),
             log: Log::new(launch.log_directory.as_path(), launch.log),
             timed_out: false,
@@ -206,7 +209,7 @@ impl Run {
             Undo::Abort => self.remove_records(shared),
             Undo::Fail(failure) => {
                 if let Some(directory) = &self.directory {
-                    let _ = directory.write_exit(self.id, Outcome::StartFailed { failure: failure.clone() });
+                    let _ = directory.write_exit(self.id, Outcome::StartFailed { failure: failure.clone() }, &[]);
                 }
                 shared.send(&FromAgent::StartFailed { run: self.id, failure: failure.clone() });
                 self.phase = Phase::Failed { failure, sync_at_ms: Some(shared.sync_at_ms()) };

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
-use crate::ids::{Namespace, RunId, SandboxId, StoreId};
+use crate::ids::{ExecId, Namespace, RunId, SandboxId, StoreId};
 use crate::workload::StartFailure;
 
 /// Name of the file that holds a [`RunFile`].
@@ -76,4 +76,18 @@ pub struct ExitFile {
     /// Its end.
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// Ends of execs that the node has not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub execs: Vec<ExecEnd>,
+}
+
+/// The end of an exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecEnd {
+    /// Which.
+    pub exec: ExecId,
+    /// The process it was.
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Exit,
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
-use crate::ids::{Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
+use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
 use crate::spec::{Limits, Spec};
 
 /// Who the program runs as, resolved when the workload was accepted.
@@ -190,6 +190,20 @@ pub struct Run {
     /// It was not started in time, and is being ended for that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deadline_passed: bool,
+    /// Accepted execs whose end is not recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub execs: Vec<RunExec>,
+}
+
+/// A second program inside a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RunExec {
+    /// Its id.
+    pub id: ExecId,
+    /// Its process, once it has started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
 }
 
 /// A workload: a spec that was accepted, and what became of it.

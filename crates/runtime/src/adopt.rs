@@ -34,7 +34,7 @@ use crate::link::{self, Link, LinkError};
 use crate::process::Shared;
 use crate::process::remains::{self, RunRead};
 use crate::process::spawn::{Process, remove_dir};
-use crate::{Adoption, ForeignRun, Found, FoundState, RuntimeError};
+use crate::{Adoption, ForeignRun, Found, FoundExec, FoundState, RuntimeError};
 use hostler_linux::pidfd::Pidfd;
 
 /// Agents asked at one time.
@@ -47,7 +47,7 @@ const OWN_ATTEMPTS: (usize, Duration) = (20, Duration::from_millis(50));
 /// What became of asking one sandbox.
 enum Asked {
     /// It answered, and is connected.
-    Answered(AgentState),
+    Answered(Box<Hello>),
     /// Nobody listens.
     Dead,
     /// This process listens, and gave no hello.
@@ -66,8 +66,8 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<Adoption, RuntimeError
     let mut mute = HashMap::new();
     for (sandbox, asked) in ask_all(shared).await {
         match asked {
-            Asked::Answered(state) => {
-                if let Some(found) = found_of(sandbox, state) {
+            Asked::Answered(hello) => {
+                if let Some(found) = found_of(sandbox, *hello) {
                     spoken_for.insert(found.run);
                     adoption.found.push(found);
                 }
@@ -93,8 +93,10 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<Adoption, RuntimeError
     }
 }
 
-fn found_of(sandbox: SandboxId, state: AgentState) -> Option<Found> {
-    let (run, state) = match state {
+fn found_of(sandbox: SandboxId, hello: Hello) -> Option<Found> {
+    let alive = hello.execs.into_iter().map(|(exec, pid)| FoundExec { exec, pid, exit: None });
+    let execs = alive.chain(hello.exec_ends.into_iter().map(remains::exec_of)).collect();
+    let (run, state) = match hello.state {
         AgentState::Idle => return None,
         AgentState::Prepared { run } => (run, FoundState::Prepared),
         AgentState::Running { run, pid, started_at_ms, oom_kills } => {
@@ -103,7 +105,7 @@ fn found_of(sandbox: SandboxId, state: AgentState) -> Option<Found> {
         AgentState::Failed { run, failure } => (run, FoundState::StartFailed { failure }),
         AgentState::Ended { run, exit } => (run, FoundState::Ended { exit }),
     };
-    Some(Found { run, state })
+    Some(Found { run, state, execs })
 }
 
 /// The entries of a directory whose names are ids, and those whose names are not.
@@ -185,7 +187,7 @@ fn answered(shared: &Arc<Shared>, link: Link, hello: Hello) -> Asked {
     shared.adopt(link.agent(), &hello.state);
     let process = Process::found(hello.pid);
     shared.handle.spawn(link::live(Arc::clone(shared), link, process));
-    Asked::Answered(hello.state)
+    Asked::Answered(Box::new(hello))
 }
 
 /// The second half: files, and what is left of the dead. Blocks.
@@ -250,16 +252,16 @@ impl Scan<'_> {
     /// A run without an agent: an end that was written wins.
     fn found(&mut self, run: RunId, reason: LostReason) {
         let end = remains::read_end(&self.shared.settings, run);
-        let state = end.map_or(FoundState::Lost(reason), remains::found_of);
+        let lost = || Found { run, state: FoundState::Lost(reason), execs: Vec::new() };
         self.shared.adopt_over(run);
-        self.adoption.found.push(Found { run, state });
+        self.adoption.found.push(end.map_or_else(lost, remains::found_of));
     }
 
     /// `run.json` comes before anything is executed, so this is a preparation that broke off, or nothing of ours.
     fn without_run_file(&mut self, run: RunId, path: PathBuf) {
         if let Some(end) = remains::read_end(&self.shared.settings, run) {
             self.shared.adopt_over(run);
-            self.adoption.found.push(Found { run, state: remains::found_of(end) });
+            self.adoption.found.push(remains::found_of(end));
             return;
         }
         let half_made = |name: &str| name.starts_with(RUN_FILE) || name.starts_with("exit.json");

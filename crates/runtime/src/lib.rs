@@ -123,6 +123,19 @@ pub struct Found {
     pub run: RunId,
     /// How it stands.
     pub state: FoundState,
+    /// Its execs, alive or with an end that was not committed.
+    pub execs: Vec<FoundExec>,
+}
+
+/// An exec of a found run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundExec {
+    /// Which.
+    pub exec: ExecId,
+    /// Its process.
+    pub pid: u32,
+    /// Its end, unless it is alive.
+    pub exit: Option<Exit>,
 }
 
 /// How a found run stands.
@@ -243,6 +256,13 @@ impl Runtime {
     /// runtime itself removes run directory, cgroup and sandbox.
     pub fn committed(&self, run: RunId) {
         self.shared.committed(run);
+    }
+
+    /// The end of the exec is on disk.
+    pub fn exec_committed(&self, run: RunId, exec: ExecId) {
+        if let Some(agent) = self.shared.agent_now(run) {
+            agent.send(&ToAgent::ExecCommitted { exec });
+        }
     }
 
     /// Sets a terminal's size.

@@ -171,17 +171,19 @@ async fn mend(
         // Its end is known, or nobody wants to know.
         _ => None,
     };
-    let end = match run {
+    let mut facts = match run {
         Some(run) => {
             let tidying = Arc::clone(shared);
             let end = shared.handle.spawn_blocking(move || remains::end(&tidying.settings, run)).await;
-            end.ok().flatten().map(|outcome| remains::fact_of(run, outcome))
+            end.ok().flatten().map(remains::facts_of).unwrap_or_default()
         }
-        None => None,
+        None => Vec::new(),
     };
+    let end = facts.pop();
     spawn::remove_dir(&spawn::sandbox_dir(&shared.settings, agent.sandbox));
     let (fact, undone) = shared.gone(agent, end);
-    if let Some(fact) = fact {
+    // Those of execs only when the run's own end is news as well.
+    for fact in facts.into_iter().filter(|_| fact.is_some()).chain(fact.clone()) {
         let _ = shared.facts.send(fact).await;
     }
     if let Some(run) = undone

@@ -36,17 +36,24 @@ impl State {
         if rebooted {
             self.forget_boot_clock(now, out);
         }
-        let mut found: HashMap<RunId, FoundState> = found.into_iter().map(|found| (found.run, found.state)).collect();
+        let mut found: HashMap<RunId, Found> = found.into_iter().map(|found| (found.run, found)).collect();
         let mut tally = Tally::default();
         let live: Vec<_> = self.live.iter().copied().collect();
         for id in live {
+            let Some(run) = self.workloads.get(&id).and_then(|workload| workload.live_run()).map(|run| run.id) else {
+                continue;
+            };
+            let (state, execs) = match found.remove(&run) {
+                Some(found) => (Some(found.state), found.execs),
+                None => (None, Vec::new()),
+            };
+            // Before the run's own end.
+            self.adopt_execs(run, execs, now, out);
             let Some(workload) = self.edit(id) else { continue };
-            let Some(run) = workload.live_run().map(|run| run.id) else { continue };
-            let state = found.remove(&run);
             self.reconcile(workload, run, state, rebooted, now, out, &mut tally);
         }
-        for (run, state) in found {
-            out.actions.push(match state {
+        for (run, found) in found {
+            out.actions.push(match found.state {
                 FoundState::Prepared | FoundState::Running { .. } => Action::Discard(run),
                 _ => Action::Release(run),
             });

@@ -6,7 +6,7 @@ use hostler_model::ids::RunId;
 use hostler_model::workload::{LostReason, RunState, Workload};
 use hostler_model::{Now, Problem, ProblemKind};
 
-use crate::input::{Action, Fact, Notice, Outcome, Reply};
+use crate::input::{Action, Fact, Outcome, Reply};
 use crate::lifecycle::Started;
 use crate::state::State;
 
@@ -31,30 +31,15 @@ impl State {
                 Self::event(&workload, EventKind::RunOom { oom_kills }, now, out);
                 self.put(workload, out);
             }
-            Fact::ExecStarted { run, exec, pid } => {
-                let Some(workload) = self.live_run(run) else { return };
-                Self::event(&workload, EventKind::ExecStarted { exec, pid }, now, out);
-                out.batch.urgency = hostler_model::record::Urgency::Prompt;
-            }
-            Fact::ExecFailed { run, exec, failure } => {
-                if self.execs.get_mut(&run).is_some_and(|execs| execs.remove(&exec)) {
-                    out.notices.push(Notice::ExecFailed(exec, failure));
-                }
-            }
-            Fact::ExecExited { run, exec, exit } => {
-                if let Some(execs) = self.execs.get_mut(&run) {
-                    execs.remove(&exec);
-                }
-                let Some(workload) = self.live_run(run) else { return };
-                Self::event(&workload, EventKind::ExecExited { exec, exit }, now, out);
-                out.batch.urgency = hostler_model::record::Urgency::Prompt;
-            }
+            Fact::ExecStarted { run, exec, pid } => self.exec_started(run, exec, pid, now, out),
+            Fact::ExecFailed { run, exec, failure } => self.exec_failed(run, exec, failure, out),
+            Fact::ExecExited { run, exec, exit } => self.exec_exited(run, exec, exit, now, out),
             Fact::Updated { run, result } => self.updated(run, result, now, out),
         }
     }
 
     /// The workload, if this run of it is live.
-    fn live_run(&self, run: RunId) -> Option<Workload> {
+    pub(crate) fn live_run(&self, run: RunId) -> Option<Workload> {
         let workload = self.workloads.get(&run.workload)?;
         let live = workload.live_run().is_some_and(|live| live.id == run);
         live.then(|| Workload::clone(workload))

@@ -149,6 +149,19 @@ pub struct Found {
     pub run: RunId,
     /// How it stands.
     pub state: FoundState,
+    /// Its execs, alive or with an end that was not committed.
+    pub execs: Vec<FoundExec>,
+}
+
+/// An exec of a found run.
+#[derive(Debug, Clone)]
+pub struct FoundExec {
+    /// Which.
+    pub exec: ExecId,
+    /// Its process.
+    pub pid: u32,
+    /// Its end, unless it is alive.
+    pub exit: Option<Exit>,
 }
 
 /// How a found run stands.
@@ -190,6 +203,8 @@ pub enum Action {
     Release(RunId),
     /// The workload is gone: so is its log.
     RemoveLog(WorkloadId),
+    /// The end of this exec is recorded.
+    ReleaseExec(RunId, ExecId),
 }
 
 /// News for those who wait, that is not in an event.

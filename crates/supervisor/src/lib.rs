@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod exec;
 mod fact;
 pub mod input;
 mod lifecycle;
@@ -27,5 +28,5 @@ pub mod policy;
 mod request;
 pub mod state;
 
-pub use input::{Action, Create, Fact, Found, FoundState, Input, Notice, Outcome, Request, Token};
+pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token};
 pub use state::{Settings, State};

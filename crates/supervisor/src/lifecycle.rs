@@ -30,6 +30,7 @@ impl State {
             sandbox: None,
             oom_kills: 0,
             deadline_passed: false,
+            execs: Vec::new(),
         });
         Self::event(&workload, EventKind::RunCreated, now, out);
         let workload = self.put(workload, out);
@@ -104,6 +105,9 @@ impl State {
         run.state = end.clone();
         run.pid = None;
         run.sandbox = None;
+        // Their ends, if anybody knows them, came before this one.
+        let execs = std::mem::take(&mut run.execs);
+        out.notices.extend(execs.into_iter().map(|exec| Notice::ExecLost(exec.id)));
         self.settle_waiters(id, out);
         let next = self.after_end(&mut workload, &end, now);
         let kind = match end {
@@ -181,9 +185,6 @@ impl State {
 
     /// Everybody who waits for something inside the run hears that it is over.
     fn settle_waiters(&mut self, run: RunId, out: &mut Outcome) {
-        if let Some(execs) = self.execs.remove(&run) {
-            out.notices.extend(execs.into_iter().map(Notice::ExecLost));
-        }
         if let Some((token, _)) = self.updates.remove(&run) {
             let problem = hostler_model::Problem::new(
                 hostler_model::ProblemKind::Conflict,

@@ -2,19 +2,18 @@
 
 use hostler_model::event::{Event, EventKind, StopReason};
 use hostler_model::ids::{ExecId, WorkloadId, WorkloadName};
-use hostler_model::launch::ExecLaunch;
 use hostler_model::record::{IdempotencyKey, Record};
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
-use hostler_model::workload::{Desired, RunState, Workload};
+use hostler_model::workload::{Desired, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
 use crate::input::{Action, Create, Outcome, Reply, Request, StopOrder, Token};
 use crate::state::State;
 
-type Answer = Result<Reply, Problem>;
+pub(crate) type Answer = Result<Reply, Problem>;
 
-fn conflict(detail: String) -> Problem {
+pub(crate) fn conflict(detail: String) -> Problem {
     Problem::new(ProblemKind::Conflict, detail)
 }
 
@@ -45,7 +44,7 @@ impl State {
         })
     }
 
-    fn find(&self, id: WorkloadId) -> Result<Workload, Problem> {
+    pub(crate) fn find(&self, id: WorkloadId) -> Result<Workload, Problem> {
         self.edit(id).ok_or_else(|| Problem::new(ProblemKind::NotFound, format!("workload {id} is gone")))
     }
 
@@ -225,7 +224,7 @@ impl State {
         };
         match exec {
             Some(exec) => {
-                if !self.execs.get(&run.id).is_some_and(|execs| execs.contains(&exec)) {
+                if !run.execs.iter().any(|known| known.id == exec) {
                     let detail = format!("{} has no running exec {exec}", workload.name);
                     return Err(Problem::new(ProblemKind::NotFound, detail));
                 }
@@ -289,26 +288,6 @@ impl State {
         workload.generation += 1;
         Self::event(&workload, EventKind::WorkloadUpdated { limits }, now, out);
         Some(Ok(Reply::Workload(self.put(workload, out))))
-    }
-
-    fn exec(&mut self, id: WorkloadId, exec: ExecId, launch: Box<ExecLaunch>, out: &mut Outcome) -> Answer {
-        let workload = self.find(id)?;
-        let running =
-            workload.live_run().filter(|run| matches!(run.state, RunState::Running | RunState::Stopping { .. }));
-        let Some(run) = running.map(|run| run.id) else {
-            return Err(conflict(format!(
-                "{name} is not running: it is {phase}; start it with: hostler start {name}",
-                name = workload.name,
-                phase = workload.phase().as_str()
-            )));
-        };
-        let execs = self.execs.entry(run).or_default();
-        if execs.len() >= limits::EXECS_PER_RUN_MAX || !execs.insert(exec) {
-            let detail = format!("{} has {} execs running, the most it may have", workload.name, execs.len());
-            return Err(Problem::new(ProblemKind::LimitReached, detail));
-        }
-        out.actions.push(Action::Exec(run, exec, launch));
-        Ok(Reply::Exec(run))
     }
 
     fn lame_duck(&mut self, lame_duck: bool, now: Now, out: &mut Outcome) -> Reply {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind, Subject};
-use hostler_model::ids::{ExecId, Namespace, RunId, WorkloadId, WorkloadName};
+use hostler_model::ids::{Namespace, RunId, WorkloadId, WorkloadName};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::spec::Limits;
 use hostler_model::workload::{Desired, RunState, Workload};
@@ -53,7 +53,6 @@ pub struct State {
     pub(crate) key_order: VecDeque<(Namespace, String)>,
 
     // True only as long as this daemon lives.
-    pub(crate) execs: HashMap<RunId, HashSet<ExecId>>,
     pub(crate) updates: HashMap<RunId, (Token, Limits)>,
     pub(crate) disk_full: bool,
     pub(crate) going_down: bool,

@@ -13,7 +13,9 @@ use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
-use hostler_supervisor::{Action, Create, Fact, Found, FoundState, Input, Outcome, Request, Settings, State};
+use hostler_supervisor::{
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, Settings, State,
+};
 use proptest::prelude::*;
 
 /// What the machine really does.
@@ -51,6 +53,11 @@ enum Op {
         which: usize,
         what: u8,
     },
+    /// Something happens to an exec.
+    Exec {
+        which: usize,
+        started_only: bool,
+    },
     Tick {
         ms: u16,
     },
@@ -71,6 +78,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(when, max, remove, key, limited, owner)| Op::Create { when, max, remove, key, limited, owner }),
         5 => (0u8..13, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
         3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
         1 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(committed, reboot)| Op::Crash { committed, reboot }),
         1 => prop::bool::weighted(0.3).prop_map(Op::DiskFull),
@@ -89,6 +97,10 @@ struct World {
     state: State,
     disk: Disk,
     processes: HashMap<RunId, Process>,
+    /// Execs that an agent has: of which run, and their end until that is released.
+    execs: BTreeMap<ExecId, (RunId, Option<Exit>)>,
+    exec_started: HashSet<ExecId>,
+    exec_ended: HashSet<ExecId>,
     now: Now,
     boot: u32,
     next: u32,
@@ -108,6 +120,9 @@ impl World {
             state: State::load(SETTINGS, NodeRecord::default(), [], Vec::new()),
             disk: Disk::default(),
             processes: HashMap::new(),
+            execs: BTreeMap::new(),
+            exec_started: HashSet::new(),
+            exec_ended: HashSet::new(),
             now: Now { boot_ms: 1_000, wall_ms: 1_700_000_000_000, entropy: 7 },
             boot: 1,
             next: 0,
@@ -134,6 +149,15 @@ impl World {
                     Process::Over(Fact2::Exited(exit)) => FoundState::Ended { exit: exit.clone() },
                     Process::Over(Fact2::Failed(failure)) => FoundState::StartFailed { failure: failure.clone() },
                     Process::Over(Fact2::Lost) => FoundState::Lost(LostReason::Agent),
+                },
+                execs: match process {
+                    Process::Over(Fact2::Lost) => Vec::new(),
+                    _ => self
+                        .execs
+                        .iter()
+                        .filter(|(_, (of, _))| of == run)
+                        .map(|(exec, (_, exit))| FoundExec { exec: *exec, pid: 8, exit: exit.clone() })
+                        .collect(),
                 },
             })
             .collect();
@@ -174,6 +198,15 @@ impl World {
                     let run = run.expect("of a run");
                     assert!(!self.ended.contains(&run), "started after its end");
                     assert!(self.started.insert(run), "{run} started twice");
+                }
+                EventKind::ExecStarted { exec, .. } => {
+                    assert!(!self.ended.contains(&run.expect("of a run")), "an exec started after its run's end");
+                    assert!(self.exec_started.insert(*exec), "{exec} started twice");
+                }
+                EventKind::ExecExited { exec, .. } => {
+                    assert!(!self.ended.contains(&run.expect("of a run")), "an exec ended after its run's end");
+                    assert!(self.exec_started.contains(exec), "{exec} ended before it started");
+                    assert!(self.exec_ended.insert(*exec), "{exec} ended twice");
                 }
                 EventKind::RunOom { .. } => {
                     assert!(!self.ended.contains(&run.expect("of a run")), "news after the end");
@@ -221,18 +254,28 @@ impl World {
                         Some(Process::Running) => Fact2::Exited(exit(None)),
                         _ => continue,
                     };
+                    self.end_execs(run);
                     self.processes.insert(run, Process::Over(over));
                 }
                 Action::Release(run) => {
                     assert!(self.ended.contains(&run) || !self.disk.workloads.contains_key(&run.workload));
                     assert!(!matches!(self.processes.get(&run), Some(Process::Running)), "released while it runs");
                     self.processes.remove(&run);
+                    self.execs.retain(|_, (of, _)| *of != run);
+                }
+                Action::Exec(run, exec, _) => {
+                    assert!(!self.ended.contains(&run), "action after the end");
+                    if self.processes.get(&run) == Some(&Process::Running) {
+                        self.execs.insert(exec, (run, None));
+                    }
+                }
+                Action::ReleaseExec(_, exec) => {
+                    if self.execs.get(&exec).is_some_and(|(_, exit)| exit.is_some()) {
+                        self.execs.remove(&exec);
+                    }
                 }
                 Action::RemoveLog(workload) => assert!(!self.disk.workloads.contains_key(&workload)),
-                Action::Signal(run, _)
-                | Action::Update(run, _)
-                | Action::Exec(run, ..)
-                | Action::SignalExec(run, ..) => {
+                Action::Signal(run, _) | Action::Update(run, _) | Action::SignalExec(run, ..) => {
                     assert!(!self.ended.contains(&run), "action after the end");
                 }
                 Action::Prepare(_) => panic!("Prepare is early"),
@@ -336,7 +379,11 @@ impl World {
                     6 => Request::Remove { workload, force: true },
                     7 => Request::Remove { workload, force: false },
                     8 => Request::Update { workload, limits: Limits { pids: Some(9), ..Limits::default() } },
-                    9 => Request::Exec { workload, exec: ExecId::from_bytes([0; 4]), launch: Box::new(exec_launch()) },
+                    9 => {
+                        self.next += 1;
+                        let exec = ExecId::from_bytes(self.next.to_be_bytes());
+                        Request::Exec { workload, exec, launch: Box::new(exec_launch()) }
+                    }
                     10 => Request::LameDuck(which % 2 == 0),
                     11 => Request::StayUp,
                     _ => Request::StopAll,
@@ -344,6 +391,7 @@ impl World {
                 self.ask(request);
             }
             Op::World { which, what } => self.happen(which, what),
+            Op::Exec { which, started_only } => self.happen_exec(which, started_only),
             Op::Tick { ms } => {
                 self.now.boot_ms += u64::from(ms);
                 self.now.wall_ms += u64::from(ms);
@@ -364,10 +412,29 @@ impl World {
         self.input(Input::Request(self.token, request));
     }
 
+    /// The programs of a run end with it.
+    fn end_execs(&mut self, run: RunId) {
+        for (_, end) in self.execs.values_mut().filter(|(of, _)| *of == run) {
+            end.get_or_insert_with(|| exit(None));
+        }
+    }
+
+    /// An agent tells of an exec: that it started, or its end.
+    fn happen_exec(&mut self, which: usize, started_only: bool) {
+        let Some(exec) = Self::pick(self.execs.keys().copied(), which) else { return };
+        let (run, _) = self.execs[&exec];
+        self.input(Input::Fact(Fact::ExecStarted { run, exec, pid: 8 }));
+        if !started_only && let Some((_, end)) = self.execs.get_mut(&exec) {
+            let exit = end.get_or_insert_with(|| exit(Some(3))).clone();
+            self.input(Input::Fact(Fact::ExecExited { run, exec, exit }));
+        }
+    }
+
     fn happen(&mut self, which: usize, what: u8) {
         let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
         let sandbox = SandboxId::from_bytes([0; 6]);
         let over = |world: &mut Self, over: Fact2| {
+            world.end_execs(run);
             world.processes.insert(run, Process::Over(over.clone()));
             over
         };

@@ -57,7 +57,7 @@ mod tests {
     fn file(number: u32, message: &str) -> ExitFile {
         let run = RunId { workload: WorkloadId::from_bytes([1; 6]), number };
         let failure = StartFailure { kind: StartFailureKind::System, message: message.to_owned() };
-        ExitFile { run, outcome: Outcome::StartFailed { failure } }
+        ExitFile { run, outcome: Outcome::StartFailed { failure }, execs: Vec::new() }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
 use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::rundir::ExecEnd;
 use hostler_model::spec::{Limits, TtySize};
 use hostler_model::units::Signal;
 use hostler_model::workload::StartFailure;
@@ -117,6 +118,11 @@ pub enum ToAgent {
         /// The agent said that it is `clean`: the node takes it for idle from now on, and no `Idle` follows.
         #[serde(default)]
         assume_idle: bool,
+    },
+    /// The end of this exec is on disk: it need not be told again.
+    ExecCommitted {
+        /// Which.
+        exec: ExecId,
     },
     /// Leave, if idle.
     Quit,
@@ -266,6 +272,9 @@ pub struct Hello {
     /// Execs alive, with their processes.
     #[serde(default)]
     pub execs: Vec<(ExecId, u32)>,
+    /// Ends of execs without `ExecCommitted`.
+    #[serde(default)]
+    pub exec_ends: Vec<ExecEnd>,
 }
 
 /// How an agent stands.

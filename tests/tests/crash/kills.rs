@@ -1,8 +1,10 @@
 //! Agent, main process or both are killed; things end while no daemon is there.
 
 use hostler_model::event::EventKind;
+use hostler_model::ids::ExecId;
 use hostler_model::workload::{LostReason, RunState};
 use hostler_model::{Cause, ExitStatus};
+use hostler_tests::cli::Running;
 use hostler_tests::events::{assert_history, is_of};
 use hostler_tests::{PATIENCE, TestNode, is_alive, signal, until, until_gone};
 
@@ -247,5 +249,76 @@ fn a_foreground_client_and_the_daemon_killed_together() {
     // Its owner may come back within ten seconds; then it is nobody's.
     node.wait_kind("both", "workload.removed");
     until_gone(pid);
+    node.finish();
+}
+
+/// Starts an exec that waits for the file `name` and then ends with `code`; its id and process, and
+/// who asked for it.
+fn exec_until(node: &TestNode, workload: &str, name: &str, code: u8) -> (ExecId, u32, Running) {
+    let script = format!("until [ -e {name} ]; do sleep 0.01; done; exit {code}");
+    let before = node.journal().len();
+    let client = node.command(&["exec", workload, "--", "sh", "-c", &script]).spawn();
+    let (exec, pid) = until("the exec to start", PATIENCE, || {
+        node.journal().into_iter().skip(before).find_map(|event| match event.event.kind {
+            EventKind::ExecStarted { exec, pid } => Some((exec, pid)),
+            _ => None,
+        })
+    });
+    (exec, pid, client)
+}
+
+fn exec_ends(node: &TestNode, exec: ExecId) -> Vec<ExitStatus> {
+    let ends = node.journal().into_iter().filter_map(|event| match event.event.kind {
+        EventKind::ExecExited { exec: ended, exit } if ended == exec => Some(exit.status),
+        _ => None,
+    });
+    ends.collect()
+}
+
+#[test]
+fn execs_outlive_the_daemon_and_their_ends_are_kept() {
+    let mut node = TestNode::new();
+    node.cli(&["run", "-d", "--name", "w", "--", "sleep", "600"]).ok();
+    let (alive, _, first_client) = exec_until(&node, "w", "never", 0);
+    let (ends, pid, second_client) = exec_until(&node, "w", "go", 5);
+    node.kill();
+    std::fs::write(node.work().join("go"), "").expect("write");
+    until_gone(pid);
+    node.start();
+    until("the end of the exec", PATIENCE, || (exec_ends(&node, ends) == [ExitStatus::Code(5)]).then_some(()));
+    // Told once, however often the daemon comes back.
+    node.kill_and_start();
+    node.kill_and_start();
+    assert_eq!(exec_ends(&node, ends), [ExitStatus::Code(5)]);
+    // The other one is known as it was before.
+    node.cli(&["kill", "-s", "TERM", "--exec", &alive.to_string(), "w"]).ok();
+    until("the other's end", PATIENCE, || (exec_ends(&node, alive).len() == 1).then_some(()));
+    node.cli(&["kill", "--exec", &alive.to_string(), "w"]).refused(1, "no running exec");
+    node.cli(&["stop", "--timeout", "0s", "w"]).ok();
+    assert_history(&node.journal());
+    drop((first_client, second_client));
+    node.finish();
+}
+
+#[test]
+fn the_end_of_a_run_without_a_daemon_brings_those_of_its_execs() {
+    let mut node = TestNode::new();
+    node.cli(&["run", "-d", "--name", "w", "--", "sh", "-c", "until [ -e over ]; do sleep 0.01; done"]).ok();
+    let run = node.run_file("w").run;
+    let (first, pid, first_client) = exec_until(&node, "w", "go", 5);
+    let (second, _, second_client) = exec_until(&node, "w", "never", 0);
+    node.kill();
+    std::fs::write(node.work().join("go"), "").expect("write");
+    until_gone(pid);
+    std::fs::write(node.work().join("over"), "").expect("write");
+    // The agent leaves when all is on disk: there is nobody left to ask.
+    let file = until("the exit record", PATIENCE, || node.exit_file(run));
+    assert_eq!(file.execs.len(), 2);
+    node.start();
+    assert_eq!(exec_ends(&node, first), [ExitStatus::Code(5)]);
+    assert_eq!(exec_ends(&node, second).len(), 1, "killed with its run");
+    assert!(matches!(node.state_of("w"), RunState::Ended { .. }));
+    assert_history(&node.journal());
+    drop((first_client, second_client));
     node.finish();
 }

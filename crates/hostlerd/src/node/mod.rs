@@ -30,7 +30,7 @@ use hostler_provision::Users;
 use hostler_runtime::Runtime;
 use hostler_store::{Loaded, Reader, Store};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Found, FoundState, Input, Request, Settings, State};
+use hostler_supervisor::{Found, FoundExec, FoundState, Input, Request, Settings, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::doctor;
@@ -211,7 +211,8 @@ fn found(found: hostler_runtime::Found) -> Found {
         Theirs::StartFailed { failure } => FoundState::StartFailed { failure },
         Theirs::Lost(reason) => FoundState::Lost(reason),
     };
-    Found { run: found.run, state }
+    let execs = found.execs.into_iter().map(|found| FoundExec { exec: found.exec, pid: found.pid, exit: found.exit });
+    Found { run: found.run, state, execs: execs.collect() }
 }
 
 /// The clocks and fresh randomness, read once for each batch of decisions.

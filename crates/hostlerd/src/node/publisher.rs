@@ -126,6 +126,7 @@ impl Publisher {
                 crate::failpoint::hit("before-release");
                 runtime.committed(run);
             }
+            Action::ReleaseExec(run, exec) => runtime.exec_committed(run, exec),
             Action::RemoveLog(workload) => self.remove_log(workload),
         }
     }

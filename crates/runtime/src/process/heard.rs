@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use hostler_model::ids::{RunId, SandboxId};
+use hostler_model::rundir::ExecEnd;
 use hostler_model::workload::StartFailureKind;
 use hostler_wire::{AgentState, FromAgent, Hello, ToAgent};
 
@@ -152,6 +153,13 @@ impl Shared {
     pub(crate) fn reconnected(self: &Arc<Self>, agent: &Arc<Agent>, hello: Hello) -> Vec<Fact> {
         let place = self.state().slots.place(agent.sandbox);
         let mut facts = Vec::new();
+        for (exec, pid) in hello.execs {
+            facts.extend(self.heard(agent, FromAgent::ExecStarted { exec, pid }));
+        }
+        for ExecEnd { exec, pid, exit } in hello.exec_ends {
+            facts.extend(self.heard(agent, FromAgent::ExecStarted { exec, pid }));
+            facts.extend(self.heard(agent, FromAgent::ExecExited { exec, exit }));
+        }
         match (hello.state, place) {
             (AgentState::Idle, Some(Place::Bound(run))) => {
                 facts.extend(self.never_had(agent, run));

@@ -9,10 +9,10 @@ use hostler_linux::pidfd::Pidfd;
 use hostler_linux::procfs;
 use hostler_model::ids::RunId;
 use hostler_model::limits;
-use hostler_model::rundir::{EXIT_FILE, Outcome, ProcessId, RUN_FILE, RunFile};
+use hostler_model::rundir::{EXIT_FILE, ExecEnd, ExitFile, Outcome, ProcessId, RUN_FILE, RunFile};
 
 use super::spawn::{remove_dir, sandbox_dir};
-use crate::{Fact, FoundState, Settings};
+use crate::{Fact, Found, FoundExec, FoundState, Settings};
 
 /// Between two looks at processes that are being killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -48,28 +48,39 @@ pub(crate) fn read_run(settings: &Settings, run: RunId) -> RunRead {
 }
 
 /// The end that the agent wrote, if it got that far.
-pub(crate) fn read_end(settings: &Settings, run: RunId) -> Option<Outcome> {
+pub(crate) fn read_end(settings: &Settings, run: RunId) -> Option<ExitFile> {
     let bytes = std::fs::read(run_dir(settings, run).join(EXIT_FILE)).ok()?;
     // Room for an end, one of an earlier run in the same directory, or torn.
-    hostler_wire::exit_file::decode(&bytes).filter(|file| file.run == run).map(|file| file.outcome)
+    hostler_wire::exit_file::decode(&bytes).filter(|file| file.run == run)
 }
 
-pub(crate) fn fact_of(run: RunId, outcome: Outcome) -> Fact {
-    match outcome {
+/// Ends of execs come before that of their run.
+pub(crate) fn facts_of(end: ExitFile) -> Vec<Fact> {
+    let run = end.run;
+    let execs = end.execs.into_iter().flat_map(|ExecEnd { exec, pid, exit }| {
+        [Fact::ExecStarted { run, exec, pid }, Fact::ExecExited { run, exec, exit }]
+    });
+    let last = match end.outcome {
         Outcome::Exited { exit } => Fact::Exited { run, exit },
         Outcome::StartFailed { failure } => Fact::StartFailed { run, failure },
-    }
+    };
+    execs.chain([last]).collect()
 }
 
-pub(crate) fn found_of(outcome: Outcome) -> FoundState {
-    match outcome {
+pub(crate) fn exec_of(end: ExecEnd) -> FoundExec {
+    FoundExec { exec: end.exec, pid: end.pid, exit: Some(end.exit) }
+}
+
+pub(crate) fn found_of(end: ExitFile) -> Found {
+    let state = match end.outcome {
         Outcome::Exited { exit } => FoundState::Ended { exit },
         Outcome::StartFailed { failure } => FoundState::StartFailed { failure },
-    }
+    };
+    Found { run: end.run, state, execs: end.execs.into_iter().map(exec_of).collect() }
 }
 
 /// The end of a run whose agent died, after nothing of it is left.
-pub(crate) fn end(settings: &Settings, run: RunId) -> Option<Outcome> {
+pub(crate) fn end(settings: &Settings, run: RunId) -> Option<ExitFile> {
     let file = match read_run(settings, run) {
         RunRead::Found(file) if file.store == settings.store => Some(*file),
         _ => None,

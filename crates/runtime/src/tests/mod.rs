@@ -184,7 +184,7 @@ impl Node {
 
     fn write_exit(&self, run: RunId, outcome: Outcome) {
         std::fs::create_dir_all(self.run_dir(run)).expect("a directory");
-        let bytes = hostler_wire::exit_file::encode(&ExitFile { run, outcome }, 4096);
+        let bytes = hostler_wire::exit_file::encode(&ExitFile { run, outcome, execs: Vec::new() }, 4096);
         std::fs::write(self.run_dir(run).join(EXIT_FILE), bytes).expect("a file");
     }
 
@@ -288,6 +288,7 @@ impl FakeAgent {
             pid: self.id.pid,
             state,
             execs: Vec::new(),
+            exec_ends: Vec::new(),
         }
     }
 
