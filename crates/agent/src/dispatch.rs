@@ -58,7 +58,10 @@ impl Agent {
                 self.hello();
             }
             ToAgent::Prepare { launch } => self.prepare(*launch),
-            ToAgent::Execute { run } => self.with_run(run, Run::execute),
+            ToAgent::Execute { run } => {
+                self.children = Children::Some;
+                self.with_run(run, Run::execute);
+            }
             ToAgent::Abort { run } => self.with_run(run, Run::abort),
             ToAgent::Signal { signal, scope } => {
                 let key = match scope {
@@ -104,7 +107,7 @@ impl Agent {
                     run.exec_ends.retain(|end| end.exec != exec);
                 }
             }
-            ToAgent::Quit => self.leaving |= self.run.is_none(),
+            ToAgent::Quit => self.leaving |= self.run.as_ref().is_none_or(|run| run.committed.is_some()),
         }
         Health::Alive
     }
@@ -137,6 +140,7 @@ impl Agent {
             pid: std::process::id(),
             state: run.map_or(AgentState::Idle, |run| run.state()),
             execs: run.map(|run| run.execs()).unwrap_or_default(),
+            exec_starts: run.map(|run| run.exec_starts()).unwrap_or_default(),
             exec_ends: run.map(|run| run.exec_ends.clone()).unwrap_or_default(),
         }));
     }
@@ -147,11 +151,19 @@ impl Agent {
             run,
             failure: StartFailure { kind: StartFailureKind::Sandbox, message },
         };
+        if self.children == Children::Some && self.run.as_ref().is_some_and(|run| run.committed.is_some()) {
+            // Perhaps a child was thought of that never was.
+            self.reap();
+        }
+        let mut follows = false;
         match &self.run {
             // Said twice.
             Some(run) if run.id == launch.run => return,
             // Its readers have had their chance; the node has moved on.
-            Some(run) if run.committed.is_some() && self.children == Children::None => self.run = None,
+            Some(run) if run.committed.is_some() && self.children == Children::None => {
+                follows = run.committed == Some(Reuse::Known) && !launch.stdio.owner;
+                self.run = None;
+            }
             Some(run) => {
                 let message = format!("the sandbox still holds run {}", run.id);
                 return self.shared.send(&refuse(message));
@@ -162,7 +174,9 @@ impl Agent {
             return self.shared.send(&refuse("the sandbox was used for another namespace".to_owned()));
         }
         self.children = Children::Some;
-        self.run = Some(Box::new(Run::prepare(launch, &mut self.shared)));
+        let mut run = Box::new(Run::prepare(launch, &mut self.shared));
+        run.follows = follows;
+        self.run = Some(run);
     }
 
     fn committed(&mut self, id: RunId, reuse: Reuse) {

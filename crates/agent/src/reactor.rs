@@ -92,7 +92,8 @@ impl Agent {
             } else {
                 self.arm()?;
                 self.shed();
-                Wait::Block
+                let left = |until_ms: u64| u32::try_from(until_ms.saturating_sub(clock::boot_ms())).unwrap_or(u32::MAX);
+                self.shared.hold_until_ms.map_or(Wait::Block, |until_ms| Wait::AtMost(left(until_ms)))
             };
             self.shared.epoll.wait(wait, |event| events.push(event))?;
             for event in events.drain(..) {
@@ -162,6 +163,7 @@ impl Agent {
         self.shared.connected = false;
         self.shared.linked = false;
         self.shared.outbox = Vec::new();
+        self.shared.hold_until_ms = None;
         if let Some(run) = &mut self.run {
             run.disconnected(clock::boot_ms());
         }
@@ -246,6 +248,12 @@ impl Agent {
     }
 
     fn flush(&mut self) {
+        if let Some(until_ms) = self.shared.hold_until_ms {
+            if clock::boot_ms() < until_ms {
+                return;
+            }
+            self.shared.hold_until_ms = None;
+        }
         let Some(link) = &mut self.link else { return };
         let (run, again) = (&mut self.run, &mut self.again);
         let health = link.flush(&mut self.shared, |out| {

@@ -78,6 +78,8 @@ pub(crate) struct Run {
     pub(crate) execute: bool,
     /// The node was told that it is prepared.
     announced: bool,
+    /// It came together with the end of another: there is much to do, and less haste.
+    pub(crate) follows: bool,
     pub(crate) pending: Option<Box<Pending>>,
     /// Signals that came between `Execute` and the execve, bit n-1 for signal n.
     early_signals: u64,
@@ -112,6 +114,7 @@ impl Run {
             phase: Phase::Preparing,
             execute: false,
             announced: false,
+            follows: false,
             pending: None,
             early_signals: 0,
             stop: launch.stop,
@@ -286,6 +289,9 @@ impl Run {
                     self.main().map_or_else(Started::now, |main| *main.started.get_or_insert_with(Started::now));
                 self.phase = Phase::Running;
                 shared.send(&FromAgent::Started { run: self.id, pid: self.main_pid(), started_at_ms: started.wall_ms });
+                if self.follows {
+                    shared.hold();
+                }
                 let early = std::mem::take(&mut self.early_signals);
                 for number in (1..=64).filter(|number| early & (1 << (number - 1)) != 0) {
                     if let Some(signal) = Signal::from_number(number) {
@@ -392,6 +398,18 @@ impl Run {
             }
             Phase::Ended { exit, .. } => AgentState::Ended { run, exit: exit.clone() },
         }
+    }
+
+    /// Execs whose program is not executed yet.
+    pub(crate) fn exec_starts(&self) -> Vec<ExecId> {
+        let starting =
+            self.targets.iter().filter(|target| target.started.is_none() && target.is_alive() && !target.reported);
+        starting
+            .filter_map(|target| match target.key {
+                AttachTarget::Exec(exec) => Some(exec),
+                AttachTarget::Main => None,
+            })
+            .collect()
     }
 
     /// Execs that are alive.

@@ -61,6 +61,9 @@ pub(crate) fn untoken(token: u64) -> Option<(TokenKind, u32)> {
     Some((*kind, u32::try_from(token >> 8).ok()?))
 }
 
+/// How long the start of a run waits for its end when the node has runs one after the other for us, milliseconds.
+const HOLD_MS: u64 = 3;
+
 /// What every part of the agent needs.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -73,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) spare: Option<Spare>,
     /// Whole frames for the node, except data.
     pub(crate) outbox: Vec<u8>,
+    /// Until when they may wait for more, boot clock.
+    pub(crate) hold_until_ms: Option<u64>,
     /// Our own standard input: `/dev/null`, since the connection was taken from it.
     pub(crate) null: Stdin,
     serial: u32,
@@ -87,6 +92,7 @@ impl Shared {
             connected: false,
             spare: None,
             outbox: Vec::new(),
+            hold_until_ms: None,
             null: std::io::stdin(),
             serial: 0,
         }
@@ -99,9 +105,15 @@ impl Shared {
     }
 
     pub(crate) fn send(&mut self, message: &FromAgent) {
+        self.hold_until_ms = None;
         if self.connected {
             encode_control(&mut self.outbox, message);
         }
+    }
+
+    /// What was just sent may wait a moment: more is likely to follow, and both then travel together.
+    pub(crate) fn hold(&mut self) {
+        self.hold_until_ms = Some(hostler_linux::clock::boot_ms() + HOLD_MS);
     }
 
     pub(crate) fn grant(&mut self, channel: u32, bytes: u32) {

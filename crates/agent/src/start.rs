@@ -171,10 +171,6 @@ impl Run {
             Ok(target) => self.targets.push(target),
             Err(failure) => shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure })),
         }
-        if let Some(target) = self.target_mut(key).filter(|target| target.started.is_some()) {
-            let pid = target.pid;
-            shared.send(&FromAgent::ExecStarted { exec, pid });
-        }
     }
 
     fn start_exec(&self, key: AttachTarget, launch: &ExecLaunch, shared: &mut Shared) -> Result<Target, StartFailure> {
@@ -182,11 +178,8 @@ impl Run {
         let plan = Plan { program: &launch.program, stdio: &stdio, group: self.group.as_ref() };
         let owner = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let (mut target, theirs) = child::open(key, &plan, owner, shared)?;
-        if child::is_plain(&plan, &theirs, shared) {
-            child::execute(&mut target, &plan, &theirs, shared, &|_| Ok(()))?;
-        } else {
-            child::fork(&mut target, &plan, &theirs, Start::AtOnce, shared)?;
-        }
+        // Plain or not: a path that hangs must not hold up an agent whose run is alive.
+        child::fork(&mut target, &plan, &theirs, Start::AtOnce, shared)?;
         Ok(target)
     }
 }

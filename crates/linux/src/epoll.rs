@@ -42,6 +42,8 @@ pub enum Wait {
     Poll,
     /// Until there is one.
     Block,
+    /// Until there is one, or so many milliseconds have passed.
+    AtMost(u32),
 }
 
 /// An epoll instance.
@@ -85,6 +87,9 @@ impl Epoll {
         let timeout = match wait {
             Wait::Poll => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
             Wait::Block => None,
+            Wait::AtMost(ms) => {
+                Some(Timespec { tv_sec: i64::from(ms / 1_000), tv_nsec: i64::from(ms % 1_000) * 1_000_000 })
+            }
         };
         let (events, _) = match epoll::wait(&self.0, &mut space, timeout.as_ref()) {
             Ok(events) => events,

@@ -94,8 +94,9 @@ pub(crate) async fn adopt(shared: &Arc<Shared>) -> Result<Adoption, RuntimeError
 }
 
 fn found_of(sandbox: SandboxId, hello: Hello) -> Option<Found> {
-    let alive = hello.execs.into_iter().map(|(exec, pid)| FoundExec { exec, pid, exit: None });
-    let execs = alive.chain(hello.exec_ends.into_iter().map(remains::exec_of)).collect();
+    let starting = hello.exec_starts.into_iter().map(|exec| FoundExec { exec, pid: None, exit: None });
+    let alive = hello.execs.into_iter().map(|(exec, pid)| FoundExec { exec, pid: Some(pid), exit: None });
+    let execs = starting.chain(alive).chain(hello.exec_ends.into_iter().map(remains::exec_of)).collect();
     let (run, state) = match hello.state {
         AgentState::Idle => return None,
         AgentState::Prepared { run } => (run, FoundState::Prepared),
@@ -144,7 +145,8 @@ async fn ask_all(shared: &Arc<Shared>) -> Vec<(SandboxId, Asked)> {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | NotADirectory)
 }
 
 /// Tries again while the reason that it does not work is ours.

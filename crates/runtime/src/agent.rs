@@ -8,11 +8,12 @@
 //! Lock order: the runtime's state, then an agent's, then a channel's.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use hostler_model::ids::SandboxId;
+use hostler_model::ids::{RunId, SandboxId};
 use hostler_model::limits;
-use hostler_wire::{RunStats, Stream, ToAgent, encode_control, encode_credit, encode_data};
+use hostler_wire::{PROTOCOL_MIN, RunStats, Stream, ToAgent, encode_control, encode_credit, encode_data};
 use tokio::sync::{Notify, oneshot};
 
 use crate::RuntimeError;
@@ -34,12 +35,17 @@ pub(crate) struct Agent {
     pub(crate) sandbox: SandboxId,
     talk: Mutex<Talk>,
     wake: Notify,
+    /// The protocol version of the connection, from its hello on.
+    version: AtomicU16,
 }
 
 #[derive(Debug, Default)]
 struct Talk {
     connected: bool,
     hang_up: bool,
+    given_up: bool,
+    /// A run whose end it may not have heard to be committed.
+    last: Option<RunId>,
     out: Vec<u8>,
     control_bytes: usize,
     channels: HashMap<u32, Arc<Channel>>,
@@ -50,7 +56,15 @@ struct Talk {
 
 impl Agent {
     pub(crate) fn new(sandbox: SandboxId) -> Arc<Self> {
-        Arc::new(Self { sandbox, talk: Mutex::default(), wake: Notify::new() })
+        Arc::new(Self { sandbox, talk: Mutex::default(), wake: Notify::new(), version: AtomicU16::new(PROTOCOL_MIN) })
+    }
+
+    pub(crate) fn agree_on(&self, version: u16) {
+        self.version.store(version, Ordering::Relaxed);
+    }
+
+    pub(crate) fn version(&self) -> u16 {
+        self.version.load(Ordering::Relaxed)
     }
 
     fn talk(&self) -> MutexGuard<'_, Talk> {
@@ -176,13 +190,28 @@ impl Agent {
     /// The connection is gone, and with it everything that was under way on it.
     pub(crate) fn disconnected(&self) {
         let mut talk = self.talk();
-        let last = (talk.last_channel, talk.last_request);
+        let last = (talk.last_channel, talk.last_request, talk.last);
         let old = std::mem::take(&mut *talk);
-        (talk.last_channel, talk.last_request) = last;
+        (talk.last_channel, talk.last_request, talk.last) = last;
         drop(talk);
         for channel in old.channels.values() {
             channel.close();
         }
+    }
+
+    /// It does not do what it has to: its connection is closed, and if it then does not answer, it is killed.
+    pub(crate) fn give_up(&self) {
+        self.talk().given_up = true;
+        self.wake.notify_one();
+    }
+
+    /// Remembers whose directory it may leave behind.
+    pub(crate) fn had(&self, run: RunId) {
+        self.talk().last = Some(run);
+    }
+
+    pub(crate) fn last_run(&self) -> Option<RunId> {
+        self.talk().last
     }
 
     /// Close the connection and leave the agent to itself.
@@ -194,7 +223,7 @@ impl Agent {
     /// Moves what is queued into `writing`, if that is empty. `Err`: the connection is to be given up.
     pub(crate) fn take_out(&self, writing: &mut Vec<u8>) -> Result<(), HangUp> {
         let mut talk = self.talk();
-        if talk.hang_up || talk.control_bytes > CONTROL_OUT_MAX {
+        if talk.hang_up || talk.given_up || talk.control_bytes > CONTROL_OUT_MAX {
             return Err(if talk.hang_up { HangUp::Asked } else { HangUp::NotReading });
         }
         if writing.is_empty() {

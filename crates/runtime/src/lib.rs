@@ -132,8 +132,8 @@ pub struct Found {
 pub struct FoundExec {
     /// Which.
     pub exec: ExecId,
-    /// Its process.
-    pub pid: u32,
+    /// Its process, once the program runs.
+    pub pid: Option<u32>,
     /// Its end, unless it is alive.
     pub exit: Option<Exit>,
 }
@@ -260,7 +260,7 @@ impl Runtime {
 
     /// The end of the exec is on disk.
     pub fn exec_committed(&self, run: RunId, exec: ExecId) {
-        if let Some(agent) = self.shared.agent_now(run) {
+        if let Some(agent) = self.shared.agent_now(run).filter(|agent| agent.version() >= 2) {
             agent.send(&ToAgent::ExecCommitted { exec });
         }
     }

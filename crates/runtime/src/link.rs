@@ -232,7 +232,7 @@ impl Link {
         let answer = tokio::time::timeout(deadline, self.first_frame()).await;
         let hello = answer.unwrap_or(Err(LinkError::HelloDeadline)).and_then(|hello| {
             let Hello { protocol_min: min, protocol_max: max, .. } = hello;
-            negotiate(min, max).ok_or(LinkError::Protocol { min, max })?;
+            self.agent.agree_on(negotiate(min, max).ok_or(LinkError::Protocol { min, max })?);
             if hello.sandbox == self.agent.sandbox { Ok(hello) } else { Err(LinkError::Sandbox) }
         });
         if hello.is_err() {

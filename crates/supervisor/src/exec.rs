@@ -84,12 +84,30 @@ impl State {
         }
     }
 
+    /// Execs that are alive and in no record are those of a daemon that kept none: their start is in the journal.
+    fn expect_execs(&mut self, run: RunId, found: &[FoundExec], out: &mut Outcome) {
+        let Some(mut workload) = self.live_run(run) else { return };
+        let Some(execs) = workload.run.as_mut().map(|run| &mut run.execs) else { return };
+        let unknown: Vec<_> = found
+            .iter()
+            .filter(|found| found.exit.is_none() && !execs.iter().any(|known| known.id == found.exec))
+            .map(|found| RunExec { id: found.exec, pid: found.pid })
+            .collect();
+        if !unknown.is_empty() {
+            execs.extend(unknown);
+            self.put(workload, out);
+        }
+    }
+
     /// What the daemon found of a run's execs when it came up. Those it did not find were never started, or went with
     /// their agent.
     pub(crate) fn adopt_execs(&mut self, run: RunId, found: Vec<FoundExec>, now: Now, out: &mut Outcome) {
         let alive: Vec<_> = found.iter().filter(|found| found.exit.is_none()).map(|found| found.exec).collect();
+        self.expect_execs(run, &found, out);
         for FoundExec { exec, pid, exit } in found {
-            self.exec_started(run, exec, pid, now, out);
+            if let Some(pid) = pid {
+                self.exec_started(run, exec, pid, now, out);
+            }
             if let Some(exit) = exit {
                 self.exec_exited(run, exec, exit, now, out);
             }

@@ -158,8 +158,8 @@ pub struct Found {
 pub struct FoundExec {
     /// Which.
     pub exec: ExecId,
-    /// Its process.
-    pub pid: u32,
+    /// Its process, once the program runs.
+    pub pid: Option<u32>,
     /// Its end, unless it is alive.
     pub exit: Option<Exit>,
 }

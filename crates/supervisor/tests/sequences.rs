@@ -156,7 +156,7 @@ impl World {
                         .execs
                         .iter()
                         .filter(|(_, (of, _))| of == run)
-                        .map(|(exec, (_, exit))| FoundExec { exec: *exec, pid: 8, exit: exit.clone() })
+                        .map(|(exec, (_, exit))| FoundExec { exec: *exec, pid: Some(8), exit: exit.clone() })
                         .collect(),
                 },
             })

@@ -37,10 +37,13 @@ pub fn encode(file: &ExitFile, reserved: usize) -> Vec<u8> {
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<ExitFile> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
-    let (record, check) = (lines.next()?, lines.next()?);
-    let check: Check = serde_json::from_slice(check).ok()?;
-    if check.fnv1a != fnv1a(record) {
-        return None;
+    let (record, check) = (lines.next()?, lines.next()?.trim_ascii());
+    // Agents of protocol 1 wrote no check; they renamed the file when it was whole.
+    if !check.is_empty() {
+        let check: Check = serde_json::from_slice(check).ok()?;
+        if check.fnv1a != fnv1a(record) {
+            return None;
+        }
     }
     serde_json::from_slice(record).ok()
 }
@@ -67,6 +70,14 @@ mod tests {
         assert_eq!(encode(&file, 2_048).len(), 2_048);
         assert_eq!(decode(&[b' '; 2_048]), None);
         assert_eq!(decode(&[]), None);
+    }
+
+    #[test]
+    fn the_end_of_an_older_agent_is_read() {
+        let mut bytes = serde_json::to_vec(&file(3, "old")).unwrap();
+        bytes.push(b'\n');
+        bytes.resize(2_048, b' ');
+        assert_eq!(decode(&bytes), Some(file(3, "old")));
     }
 
     /// A loss of power leaves some of the file's sectors new and the others old.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Lowest protocol version this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// Highest protocol version this build speaks.
-pub const PROTOCOL_MAX: u16 = 1;
+pub const PROTOCOL_MAX: u16 = 2;
 
 /// The version to use with a peer that speaks `min` to `max`, if there is a common one.
 #[must_use]
@@ -119,7 +119,7 @@ pub enum ToAgent {
         #[serde(default)]
         assume_idle: bool,
     },
-    /// The end of this exec is on disk: it need not be told again.
+    /// From version 2 on. The end of this exec is on disk: it need not be told again.
     ExecCommitted {
         /// Which.
         exec: ExecId,
@@ -272,6 +272,9 @@ pub struct Hello {
     /// Execs alive, with their processes.
     #[serde(default)]
     pub execs: Vec<(ExecId, u32)>,
+    /// Execs that are being started.
+    #[serde(default)]
+    pub exec_starts: Vec<ExecId>,
     /// Ends of execs without `ExecCommitted`.
     #[serde(default)]
     pub exec_ends: Vec<ExecEnd>,

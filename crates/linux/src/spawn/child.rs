@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use hostler_model::rundir::ProcessId;
 use hostler_model::spec::{Rlimit, RlimitKind};
@@ -56,6 +57,31 @@ pub(super) struct Borrower<'a> {
 /// Stack of a child that shares its parent's memory, bytes; only the touched part is ever real.
 const STACK: usize = 256 * 1024;
 
+/// The stack of such children, one at a time: made once, for mapping and faults cost more than the pages it keeps.
+fn stack() -> io::Result<*mut libc::c_void> {
+    static MADE: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
+    let made = MADE.load(Ordering::Relaxed);
+    if !made.is_null() {
+        return Ok(made);
+    }
+    // SAFETY: an anonymous mapping at a place of the kernel's choice; checked below.
+    let stack = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            STACK,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
+            -1,
+            0,
+        )
+    };
+    if stack == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    MADE.store(stack, Ordering::Relaxed);
+    Ok(stack)
+}
+
 impl<'a> Borrower<'a> {
     pub(super) fn new(
         setup: &'a ChildSetup<'a>,
@@ -67,30 +93,14 @@ impl<'a> Borrower<'a> {
 
     /// Returns when the child has executed its program, or is dead.
     pub(super) fn start(&mut self) -> io::Result<u32> {
-        // SAFETY: an anonymous mapping at a place of the kernel's choice; checked below.
-        let stack = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                STACK,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
-                -1,
-                0,
-            )
-        };
-        if stack == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
+        let stack = stack()?;
         self.before_ticks = clock::boot_ticks();
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        // SAFETY: the stack is ours, grows down from its upper end, and stays mapped until the call returns. With
+        // SAFETY: the stack is ours, grows down from its upper end, and stays mapped. With
         // CLONE_VFORK that is when the child no longer uses our memory, so `self` outlives its use too, and no other
         // thread of ours exists (the promise of `execute`). `borrow` ends in execve or _exit.
         let pid = unsafe { libc::clone(borrow, stack.byte_add(STACK), flags, std::ptr::from_mut(self).cast()) };
-        let error = io::Error::last_os_error();
-        // SAFETY: mapped above, used by nobody any more.
-        unsafe { libc::munmap(stack, STACK) };
-        if pid == -1 { Err(error) } else { Ok(pid.cast_unsigned()) }
+        if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid.cast_unsigned()) }
     }
 
     pub(super) fn failure(self) -> Option<StartFailure> {

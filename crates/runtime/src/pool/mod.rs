@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::process::{Shared, State};
 
 /// How long the end of a run may wait for the next run of its agent, milliseconds: both then travel, and are read, together.
-const FLUSH_AFTER_MS: u64 = 20;
+const FLUSH_AFTER_MS: u64 = 100;
 
 impl Shared {
     /// Begins to keep idle agents.

@@ -244,6 +244,8 @@ impl Shared {
             Some(Place::Releasing(run)) => undone = Some(run),
             _ => {}
         }
+        // The end of the run before may have been on its way to it.
+        undone = undone.or_else(|| agent.last_run());
         self.start_agents(&mut state);
         drop(state);
         self.one_gone.notify_waiters();

@@ -22,7 +22,7 @@ pub(crate) mod spawn;
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hostler_model::ids::{ExecId, RunId, SandboxId};
 use hostler_model::launch::{ExecLaunch, Launch};
@@ -272,9 +272,27 @@ impl Shared {
                 let failure = failure(StartFailureKind::Cancelled, "killed before it was started");
                 self.report(Fact::StartFailed { run, failure });
             }
-            At::Agent(agent) => agent.send(&ToAgent::Kill { run }),
+            At::Agent(agent) => {
+                agent.send(&ToAgent::Kill { run });
+                if entry.step < Step::Running {
+                    self.expect_an_end(run, Arc::clone(agent));
+                }
+            }
             At::Nowhere => {}
         }
+    }
+
+    /// An agent stands still while a plain program is executed; should its path hang, the agent hangs with it.
+    fn expect_an_end(self: &Arc<Self>, run: RunId, agent: Arc<Agent>) {
+        let shared = Arc::downgrade(self);
+        self.handle.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(limits::KILL_MAX_MS)).await;
+            let Some(shared) = shared.upgrade() else { return };
+            if shared.state().entry_on(run, &agent).is_some_and(|entry| entry.step < Step::Running) {
+                tracing::warn!(%run, sandbox = %agent.sandbox, "the agent does not end a run that it has not started");
+                agent.give_up();
+            }
+        });
     }
 
     pub(crate) fn exec(self: &Arc<Self>, run: RunId, exec: ExecId, launch: ExecLaunch) {
@@ -308,6 +326,7 @@ impl Shared {
             state.runs.remove(&run);
             if assume_idle {
                 // Under load its next run is not far: then both come in one piece.
+                agent.had(run);
                 agent.send_with_next(&committed);
                 self.can_take_one(&agent, &mut state);
                 self.flush_later(&agent, &mut state);

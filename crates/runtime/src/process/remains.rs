@@ -68,7 +68,7 @@ pub(crate) fn facts_of(end: ExitFile) -> Vec<Fact> {
 }
 
 pub(crate) fn exec_of(end: ExecEnd) -> FoundExec {
-    FoundExec { exec: end.exec, pid: end.pid, exit: Some(end.exit) }
+    FoundExec { exec: end.exec, pid: Some(end.pid), exit: Some(end.exit) }
 }
 
 pub(crate) fn found_of(end: ExitFile) -> Found {

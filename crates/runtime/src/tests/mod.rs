@@ -288,6 +288,7 @@ impl FakeAgent {
             pid: self.id.pid,
             state,
             execs: Vec::new(),
+            exec_starts: Vec::new(),
             exec_ends: Vec::new(),
         }
     }

@@ -35,9 +35,17 @@ use super::Peer;
 /// After the system refused a connection for want of descriptors or memory.
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
-/// Who has how many connections, the owner left out.
+/// Who has how many connections, the owner left out. Together they have half of all: the other half is his.
 #[derive(Default)]
-struct Places(Mutex<HashMap<u32, usize>>);
+struct Places(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    by_caller: HashMap<u32, usize>,
+    all: usize,
+    /// The log was told that there is no room, and none has become free since.
+    told: bool,
+}
 
 /// One of the places of a caller.
 struct Place {
@@ -48,11 +56,15 @@ struct Place {
 impl Places {
     fn take(self: &Arc<Self>, uid: u32) -> Option<Place> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(uid).or_insert(0);
-        if *count >= limits::HTTP_CONNECTIONS_PER_CALLER_MAX {
+        let count = taken.by_caller.get(&uid).copied().unwrap_or(0);
+        if count >= limits::HTTP_CONNECTIONS_PER_CALLER_MAX || taken.all >= limits::HTTP_CONNECTIONS_MAX / 2 {
+            if !std::mem::replace(&mut taken.told, true) {
+                tracing::warn!(uid, "a caller has all the connections he may have; further ones are closed");
+            }
             return None;
         }
-        *count += 1;
+        taken.by_caller.insert(uid, count + 1);
+        taken.all += 1;
         Some(Place { places: Arc::clone(self), uid })
     }
 }
@@ -60,10 +72,12 @@ impl Places {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.uid) {
+        taken.all -= 1;
+        taken.told = false;
+        if let Some(count) = taken.by_caller.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.uid);
+                taken.by_caller.remove(&self.uid);
             }
         }
     }
@@ -146,10 +160,7 @@ pub(super) async fn serve(listener: UnixListener, router: Router, owner: u32, do
             Some((uid, _)) if uid == 0 || uid == owner => None,
             Some((uid, _)) => match places.take(uid) {
                 Some(place) => Some(place),
-                None => {
-                    tracing::warn!(uid, "a caller has all the connections he may have; one more is closed");
-                    continue;
-                }
+                None => continue,
             },
             // Every request of it will be refused.
             None => None,
@@ -184,6 +195,11 @@ mod tests {
         taken.pop();
         assert!(places.take(7).is_some());
         drop(taken);
-        assert!(places.0.lock().unwrap().is_empty());
+        let all: Vec<_> =
+            (100..200).flat_map(|uid| (0..100).map(move |_| uid)).map_while(|uid| places.take(uid)).collect();
+        assert_eq!(all.len(), limits::HTTP_CONNECTIONS_MAX / 2, "the rest is the owner's");
+        drop(all);
+        let taken = places.0.lock().unwrap();
+        assert!(taken.by_caller.is_empty() && taken.all == 0);
     }
 }
