@@ -102,9 +102,11 @@ pub async fn throughput(binaries: &Path, report: &mut Report) -> anyhow::Result<
     fresh.down().await
 }
 
-/// Nothing but the jobs of [`throughput`] on re-used agents, for a profiler to look at.
+/// Nothing but the jobs of [`throughput`] on re-used agents, for a profiler to look at. `HOSTLER_BENCH_CONFIG` may hold
+/// another configuration to compare with.
 pub async fn load(binaries: &Path) -> anyhow::Result<()> {
-    let node = Node::start(binaries, "[pool.process]\nidle = 16\n").await?;
+    let config = std::env::var("HOSTLER_BENCH_CONFIG").unwrap_or_else(|_| "[pool.process]\nidle = 16\n".to_owned());
+    let node = Node::start(binaries, &config).await?;
     for _ in 0..ROUNDS {
         eprintln!("{:.0}/s", rate(&node, Duration::from_secs(3)).await?);
     }
