@@ -74,7 +74,8 @@ gone() { ! alive "$1"; }
 runs() { [ "$(field phase "$1")" = running ] && [ -n "$(field pid "$1")" ]; }
 ended() { [ "$(field phase "$1")" = ended ]; }
 nothing_left() { [ -z "$(leftover_processes)" ]; }
-runs_anew() { runs "$1" && [ "$(field pid "$1")" != "$2" ]; }
+# One look at the number: between two looks the old process may go, and nothing is not a new one.
+runs_anew() { now=$(field pid "$1") && [ -n "$now" ] && [ "$now" != "$2" ] && runs "$1"; }
 
 daemon_pid() {
     for file in "$HOSTLER_ROOT/hostlerd.pid" "$HOSTLER_ROOT/run/hostlerd.pid"; do
