@@ -1,5 +1,5 @@
 //! Starting a program: its pipes or terminal and our side of them in the event loop ([`open`]); then its process, forked
-//! ahead ([`fork`]) or executed on the spot ([`execute`]). The main program and execs take the same ways.
+//! ([`fork`]) or executed on the spot ([`execute`]). Execs are always forked.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,7 +1,7 @@
 //! From `Prepare` and `Execute` to a program that runs, and execs: what is made, in which order, by whom.
 //!
 //! A plain program is executed on the spot, by a child that shares our memory and names itself in the run directory first.
-//! Every other is forked at `Prepare`, named, and waits for the go-ahead.
+//! Every other is forked at `Prepare`, named, and waits for the go-ahead. Execs are forked and go ahead at once.
 
 use std::cell::Cell;
 

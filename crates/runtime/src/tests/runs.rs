@@ -15,10 +15,22 @@ async fn started(node: &mut Node, number: u32) -> FakeAgent {
     node.runtime.prepare(launch(run, &Namespace::owner()));
     node.runtime.execute(run);
     let mut agent = node.warm_agent().await;
+    starts(node, &mut agent, run).await;
+    agent
+}
+
+/// A run that `agent`, which is idle, has to take.
+async fn follows(node: &mut Node, agent: &mut FakeAgent, number: u32) {
+    let run = run(number);
+    node.runtime.prepare(launch(run, &Namespace::owner()));
+    node.runtime.execute(run);
+    starts(node, agent, run).await;
+}
+
+async fn starts(node: &mut Node, agent: &mut FakeAgent, run: RunId) {
     agent.start(run).await;
     assert!(matches!(node.fact().await, Fact::Prepared { .. }));
     assert!(matches!(node.fact().await, Fact::Started { .. }));
-    agent
 }
 
 #[tokio::test]
@@ -33,11 +45,7 @@ async fn a_run_goes_its_way_and_its_agent_takes_the_next() {
         // Asked for before the agent is idle again: a second one is started, and the first to be ready gets the run.
         agent.say(FromAgent::Idle).await;
         node.until(|runtime| runtime.idle_agents() == 1).await;
-        node.runtime.prepare(launch(run(number + 1), &Namespace::owner()));
-        node.runtime.execute(run(number + 1));
-        agent.start(run(number + 1)).await;
-        assert!(matches!(node.fact().await, Fact::Prepared { .. }));
-        assert!(matches!(node.fact().await, Fact::Started { .. }));
+        follows(&mut node, &mut agent, number + 1).await;
     }
     assert!(node.agents.try_recv().is_err(), "no other agent was started");
     agent.die();
@@ -54,11 +62,7 @@ async fn a_clean_agent_takes_the_run_that_waits_without_a_word() {
         node.runtime.committed(run(number));
         assert_eq!(node.runtime.idle_agents(), 1);
         assert_eq!(agent.message().await, ToAgent::Committed { run: run(number), reuse: true, assume_idle: true });
-        node.runtime.prepare(launch(run(number + 1), &Namespace::owner()));
-        node.runtime.execute(run(number + 1));
-        agent.start(run(number + 1)).await;
-        assert!(matches!(node.fact().await, Fact::Prepared { .. }));
-        assert!(matches!(node.fact().await, Fact::Started { .. }));
+        follows(&mut node, &mut agent, number + 1).await;
     }
     assert!(node.agents.try_recv().is_err(), "no other agent was started");
     // Somebody who reads when the end is committed is served first.
