@@ -2,7 +2,7 @@
 
 use hostler_model::ProblemKind::{self, *};
 use hostler_tests::raw::{self, Announce};
-use hostler_tests::{Setup, TestNode, is_root, leaks, skip};
+use hostler_tests::{PATIENCE, Setup, TestNode, is_root, leaks, skip, until};
 
 /// No workload, no run directory, no cgroup of a run.
 fn assert_nothing_made(node: &TestNode, after: &str) {
@@ -164,7 +164,8 @@ fn limits_that_this_machine_cannot_give() {
     assert_eq!(reply.status, 201, "{}", reply.text());
     let id = reply.json()["id"].as_str().expect("an id").to_owned();
     assert_eq!(node.ended(&id).exit_code, Some(0));
-    assert!(leaks::run_groups(node.tag().expect("a tag")).is_empty());
+    // The end is told once it is on disk; the group goes after it.
+    until("the group's removal", PATIENCE, || leaks::run_groups(node.tag().expect("a tag")).is_empty().then_some(()));
     node.finish();
 }
 
