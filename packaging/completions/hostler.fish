@@ -48,6 +48,7 @@ complete -c hostler -n "__fish_hostler_needs_command" -f -a "rm" -d 'Remove work
 complete -c hostler -n "__fish_hostler_needs_command" -f -a "update" -d 'Change the limits of a workload, running or not'
 complete -c hostler -n "__fish_hostler_needs_command" -f -a "exec" -d 'Run a second program inside a running workload'
 complete -c hostler -n "__fish_hostler_needs_command" -f -a "attach" -d 'Connect to the streams of a running workload'
+complete -c hostler -n "__fish_hostler_needs_command" -f -a "queue" -d 'Look at queues of jobs, pause, drain and remove them'
 complete -c hostler -n "__fish_hostler_needs_command" -f -a "stats" -d 'Show the CPU, memory and processes that workloads use'
 complete -c hostler -n "__fish_hostler_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c hostler -n "__fish_hostler_using_subcommand up" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
@@ -107,6 +108,10 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l start-timeout -d
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l stop-signal -d 'First signal of a stop; TERM when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l stop-timeout -d 'Time between that signal and the kill' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l restart -d 'When it is started again: never, on-failure[:N] or always' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l restart-delay -d 'Time before the first restart; it doubles with each failure in a row' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l restart-delay-max -d 'Longest time before a restart' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l queue -d 'Wait for its turn in this queue' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l priority -d 'In the queue, a higher one goes first; 0 when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l pids -d 'Processes and threads at one time' -r
@@ -121,6 +126,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -s d -l detach -d '
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l rm -d 'Remove the workload and its log when it has ended; without -d also when this command dies'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s i -l interactive -d 'Pass stdin to the program'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s t -l tty -d 'Give the program a terminal'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l protected -d 'It comes back after every end unless it is stopped by name; stop, kill and rm --all leave it out'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand ps" -l filter -d 'Only workloads that match; all that are given must match' -r
@@ -166,8 +172,10 @@ complete -c hostler -n "__fish_hostler_using_subcommand wait" -l json -d 'Answer
 complete -c hostler -n "__fish_hostler_using_subcommand wait" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand stop" -s t -l timeout -d 'Time between the stop signal and the kill, instead of the workload\'s own' -r
 complete -c hostler -n "__fish_hostler_using_subcommand stop" -s s -l signal -d 'First signal, instead of the workload\'s own' -r
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -l filter -d 'With --all: only those that match, as of `ps`' -r
 complete -c hostler -n "__fish_hostler_using_subcommand stop" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand stop" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand stop" -l all -d 'All of the namespace, but for those that are protected'
 complete -c hostler -n "__fish_hostler_using_subcommand stop" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand stop" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand start" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
@@ -181,13 +189,17 @@ complete -c hostler -n "__fish_hostler_using_subcommand restart" -l json -d 'Ans
 complete -c hostler -n "__fish_hostler_using_subcommand restart" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -s s -l signal -d 'The signal, by name or number' -r
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l exec -d 'To the program of this exec instead of the main one' -r
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -l filter -d 'With --all: only those that match, as of `ps`' -r
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -l all -d 'All of the namespace, but for those that are protected'
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -l filter -d 'With --all: only those that match, as of `ps`' -r
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
-complete -c hostler -n "__fish_hostler_using_subcommand rm" -s f -l force -d 'Kill it first if it runs'
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -s f -l force -d 'Kill it first if it runs; with --all, what runs too'
+complete -c hostler -n "__fish_hostler_using_subcommand rm" -l all -d 'All of the namespace, but for those that are protected'
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand update" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
@@ -213,32 +225,92 @@ complete -c hostler -n "__fish_hostler_using_subcommand attach" -l no-stdin -d '
 complete -c hostler -n "__fish_hostler_using_subcommand attach" -l no-backlog -d 'Only what comes from now on, without the last output before'
 complete -c hostler -n "__fish_hostler_using_subcommand attach" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand attach" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "ls" -d 'List queues'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "show" -d 'Show a queue and the jobs that wait in it'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "set" -d 'Make a queue, or change how many of its jobs run at one time'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "pause" -d 'Start no more jobs of queues; jobs are accepted and wait'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "resume" -d 'End a pause or a drain'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "drain" -d 'Accept no more jobs; those that wait are run'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "rm" -d 'Remove queues'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and not __fish_seen_subcommand_from ls show set pause resume drain rm help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from ls" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from ls" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from ls" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from show" -s n -l limit -d 'Waiting jobs to show, at most 1000' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from show" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from show" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from show" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from set" -s p -l parallel -d 'Jobs that run at one time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from set" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from set" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from set" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from pause" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from pause" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from pause" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from resume" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from resume" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from resume" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from resume" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from drain" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from drain" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from drain" -l wait -d 'Wait until no job of them waits or runs'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from drain" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from rm" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from rm" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from rm" -s f -l force -d 'Cancel the jobs that wait in it'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from rm" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "ls" -d 'List queues'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show a queue and the jobs that wait in it'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "set" -d 'Make a queue, or change how many of its jobs run at one time'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "pause" -d 'Start no more jobs of queues; jobs are accepted and wait'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "resume" -d 'End a pause or a drain'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Accept no more jobs; those that wait are run'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "rm" -d 'Remove queues'
+complete -c hostler -n "__fish_hostler_using_subcommand queue; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c hostler -n "__fish_hostler_using_subcommand stats" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand stats" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
 complete -c hostler -n "__fish_hostler_using_subcommand stats" -l no-stream -d 'Show it once instead of every second'
 complete -c hostler -n "__fish_hostler_using_subcommand stats" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand stats" -s h -l help -d 'Print help'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "up" -d 'Start the node (the same as `node up`)'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "down" -d 'Stop the node\'s daemon; workloads go on (the same as `node down`)'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "node" -d 'Start, stop and look at the node itself'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "doctor" -d 'Say what this machine can and cannot do, and how to mend it'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "run" -d 'Run a program'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "ps" -d 'List workloads'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "inspect" -d 'Show all about workloads, as JSON'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "logs" -d 'Show the output of a workload'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "events" -d 'Show what happens, as it happens'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "wait" -d 'Wait until workloads have ended for good, print their exit codes, exit with the last one\'s'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "stop" -d 'Stop workloads and keep them stopped: the stop signal, then after a grace a kill of all their processes'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "start" -d 'Start workloads again that have ended or were stopped'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "restart" -d 'Stop workloads and start them again'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "kill" -d 'Send a signal to workloads; their restart policy applies'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "rm" -d 'Remove workloads and their logs'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "update" -d 'Change the limits of a workload, running or not'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "exec" -d 'Run a second program inside a running workload'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "attach" -d 'Connect to the streams of a running workload'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "stats" -d 'Show the CPU, memory and processes that workloads use'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach stats help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "up" -d 'Start the node (the same as `node up`)'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "down" -d 'Stop the node\'s daemon; workloads go on (the same as `node down`)'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "node" -d 'Start, stop and look at the node itself'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "doctor" -d 'Say what this machine can and cannot do, and how to mend it'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "run" -d 'Run a program'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "ps" -d 'List workloads'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "inspect" -d 'Show all about workloads, as JSON'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "logs" -d 'Show the output of a workload'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "events" -d 'Show what happens, as it happens'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "wait" -d 'Wait until workloads have ended for good, print their exit codes, exit with the last one\'s'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "stop" -d 'Stop workloads and keep them stopped: the stop signal, then after a grace a kill of all their processes'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "start" -d 'Start workloads again that have ended or were stopped'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "restart" -d 'Stop workloads and start them again'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "kill" -d 'Send a signal to workloads; their restart policy applies'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "rm" -d 'Remove workloads and their logs'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "update" -d 'Change the limits of a workload, running or not'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "exec" -d 'Run a second program inside a running workload'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "attach" -d 'Connect to the streams of a running workload'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "queue" -d 'Look at queues of jobs, pause, drain and remove them'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "stats" -d 'Show the CPU, memory and processes that workloads use'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and not __fish_seen_subcommand_from up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "up" -d 'Start the node'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "down" -d 'Stop the node\'s daemon; workloads go on'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "info" -d 'Show what the node is and how it stands'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from node" -f -a "lame-duck" -d 'Take no new work and let the running work finish'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "ls" -d 'List queues'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "show" -d 'Show a queue and the jobs that wait in it'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "set" -d 'Make a queue, or change how many of its jobs run at one time'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "pause" -d 'Start no more jobs of queues; jobs are accepted and wait'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "resume" -d 'End a pause or a drain'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "drain" -d 'Accept no more jobs; those that wait are run'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from queue" -f -a "rm" -d 'Remove queues'

@@ -70,6 +70,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Get, "/v1/events", "Follow events; resumable by Last-Event-ID", Some("EventsQuery"), None, 200, Answer::Events("EventView")),
     endpoint(Method::Get, "/v1/workloads", "List workloads", Some("ListQuery"), None, 200, Answer::Json("WorkloadList")),
     endpoint(Method::Post, "/v1/workloads", "Create and start a workload; Idempotency-Key makes it happen once", Some("CreateQuery"), Some("Spec"), 201, Answer::Json("WorkloadView")),
+    endpoint(Method::Post, "/v1/workloads/bulk", "Stop, kill or remove many; what is protected is left out", Some("NamespaceQuery"), Some("BulkRequest"), 200, Answer::Json("BulkReport")),
     endpoint(Method::Get, "/v1/workloads/{ref}", "One workload", Some("NamespaceQuery"), None, 200, Answer::Json("WorkloadView")),
     endpoint(Method::Patch, "/v1/workloads/{ref}", "Change the limits of a workload, running or not", Some("NamespaceQuery"), Some("UpdateRequest"), 200, Answer::Json("WorkloadView")),
     endpoint(Method::Delete, "/v1/workloads/{ref}", "Remove a workload and its log", Some("RemoveQuery"), None, 200, Answer::Json("WorkloadView")),
@@ -82,4 +83,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Get, "/v1/workloads/{ref}/stats", "Resources in use", Some("StatsQuery"), None, 200, Answer::JsonOrEvents("Stats")),
     endpoint(Method::Get, "/v1/workloads/{ref}/attach", "Its streams, live, with a backlog", Some("AttachQuery"), None, 101, Answer::WebSocket),
     endpoint(Method::Get, "/v1/workloads/{ref}/exec", "Run a second program inside it", Some("NamespaceQuery"), None, 101, Answer::WebSocket),
+    endpoint(Method::Get, "/v1/queues", "List queues", Some("QueuesQuery"), None, 200, Answer::Json("QueueList")),
+    endpoint(Method::Get, "/v1/queues/{queue}", "One queue and the jobs that wait in it", Some("QueueQuery"), None, 200, Answer::Json("QueueView")),
+    endpoint(Method::Patch, "/v1/queues/{queue}", "Make a queue, or change, pause, drain or resume it", Some("NamespaceQuery"), Some("QueueChange"), 200, Answer::Json("QueueView")),
+    endpoint(Method::Delete, "/v1/queues/{queue}", "Remove a queue; with force cancel the jobs that wait in it", Some("QueueRemoveQuery"), None, 200, Answer::Json("QueueView")),
 ];

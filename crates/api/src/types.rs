@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use hostler_model::ids::{ExecId, NodeTag, StoreId};
+use hostler_model::ids::{ExecId, NodeTag, QueueName, StoreId, WorkloadId, WorkloadName};
+use hostler_model::queue::QueueRecord;
 use hostler_model::spec::{Limits, Rlimit, TtySize};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Phase, Workload};
@@ -70,15 +71,30 @@ pub struct WorkloadView {
     /// What a shell would return, once the last run has ended: the code, 128 + signal, 125–127 for start failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
+    /// Where it stands in its queue, while it waits there; only where one workload is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<QueuePlace>,
     /// Everything else.
     #[serde(flatten)]
     pub workload: Arc<Workload>,
 }
 
+/// Where a job stands in its queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueuePlace {
+    /// Which queue.
+    pub queue: QueueName,
+    /// From 1: the next one.
+    pub position: u64,
+    /// How long it has waited so far, milliseconds.
+    pub waited_ms: u64,
+}
+
 impl From<Arc<Workload>> for WorkloadView {
     fn from(workload: Arc<Workload>) -> Self {
         let exit_code = workload.run.as_ref().and_then(|run| run.state.shell_code());
-        Self { phase: workload.phase(), exit_code, workload }
+        Self { phase: workload.phase(), exit_code, place: None, workload }
     }
 }
 
@@ -88,6 +104,124 @@ impl From<Arc<Workload>> for WorkloadView {
 pub struct WorkloadList {
     /// Newest first.
     pub workloads: Vec<WorkloadView>,
+}
+
+/// Body of `GET /v1/queues`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueueList {
+    /// By namespace and name.
+    pub queues: Vec<QueueView>,
+}
+
+/// A queue as readers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueueView {
+    /// What is kept of it.
+    #[serde(flatten)]
+    pub queue: QueueRecord,
+    /// Jobs that wait.
+    pub waiting: u64,
+    /// Jobs under way: from their turn to their result.
+    pub running: u64,
+    /// The first of those that wait, in their order; only where one queue is shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<QueuedJob>,
+}
+
+/// A job that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueuedJob {
+    /// From 1: the next one.
+    pub position: u64,
+    /// Its id.
+    pub id: WorkloadId,
+    /// Its name.
+    pub name: WorkloadName,
+    /// Its priority.
+    pub priority: i32,
+    /// How long it has waited so far, milliseconds.
+    pub waited_ms: u64,
+    /// Its command.
+    pub command: Vec<ByteString>,
+}
+
+/// Query of `GET /v1/queues/{queue}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueQuery {
+    /// Whose queue; the caller's own namespace when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    /// Waiting jobs to show; 100 when absent, at most 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Query of `GET /v1/queues`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct QueuesQuery {
+    /// Whose queues; the caller's own namespace when absent. `*` is every namespace, for the node's owner only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// Query of `DELETE /v1/queues/{queue}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueRemoveQuery {
+    /// Whose queue; the caller's own namespace when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    /// Cancel the jobs that wait in it.
+    pub force: bool,
+}
+
+/// Body of `POST /v1/workloads/bulk`: one thing done to many. What is protected is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BulkRequest {
+    /// What is done.
+    pub action: BulkAction,
+    /// For `kill`; `KILL` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Signal>,
+    /// For `remove`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// To which: a filter as of `GET /v1/workloads`; all of the namespace when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// What is done to many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum BulkAction {
+    /// Stop, and keep stopped; those that wait in a queue are cancelled.
+    Stop,
+    /// Send a signal to those that run.
+    Kill,
+    /// Forget what is not live; with `force` kill what is live first.
+    Remove,
+}
+
+/// Answer of `POST /v1/workloads/bulk`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BulkReport {
+    /// It was asked of these.
+    pub done: Vec<WorkloadId>,
+    /// These are protected, and were left out.
+    pub protected: Vec<WorkloadId>,
 }
 
 /// Body of `POST …/stop` and `POST …/restart`; all optional.

@@ -9,6 +9,7 @@ enum Condition {
     Name(String),
     Phase(Phase),
     Label(String, Option<String>),
+    Queue(String),
     Type(String),
     Workload(String),
 }
@@ -20,13 +21,14 @@ pub struct Filter(Vec<Condition>);
 const CONDITIONS_MAX: usize = 16;
 
 impl Filter {
-    /// `name=…`, `phase=…`, `label=key[=value]`.
+    /// `name=…`, `phase=…`, `queue=…`, `label=key[=value]`.
     pub fn for_workloads(text: Option<&str>) -> Result<Self, Problem> {
-        let keys = "name, phase (pending, preparing, running, stopping, ended, failed, lost) or label";
+        let keys = "name, phase (pending, queued, preparing, running, stopping, ended, failed, lost), queue or label";
         Self::parse(text, keys, |key, value| {
             Some(match key {
                 "name" => Condition::Name(value.to_owned()),
                 "phase" | "state" | "status" => Condition::Phase(Phase::from_word(value)?),
+                "queue" => Condition::Queue(value.to_owned()),
                 "label" => match value.split_once('=') {
                     Some((key, value)) => Condition::Label(key.to_owned(), Some(value.to_owned())),
                     None => Condition::Label(value.to_owned(), None),
@@ -80,6 +82,7 @@ impl Filter {
                 (found, None) => found.is_some(),
                 (None, Some(_)) => false,
             },
+            Condition::Queue(name) => workload.spec.queue.as_ref().is_some_and(|queue| matches(name, queue.as_str())),
             Condition::Type(_) | Condition::Workload(_) => true,
         })
     }

@@ -28,6 +28,9 @@ pub struct Node {
     pub workers: u8,
     /// Live runs on this node, at most.
     pub live_runs_max: u32,
+    /// Of them from queues, at most, over all queues; as many as live runs when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_jobs_max: Option<u32>,
     /// Below this free space in the data directory no new work is accepted, bytes.
     pub free_space_min_bytes: u64,
     /// What the daemon logs: `error`, `warn`, `info`, `debug` or `trace`, or a filter of the `tracing` syntax.
@@ -39,6 +42,7 @@ impl Default for Node {
         Self {
             workers: 2,
             live_runs_max: limits::LIVE_RUNS_MAX as u32,
+            queue_jobs_max: None,
             free_space_min_bytes: limits::FREE_SPACE_MIN,
             log: "info".to_owned(),
         }
@@ -113,6 +117,9 @@ impl Config {
         }
         if self.node.live_runs_max == 0 || self.node.live_runs_max as usize > limits::LIVE_RUNS_MAX {
             return Err(format!("node.live_runs_max must be from 1 to {}", limits::LIVE_RUNS_MAX));
+        }
+        if self.node.queue_jobs_max == Some(0) {
+            return Err("node.queue_jobs_max must be at least 1".to_owned());
         }
         if self.pool.process.idle > 1_024 {
             return Err("pool.process.idle must be at most 1024".to_owned());

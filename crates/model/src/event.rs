@@ -7,7 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
-use crate::ids::{ExecId, IdError, Namespace, RunId, StoreId, WorkloadId, WorkloadName};
+use crate::ids::{ExecId, IdError, Namespace, QueueName, RunId, StoreId, WorkloadId, WorkloadName};
+use crate::queue::QueueRecord;
 use crate::spec::Limits;
 use crate::workload::{LostReason, Phase, StartFailure};
 
@@ -45,6 +46,12 @@ pub enum EventKind {
     /// A workload was accepted.
     #[serde(rename = "workload.created")]
     WorkloadCreated,
+    /// It waits for its turn in its queue.
+    #[serde(rename = "workload.queued")]
+    WorkloadQueued {
+        /// Which queue.
+        queue: QueueName,
+    },
     /// Its limits were changed.
     #[serde(rename = "workload.updated")]
     WorkloadUpdated {
@@ -130,6 +137,18 @@ pub enum EventKind {
         /// Runs that could not be found again.
         lost: u32,
     },
+    /// A queue was made or changed.
+    #[serde(rename = "queue.changed")]
+    QueueChanged {
+        /// How it stands now.
+        queue: QueueRecord,
+    },
+    /// A queue is gone.
+    #[serde(rename = "queue.removed")]
+    QueueRemoved {
+        /// How it stood last.
+        queue: QueueRecord,
+    },
     /// The node takes no new work, or takes work again.
     #[serde(rename = "node.lame_duck")]
     NodeLameDuck {
@@ -139,11 +158,21 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// Whose it is, where that is not told by its subject.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&Namespace> {
+        match self {
+            Self::QueueChanged { queue } | Self::QueueRemoved { queue } => Some(&queue.namespace),
+            _ => None,
+        }
+    }
+
     /// The name in `type`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::WorkloadCreated => "workload.created",
+            Self::WorkloadQueued { .. } => "workload.queued",
             Self::WorkloadUpdated { .. } => "workload.updated",
             Self::WorkloadStopping { .. } => "workload.stopping",
             Self::WorkloadRestarting { .. } => "workload.restarting",
@@ -157,6 +186,8 @@ impl EventKind {
             Self::ExecStarted { .. } => "exec.started",
             Self::ExecExited { .. } => "exec.exited",
             Self::NodeStarted { .. } => "node.started",
+            Self::QueueChanged { .. } => "queue.changed",
+            Self::QueueRemoved { .. } => "queue.removed",
             Self::NodeLameDuck { .. } => "node.lame_duck",
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -195,10 +196,10 @@ fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), IdError>
 }
 
 macro_rules! name_type {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
+    ($(#[$doc:meta])* $name:ident($text:ty), $what:literal, $max:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name($text);
 
         impl $name {
             /// The name as text.
@@ -227,11 +228,15 @@ macro_rules! name_type {
 
 name_type! {
     /// A workload's name, unique in its namespace.
-    WorkloadName, "workload name", limits::NAME_LENGTH_MAX
+    WorkloadName(Box<str>), "workload name", limits::NAME_LENGTH_MAX
+}
+name_type! {
+    /// A queue's name, unique in its namespace.
+    QueueName(Arc<str>), "queue name", limits::NAME_LENGTH_MAX
 }
 name_type! {
     /// Whose workloads: each caller has one, and sees only that one unless he is root.
-    Namespace, "namespace", limits::NAME_LENGTH_MAX
+    Namespace(Arc<str>), "namespace", limits::NAME_LENGTH_MAX
 }
 
 impl Namespace {

@@ -10,6 +10,7 @@
 //! - [`exit`]: how a run or an exec ended, told apart by cause
 //! - [`event`]: the numbered facts that readers follow
 //! - [`launch`]: what the agent is told to start, fully resolved
+//! - [`queue`]: what is known of a queue, and of a wait in it
 //! - [`record`]: what the store keeps
 //! - [`rundir`]: the files that outlive agent and daemon
 //! - [`error`]: every refusal, with its stable type and HTTP status
@@ -26,6 +27,7 @@ pub mod exit;
 pub mod ids;
 pub mod launch;
 pub mod limits;
+pub mod queue;
 pub mod record;
 pub mod rundir;
 pub mod spec;
@@ -35,7 +37,7 @@ pub mod workload;
 pub use bytes::ByteString;
 pub use error::{Problem, ProblemKind};
 pub use exit::{Cause, Exit, ExitStatus};
-pub use ids::{ExecId, Namespace, NodeTag, RunId, SandboxId, StoreId, WorkloadId, WorkloadName};
+pub use ids::{ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StoreId, WorkloadId, WorkloadName};
 pub use spec::Spec;
 pub use workload::{Run, RunState, Workload};
 

@@ -41,6 +41,18 @@ pub const LIVE_RUNS_SHARE: usize = 4;
 pub const WORKLOADS_PER_NAMESPACE_MAX: usize = 10_000;
 /// Execs alive in one run.
 pub const EXECS_PER_RUN_MAX: usize = 64;
+/// Queues known to the node.
+pub const QUEUES_MAX: usize = 1_024;
+/// Jobs of one queue that run at one time, at most.
+pub const QUEUE_PARALLEL_MAX: u32 = 1_024;
+/// Highest priority in a queue; the lowest is its negative.
+pub const QUEUE_PRIORITY_MAX: i32 = 1_000;
+/// Waiting jobs that one request cancels when a queue is removed; more take more requests.
+pub const QUEUE_CANCEL_MAX: usize = 1_000;
+/// Waiting jobs shown of one queue.
+pub const QUEUE_SHOWN_MAX: usize = 1_000;
+/// Workloads that one request for many is about.
+pub const BULK_MAX: usize = 1_000;
 /// Ended workloads kept for `ps -a` unless configured otherwise.
 pub const ENDED_WORKLOADS_DEFAULT: usize = 1_000;
 /// Events kept unless configured otherwise, count.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::ids::{Namespace, WorkloadId};
+use crate::ids::{Namespace, QueueName, WorkloadId};
+use crate::queue::QueueRecord;
 use crate::workload::Workload;
 
 /// One change of what is kept.
@@ -18,6 +19,10 @@ pub enum Record {
     WorkloadRemoved(WorkloadId),
     /// The node now stands like this.
     Node(NodeRecord),
+    /// The queue now stands like this.
+    Queue(Arc<QueueRecord>),
+    /// The queue is gone.
+    QueueRemoved(Namespace, QueueName),
     /// A creation with this key was accepted.
     IdempotencyKey(IdempotencyKey),
     /// The key is forgotten.

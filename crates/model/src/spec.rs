@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::ByteString;
 use crate::error::{Problem, ProblemKind};
-use crate::ids::WorkloadName;
+use crate::ids::{QueueName, WorkloadName};
 use crate::limits;
 use crate::units::Signal;
 
@@ -32,9 +32,19 @@ pub struct Spec {
     /// `UID[:GID]` or `NAME[:GROUP]`; the caller when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The queue in which each of its starts waits for its turn; made when it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueName>,
+    /// In the queue, a higher one goes first; from -1,000 to 1,000.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
     /// When it is started again.
     #[serde(default)]
     pub restart: Restart,
+    /// It comes back after every end, whatever the restart policy says, unless it is stopped by name; what is done to
+    /// many at once leaves it out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
     /// How it is asked to stop.
     #[serde(default)]
     pub stop: Stop,
@@ -69,6 +79,10 @@ pub struct Spec {
 
 fn default_start_deadline_ms() -> u64 {
     limits::START_DEADLINE_MS
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 fn yes() -> bool {
@@ -299,7 +313,10 @@ impl Spec {
             env: Vec::new(),
             workdir: None,
             user: None,
+            queue: None,
+            priority: 0,
             restart: Restart::default(),
+            protected: false,
             stop: Stop::default(),
             max_time_ms: None,
             start_deadline_ms: limits::START_DEADLINE_MS,
@@ -348,6 +365,15 @@ impl Spec {
                 "log",
                 "must keep at least 1 segment of at least 4096 bytes, and 64 GiB in all at most",
             ));
+        }
+        if self.queue.is_none() && self.priority != 0 {
+            return Err(invalid("priority", "has no effect without a queue"));
+        }
+        if self.priority.abs() > limits::QUEUE_PRIORITY_MAX {
+            return Err(invalid("priority", &format!("must be from -{0} to {0}", limits::QUEUE_PRIORITY_MAX)));
+        }
+        if self.protected && self.remove {
+            return Err(invalid("remove", "has no effect on a protected workload: it never ends by itself"));
         }
         if self.remove && restart.when == RestartWhen::Always {
             return Err(invalid("remove", "has no effect with restart always: such a workload never ends by itself"));

@@ -6,14 +6,16 @@
 //!           └──► failed{reason} | lost{reason}
 //! ```
 //! A workload without a live run waits (`restart_at_boot_ms`), was stopped, or has ended for good.
-//! `pending` is the workload's word for "accepted, waiting for its turn"; `paused` comes with the runtimes that can freeze.
+//! `queued` is the workload's word for "accepted, waiting for its turn"; `paused` comes with the runtimes that can freeze.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
+use crate::queue::{Queued, Turn};
 use crate::spec::{Limits, Spec};
 
 /// Who the program runs as, resolved when the workload was accepted.
@@ -195,6 +197,24 @@ pub struct Run {
     pub execs: Vec<RunExec>,
 }
 
+impl Run {
+    /// A run in this state of which nothing else is known yet.
+    #[must_use]
+    pub fn new(id: RunId, state: RunState, created_at_ms: u64) -> Self {
+        Self {
+            id,
+            state,
+            created_at_ms,
+            started_at_ms: None,
+            pid: None,
+            sandbox: None,
+            oom_kills: 0,
+            deadline_passed: false,
+            execs: Vec::new(),
+        }
+    }
+}
+
 /// A second program inside a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -221,7 +241,7 @@ pub struct Workload {
     /// What was asked.
     pub spec: Arc<Spec>,
     /// Who it runs as.
-    pub identity: Identity,
+    pub identity: Arc<Identity>,
     /// The limits in force: the spec's, with later updates.
     pub limits: Limits,
     /// What the last explicit request said.
@@ -239,9 +259,12 @@ pub struct Workload {
     /// When the next run starts, boot clock, milliseconds, while one is waiting for its back-off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_at_boot_ms: Option<u64>,
-    /// The current run, or the last.
+    /// Its wait in its queue, until it is its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<Run>,
+    pub queued: Option<Queued>,
+    /// The current run, or the last. Boxed, because those who wait in a queue have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Box<Run>>,
 }
 
 /// One word for people and filters.
@@ -251,6 +274,8 @@ pub struct Workload {
 pub enum Phase {
     /// Accepted, waiting for its first start or the next.
     Pending,
+    /// Accepted, waiting for its turn in its queue.
+    Queued,
     /// A sandbox is being prepared.
     Preparing,
     /// The program runs.
@@ -266,8 +291,16 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 7] =
-        [Self::Pending, Self::Preparing, Self::Running, Self::Stopping, Self::Ended, Self::Failed, Self::Lost];
+    const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Queued,
+        Self::Preparing,
+        Self::Running,
+        Self::Stopping,
+        Self::Ended,
+        Self::Failed,
+        Self::Lost,
+    ];
 
     /// The phase of this word, see [`Phase::as_str`].
     #[must_use]
@@ -280,6 +313,7 @@ impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Queued => "queued",
             Self::Preparing => "preparing",
             Self::Running => "running",
             Self::Stopping => "stopping",
@@ -294,13 +328,27 @@ impl Workload {
     /// The run that is not yet at its end.
     #[must_use]
     pub fn live_run(&self) -> Option<&Run> {
-        self.run.as_ref().filter(|run| !run.state.is_final())
+        self.run.as_deref().filter(|run| !run.state.is_final())
+    }
+
+    /// Where it stands in its queue, while it waits there.
+    #[must_use]
+    pub fn turn(&self) -> Option<Turn> {
+        let queued = self.queued?;
+        Some(Turn { priority: Reverse(self.spec.priority), ticket: queued.ticket, workload: self.id })
+    }
+
+    /// Whether it takes one of the places of its queue: from its turn to its result, the waits between attempts included.
+    #[must_use]
+    pub fn holds_place(&self) -> bool {
+        let under_way = self.live_run().is_some() || self.restart_at_boot_ms.is_some();
+        self.spec.queue.is_some() && self.queued.is_none() && under_way
     }
 
     /// Whether no run is live and none will come by itself.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        !matches!(self.phase(), Phase::Pending | Phase::Preparing | Phase::Running | Phase::Stopping)
+        !matches!(self.phase(), Phase::Pending | Phase::Queued | Phase::Preparing | Phase::Running | Phase::Stopping)
     }
 
     /// Where it stands, in one word.
@@ -310,6 +358,7 @@ impl Workload {
             Some(RunState::Preparing { .. }) => Phase::Preparing,
             Some(RunState::Running) => Phase::Running,
             Some(RunState::Stopping { .. }) => Phase::Stopping,
+            _ if self.queued.is_some() => Phase::Queued,
             _ if self.restart_at_boot_ms.is_some() => Phase::Pending,
             Some(RunState::Ended { .. }) => Phase::Ended,
             Some(RunState::Failed { .. }) => Phase::Failed,

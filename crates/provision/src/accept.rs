@@ -65,7 +65,7 @@ pub fn accept_exec(
     may_enter(caller, workload, users)?;
     let identity = match asked.user {
         Some(user) => identity(caller, Some(&user), users)?,
-        None => workload.identity.clone(),
+        None => Identity::clone(&workload.identity),
     };
     let env = launch::environment(workload, &identity, &spec.env, asked.tty.is_some());
     let program = Program {
@@ -175,7 +175,7 @@ mod tests {
             name: "w".parse().expect("valid"),
             generation: 1,
             spec: std::sync::Arc::new(Spec::new(vec!["true".into()])),
-            identity: Identity { uid, gid, groups, user: None, home: None },
+            identity: Identity { uid, gid, groups, user: None, home: None }.into(),
             limits: hostler_model::spec::Limits::default(),
             desired: hostler_model::workload::Desired::Run,
             created_at_ms: 0,
@@ -183,6 +183,7 @@ mod tests {
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,
+            queued: None,
             run: None,
         };
         let users = Users::default();

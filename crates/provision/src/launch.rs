@@ -21,7 +21,7 @@ pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<L
         command: spec.command.clone(),
         env: environment(workload, &workload.identity, &[], spec.stdio.tty.is_some()),
         workdir: spec.workdir.clone().unwrap_or_else(|| "/".into()),
-        identity: privileged.then(|| workload.identity.clone()),
+        identity: privileged.then(|| Identity::clone(&workload.identity)),
         rlimits: spec.rlimits.clone(),
         no_new_privileges: spec.no_new_privileges,
     };

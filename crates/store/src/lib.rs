@@ -6,7 +6,7 @@
 //!   writer thread      gather ──► one transaction ──► one fdatasync ──► done(Ok), in order
 //!        │             (lazy batches linger for company, a prompt one ends the wait)
 //!        │                              └── fails: done(Err) to the group, and to all that come after
-//!   store.redb         meta · node · workloads · keys · events
+//!   store.redb         meta · node · workloads · keys · queues · events
 //!        │
 //!   Reader             short read transactions, up to the committed mark
 //! ```
@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use hostler_model::ids::{NodeTag, StoreId};
 use hostler_model::limits;
+use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
 use hostler_model::workload::Workload;
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,8 @@ pub struct Loaded {
     pub workloads: Vec<Workload>,
     /// All idempotency keys, by namespace and key.
     pub idempotency_keys: Vec<IdempotencyKey>,
+    /// All queues, by namespace and name.
+    pub queues: Vec<QueueRecord>,
     /// Whether the file was made just now.
     pub created: bool,
 }

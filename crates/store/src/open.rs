@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hostler_model::limits;
+use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
 use hostler_model::workload::Workload;
 use redb::backends::FileBackend;
@@ -189,7 +190,8 @@ pub(crate) fn create(
         Ok(database)
     };
     let database = make().map_err(|failure| failure.at(path))?;
-    let loaded = Loaded { meta, node, workloads: Vec::new(), idempotency_keys: Vec::new(), created: true };
+    let loaded =
+        Loaded { meta, node, workloads: Vec::new(), idempotency_keys: Vec::new(), queues: Vec::new(), created: true };
     Ok((database, loaded, (1, 0)))
 }
 
@@ -331,23 +333,38 @@ fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failu
     }
     check_count("workloads", workloads.len(), table.len()?)?;
 
-    let mut idempotency_keys: Vec<IdempotencyKey> = Vec::new();
-    let mut seen = BTreeSet::new();
-    let table = transaction.open_table(schema::KEYS)?;
-    for entry in table.iter()? {
-        let (id, value) = entry?;
-        let (namespace, name) = id.value();
-        let key: IdempotencyKey = parse("keys", name, value.value())?;
-        let fits = key.namespace.as_str() == namespace && key.key == name;
-        if !fits || !seen.insert((namespace.to_owned(), name.to_owned())) {
-            return Err(bad_record("keys", name, "it is not where it belongs"));
-        }
-        idempotency_keys.push(key);
-    }
-    check_count("keys", idempotency_keys.len(), table.len()?)?;
-
+    let idempotency_keys = load_named(transaction, "keys", schema::KEYS, |key: &IdempotencyKey| {
+        (key.namespace.as_str().to_owned(), key.key.clone())
+    })?;
+    let queues = load_named(transaction, "queues", schema::QUEUES, |queue: &QueueRecord| {
+        (queue.namespace.as_str().to_owned(), queue.name.as_str().to_owned())
+    })?;
     let bounds = load_event_bounds(transaction)?;
-    Ok((Loaded { meta, node, workloads, idempotency_keys, created: false }, bounds))
+    Ok((Loaded { meta, node, workloads, idempotency_keys, queues, created: false }, bounds))
+}
+
+/// All records of a table whose things are known by namespace and name, which `id` tells.
+fn load_named<T: DeserializeOwned>(
+    transaction: &ReadTransaction,
+    name: &'static str,
+    table: schema::NamedTable,
+    id: impl Fn(&T) -> (String, String),
+) -> Result<Vec<T>, Failure> {
+    let mut records = Vec::new();
+    let mut seen = BTreeSet::new();
+    let table = transaction.open_table(table)?;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (namespace, key) = key.value();
+        let record: T = parse(name, key, value.value())?;
+        let belongs = id(&record);
+        if (belongs.0.as_str(), belongs.1.as_str()) != (namespace, key) || !seen.insert(belongs) {
+            return Err(bad_record(name, key, "it is not where it belongs"));
+        }
+        records.push(record);
+    }
+    check_count(name, records.len(), table.len()?)?;
+    Ok(records)
 }
 
 /// The tree's own count of its records is in another page than they are.

@@ -6,20 +6,22 @@
 //! | `node` | `node` | `NodeRecord` |
 //! | `workloads` | workload id | `Workload` |
 //! | `keys` | namespace, key | `IdempotencyKey` |
+//! | `queues` | namespace, name | `QueueRecord` |
 //! | `events` | sequence number | `Event` |
 //!
 //! All values are JSON. Fields that are new and have a default need no new layout; a change that an older version
 //! would misread does. Then `SCHEMA` goes up by one and [`MIGRATIONS`] gets a function; all that are needed run in
 //! one transaction, after the old file was copied to `<file>.v<layout>` beside it.
 //!
-//! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
+//! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own. **3** has queues: an older version
+//! would take a job that waits in one for a job that waits for nothing.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::error::Corruption;
 
 /// The layout that this version writes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Text to JSON.
 pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -27,9 +29,11 @@ pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]
 pub(crate) const META: TextTable = TableDefinition::new("meta");
 pub(crate) const NODE: TextTable = TableDefinition::new("node");
 pub(crate) const WORKLOADS: TextTable = TableDefinition::new("workloads");
-/// (Namespace, key) to JSON.
-pub(crate) const KEYS: TableDefinition<'static, (&'static str, &'static str), &'static [u8]> =
-    TableDefinition::new("keys");
+/// (Namespace, name) to JSON.
+pub(crate) type NamedTable = TableDefinition<'static, (&'static str, &'static str), &'static [u8]>;
+
+pub(crate) const KEYS: NamedTable = TableDefinition::new("keys");
+pub(crate) const QUEUES: NamedTable = TableDefinition::new("queues");
 /// Sequence number to JSON.
 pub(crate) const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
 
@@ -55,7 +59,7 @@ impl<E: Into<redb::Error>> From<E> for MigrationError {
 type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
 
 /// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table];
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, queues_come];
 
 /// Leads from layout `from` (at least 1) to [`SCHEMA`].
 pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
@@ -72,12 +76,19 @@ fn node_gets_its_table(transaction: &WriteTransaction) -> Result<(), MigrationEr
     Ok(())
 }
 
+/// 2 → 3: the table of queues; no workload is in one yet.
+fn queues_come(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+    transaction.open_table(QUEUES)?;
+    Ok(())
+}
+
 /// Makes every table, so that readers need not ask whether one is there.
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?;
     transaction.open_table(NODE)?;
     transaction.open_table(WORKLOADS)?;
     transaction.open_table(KEYS)?;
+    transaction.open_table(QUEUES)?;
     transaction.open_table(EVENTS)?;
     Ok(())
 }

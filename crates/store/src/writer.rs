@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use hostler_model::ids::WorkloadId;
 use hostler_model::limits;
+use hostler_model::queue::QueueRecord;
 use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::workload::Workload;
 use redb::{Database, Durability};
@@ -271,6 +272,7 @@ struct Changes<'a> {
     node: Option<&'a NodeRecord>,
     workloads: BTreeMap<WorkloadId, Option<&'a Workload>>,
     keys: BTreeMap<(&'a str, &'a str), Option<&'a IdempotencyKey>>,
+    queues: BTreeMap<(&'a str, &'a str), Option<&'a QueueRecord>>,
 }
 
 impl<'a> Changes<'a> {
@@ -285,6 +287,12 @@ impl<'a> Changes<'a> {
                     changes.workloads.insert(*id, None);
                 }
                 Record::Node(node) => changes.node = Some(node),
+                Record::Queue(queue) => {
+                    changes.queues.insert((queue.namespace.as_str(), queue.name.as_str()), Some(queue));
+                }
+                Record::QueueRemoved(namespace, name) => {
+                    changes.queues.insert((namespace.as_str(), name.as_str()), None);
+                }
                 Record::IdempotencyKey(key) => {
                     changes.keys.insert((key.namespace.as_str(), key.key.as_str()), Some(key));
                 }
@@ -297,7 +305,7 @@ impl<'a> Changes<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.node.is_none() && self.workloads.is_empty() && self.keys.is_empty()
+        self.node.is_none() && self.workloads.is_empty() && self.keys.is_empty() && self.queues.is_empty()
     }
 
     fn write(&self, transaction: &redb::WriteTransaction, json: &mut Vec<u8>) -> Result<(), redb::Error> {
@@ -314,17 +322,30 @@ impl<'a> Changes<'a> {
                 }
             }
         }
-        if !self.keys.is_empty() {
-            let mut table = transaction.open_table(schema::KEYS)?;
-            for (id, key) in &self.keys {
-                match key {
-                    Some(key) => drop(table.insert(id, to_json(json, key)?)?),
-                    None => drop(table.remove(id)?),
-                }
-            }
-        }
+        write_named(transaction, schema::KEYS, &self.keys, json)?;
+        write_named(transaction, schema::QUEUES, &self.queues, json)?;
         Ok(())
     }
+}
+
+/// The changes of a table whose things are known by namespace and name.
+fn write_named<T: Serialize>(
+    transaction: &redb::WriteTransaction,
+    table: schema::NamedTable,
+    changes: &BTreeMap<(&str, &str), Option<&T>>,
+    json: &mut Vec<u8>,
+) -> Result<(), redb::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(table)?;
+    for (id, value) in changes {
+        match value {
+            Some(value) => drop(table.insert(id, to_json(json, value)?)?),
+            None => drop(table.remove(id)?),
+        }
+    }
+    Ok(())
 }
 
 /// Serialises into the given buffer, which is emptied first.

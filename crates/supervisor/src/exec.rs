@@ -34,7 +34,7 @@ impl State {
     pub(crate) fn exec(&mut self, id: WorkloadId, exec: ExecId, launch: Box<ExecLaunch>, out: &mut Outcome) -> Answer {
         let mut workload = self.find(id)?;
         let (name, phase) = (workload.name.clone(), workload.phase());
-        let running = |run: &&mut Run| matches!(run.state, RunState::Running | RunState::Stopping { .. });
+        let running = |run: &&mut Box<Run>| matches!(run.state, RunState::Running | RunState::Stopping { .. });
         let Some(run) = workload.run.as_mut().filter(running) else {
             return Err(conflict(format!(
                 "{name} is not running: it is {phase}; start it with: hostler start {name}",

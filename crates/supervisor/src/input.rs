@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hostler_model::event::StopReason;
 use hostler_model::exit::Exit;
-use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId};
+use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, WorkloadId};
+use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::Batch;
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
@@ -95,12 +96,59 @@ pub enum Request {
         /// What to start.
         launch: Box<ExecLaunch>,
     },
+    /// The same to many; what is protected is left out.
+    Bulk {
+        /// What.
+        verb: Verb,
+        /// To which.
+        workloads: Vec<WorkloadId>,
+    },
+    /// Make a queue, or change it.
+    SetQueue {
+        /// Whose.
+        namespace: Namespace,
+        /// Which.
+        name: QueueName,
+        /// What.
+        change: QueueChange,
+    },
+    /// Forget a queue.
+    RemoveQueue {
+        /// Whose.
+        namespace: Namespace,
+        /// Which.
+        name: QueueName,
+        /// What becomes of the jobs that wait in it.
+        waiting: Waiting,
+    },
     /// Take no new work, or take work again.
     LameDuck(bool),
     /// Stop everything that runs, for the daemon is going down with its workloads.
     StopAll,
     /// It does not go down after all.
     StayUp,
+}
+
+/// What is done to many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Stop, and keep stopped.
+    Stop,
+    /// Send this signal.
+    Kill(Signal),
+    /// Forget what is not live.
+    Remove,
+    /// Forget; what is live is killed first.
+    RemoveLive,
+}
+
+/// What becomes of the jobs that wait in a queue which is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// They keep it from being removed.
+    Keep,
+    /// Each gets its result: cancelled.
+    Cancel,
 }
 
 /// A creation, verified and normalised by `provision::accept`.
@@ -240,6 +288,22 @@ pub enum Reply {
     Exec(RunId),
     /// How many runs were asked to stop.
     Stopping(u32),
+    /// How the queue now stands.
+    Queue(Arc<QueueRecord>),
+    /// A queue's waiting jobs were cancelled; it is gone when nothing is left or under way.
+    Cancelled {
+        /// Still waiting.
+        left: usize,
+        /// Under way.
+        running: usize,
+    },
+    /// What was done to many.
+    Bulk {
+        /// To these it was done.
+        done: Vec<WorkloadId>,
+        /// These are protected.
+        protected: Vec<WorkloadId>,
+    },
     /// Done, and nothing to show.
     Done,
 }

@@ -14,19 +14,24 @@
 //! - `fact`: what the runtime reports
 //! - `lifecycle`: starting, stopping and ending runs; the only place where a run changes its state
 //! - `adopt`: what is found when a daemon comes up
+//! - [`queue`]: whose turn it is
 //! - [`policy`]: restart or rest, and the back-off
 //!
 //! Not here: processes, files, sockets, clocks, randomness. Everything comes in as an argument.
 #![forbid(unsafe_code)]
 
 mod adopt;
+mod bulk;
 mod exec;
 mod fact;
 pub mod input;
 mod lifecycle;
 pub mod policy;
+pub mod queue;
 mod request;
 pub mod state;
 
-pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token};
-pub use state::{Settings, State};
+pub use input::{
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token, Verb, Waiting,
+};
+pub use state::{Records, Settings, State};

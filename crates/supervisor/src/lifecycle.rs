@@ -14,24 +14,16 @@ use crate::state::State;
 impl State {
     /// Gives the workload a new run and sets it going. There must be no live one.
     pub(crate) fn start_run(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) {
-        assert!(workload.live_run().is_none(), "one live run at a time");
+        assert!(
+            workload.live_run().is_none() && workload.queued.is_none(),
+            "one live run at a time, and not out of turn"
+        );
         workload.runs += 1;
         workload.restart_at_boot_ms = None;
         workload.restart_requested = false;
         let id = RunId { workload: workload.id, number: workload.runs };
-        workload.run = Some(Run {
-            id,
-            state: RunState::Preparing {
-                deadline_boot_ms: now.boot_ms.saturating_add(workload.spec.start_deadline_ms),
-            },
-            created_at_ms: now.wall_ms,
-            started_at_ms: None,
-            pid: None,
-            sandbox: None,
-            oom_kills: 0,
-            deadline_passed: false,
-            execs: Vec::new(),
-        });
+        let deadline_boot_ms = now.boot_ms.saturating_add(workload.spec.start_deadline_ms);
+        workload.run = Some(Box::new(Run::new(id, RunState::Preparing { deadline_boot_ms }, now.wall_ms)));
         Self::event(&workload, EventKind::RunCreated, now, out);
         let workload = self.put(workload, out);
         out.early.push(Action::Prepare(workload));
@@ -159,7 +151,7 @@ impl State {
         }
         if workload.restart_requested {
             workload.failures_in_a_row = 0;
-            if self.node.lame_duck || self.going_down || self.disk_full {
+            if self.holds_starts() {
                 workload.restart_at_boot_ms = Some(now.boot_ms);
                 return After::Wait { delay_ms: 0, attempt: 0 };
             }
@@ -169,7 +161,7 @@ impl State {
             RunState::Ended { exit } => exit.duration_ms,
             _ => 0,
         };
-        let policy = &workload.spec.restart;
+        let policy = &policy::in_force(&workload.spec);
         // Decisions of one batch share their entropy; services that died together must not come back together.
         let entropy = mixed(now.entropy, workload.id);
         match policy::after_end(policy, end, workload.failures_in_a_row, lived_ms, entropy) {
@@ -241,6 +233,9 @@ impl State {
         let Some(mut workload) = self.edit(id) else { return };
         if !workload.spec.remove || !workload.spec.stdio.owner {
             return;
+        }
+        if workload.queued.is_some() {
+            return self.cancel_queued(workload, "its client went away while it waited for its turn", now, out);
         }
         if workload.live_run().is_none() {
             self.remove(id, now, out);

@@ -1,7 +1,7 @@
 //! Restart or rest: pure functions of the policy, the end and the attempts so far.
 
 use hostler_model::Cause;
-use hostler_model::spec::{Restart, RestartWhen};
+use hostler_model::spec::{Restart, RestartWhen, Spec};
 use hostler_model::workload::RunState;
 
 /// What follows an end.
@@ -16,6 +16,16 @@ pub enum Next {
         /// Restarts in a row without a healthy run between, this one included.
         attempt: u32,
     },
+}
+
+/// The restart policy of this spec: what is protected comes back whatever happened.
+#[must_use]
+pub fn in_force(spec: &Spec) -> Restart {
+    if spec.protected {
+        Restart { when: RestartWhen::Always, max_attempts: None, ..spec.restart }
+    } else {
+        spec.restart
+    }
 }
 
 /// Decides what follows this end. `attempts` counts restarts in a row so far, `lived_ms` is how long the run lived.

@@ -1,11 +1,13 @@
 //! Answers to requests. A refusal changes nothing.
 
 use hostler_model::event::{Event, EventKind, StopReason};
-use hostler_model::ids::{ExecId, WorkloadId, WorkloadName};
+use std::sync::Arc;
+
+use hostler_model::ids::{ExecId, QueueName, WorkloadId, WorkloadName};
 use hostler_model::record::{IdempotencyKey, Record};
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
-use hostler_model::workload::{Desired, Workload};
+use hostler_model::workload::{Desired, Identity, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
 use crate::input::{Action, Create, Outcome, Reply, Request, StopOrder, Token};
@@ -35,6 +37,11 @@ impl State {
             Request::Remove { workload, force } => self.remove_asked(workload, force, now, out),
             Request::Update { workload, limits } => return self.update(token, workload, limits, now, out),
             Request::Exec { workload, exec, launch } => self.exec(workload, exec, launch, out),
+            Request::Bulk { verb, workloads } => Ok(self.bulk(verb, workloads, now, out)),
+            Request::SetQueue { namespace, name, change } => self.set_queue(&namespace, &name, change, now, out),
+            Request::RemoveQueue { namespace, name, waiting } => {
+                self.remove_queue(&(namespace, name), waiting, now, out)
+            }
             Request::LameDuck(lame_duck) => Ok(self.lame_duck(lame_duck, now, out)),
             Request::StopAll => Ok(self.stop_all(now, out)),
             Request::StayUp => {
@@ -48,8 +55,8 @@ impl State {
         self.edit(id).ok_or_else(|| Problem::new(ProblemKind::NotFound, format!("workload {id} is gone")))
     }
 
-    /// Whether new work of this namespace may begin.
-    fn admit(&self, namespace: &Namespace) -> Result<(), Problem> {
+    /// Whether new work of this namespace may begin, or wait for its turn in a queue.
+    fn admit(&self, namespace: &Namespace, queue: Option<&QueueName>) -> Result<(), Problem> {
         if self.node.lame_duck {
             let detail = "the node is a lame duck: it lets running work finish and takes no new work; \
                           end that with: hostler node lame-duck --off";
@@ -62,13 +69,15 @@ impl State {
             let detail = "too little disk space is left to record what happens to new work; free some space";
             return Err(Problem::new(ProblemKind::DiskFull, detail));
         }
+        if let Some(queue) = queue {
+            return self.admit_to_queue(namespace, queue);
+        }
         if self.live.len() >= self.settings.live_runs_max {
             let detail = format!("{} runs are live, the most this node takes", self.live.len());
             return Err(Problem { retry_after_s: Some(5), ..Problem::new(ProblemKind::LimitReached, detail) });
         }
-        let share = self.settings.live_runs_max.div_ceil(limits::LIVE_RUNS_SHARE);
-        let live = self.shares.get(namespace).map_or(0, |share| share.live);
-        if *namespace != Namespace::owner() && live >= share {
+        if self.is_at_its_share(namespace) {
+            let live = self.shares.get(namespace).map_or(0, |share| share.live);
             let detail = format!("{live} runs of namespace {namespace} are live, the most one may have");
             return Err(Problem { retry_after_s: Some(5), ..Problem::new(ProblemKind::LimitReached, detail) });
         }
@@ -91,7 +100,7 @@ impl State {
                 }
             };
         }
-        self.admit(&create.namespace)?;
+        self.admit(&create.namespace, create.spec.queue.as_ref())?;
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
         let is_owner = create.namespace == Namespace::owner();
         if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)
@@ -128,19 +137,28 @@ impl State {
             generation: 1,
             limits: create.spec.limits,
             spec: create.spec,
-            identity: create.identity,
+            identity: self.shared_identity(create.identity),
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,
+            queued: None,
             run: None,
         };
         Self::event(&workload, EventKind::WorkloadCreated, now, out);
         let id = workload.id;
-        self.start_run(workload, now, out);
+        self.begin(workload, now, out);
         Ok(Reply::Workload(self.workloads[&id].clone()))
+    }
+
+    /// Most workloads of a node run as the same few users.
+    fn shared_identity(&mut self, identity: Identity) -> Arc<Identity> {
+        match &self.last_identity {
+            Some(last) if **last == identity => last.clone(),
+            _ => self.last_identity.insert(Arc::new(identity)).clone(),
+        }
     }
 
     fn remember_key(
@@ -170,14 +188,23 @@ impl State {
         if workload.live_run().is_some() {
             return Err(conflict(format!("{} is already {}", workload.name, workload.phase().as_str())));
         }
-        self.admit(&workload.namespace)?;
+        if workload.queued.is_some() {
+            return Err(conflict(format!("{} already waits for its turn", workload.name)));
+        }
+        // A second attempt that waits for its back-off has its place already.
+        let queue = workload.spec.queue.clone().filter(|_| !workload.holds_place());
+        self.admit(&workload.namespace, queue.as_ref())?;
         workload.desired = Desired::Run;
         workload.failures_in_a_row = 0;
-        self.start_run(workload, now, out);
+        if queue.is_some() {
+            self.begin(workload, now, out)
+        } else {
+            self.start_run(workload, now, out)
+        }
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }
 
-    fn stop(&mut self, id: WorkloadId, order: &StopOrder, now: Now, out: &mut Outcome) -> Answer {
+    pub(crate) fn stop(&mut self, id: WorkloadId, order: &StopOrder, now: Now, out: &mut Outcome) -> Answer {
         let mut workload = self.find(id)?;
         if workload.is_at_rest() {
             // Nothing to do, and nothing to keep for ever.
@@ -185,6 +212,11 @@ impl State {
         }
         if workload.desired == Desired::Run {
             workload.desired = Desired::Stopped;
+        }
+        if workload.queued.is_some() {
+            let last = workload.clone();
+            self.cancel_queued(workload, "stopped while it waited for its turn", now, out);
+            return Ok(Reply::Workload(self.workloads.get(&id).cloned().unwrap_or_else(|| Arc::new(last))));
         }
         workload.restart_at_boot_ms = None;
         workload.restart_requested = false;
@@ -198,7 +230,10 @@ impl State {
 
     fn restart(&mut self, id: WorkloadId, order: &StopOrder, now: Now, out: &mut Outcome) -> Answer {
         let mut workload = self.find(id)?;
-        match self.admit(&workload.namespace) {
+        if workload.queued.is_some() {
+            return Err(conflict(format!("{} waits for its turn: there is nothing to restart yet", workload.name)));
+        }
+        match self.admit(&workload.namespace, workload.spec.queue.as_ref().filter(|_| !workload.holds_place())) {
             // A restart of a live run needs no room of its own.
             Err(problem) if problem.kind == ProblemKind::LimitReached && workload.live_run().is_some() => {}
             admitted => admitted?,
@@ -211,13 +246,15 @@ impl State {
         if workload.live_run().is_some() {
             workload.restart_requested = true;
             self.stop_run(workload, order, now, out);
-        } else {
+        } else if workload.holds_place() {
             self.start_run(workload, now, out);
+        } else {
+            self.begin(workload, now, out);
         }
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }
 
-    fn kill(&mut self, id: WorkloadId, signal: Signal, exec: Option<ExecId>, out: &mut Outcome) -> Answer {
+    pub(crate) fn kill(&mut self, id: WorkloadId, signal: Signal, exec: Option<ExecId>, out: &mut Outcome) -> Answer {
         let workload = self.find(id)?;
         let Some(run) = workload.live_run() else {
             return Err(conflict(format!("{} is not running: it is {}", workload.name, workload.phase().as_str())));
@@ -235,7 +272,7 @@ impl State {
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }
 
-    fn remove_asked(&mut self, id: WorkloadId, force: bool, now: Now, out: &mut Outcome) -> Answer {
+    pub(crate) fn remove_asked(&mut self, id: WorkloadId, force: bool, now: Now, out: &mut Outcome) -> Answer {
         let mut workload = self.find(id)?;
         if workload.live_run().is_some() {
             if !force {
@@ -250,7 +287,13 @@ impl State {
             self.stop_run(workload, &order, now, out);
             return Ok(Reply::Workload(self.workloads[&id].clone()));
         }
-        let last = self.workloads[&id].clone();
+        let mut last = self.workloads[&id].clone();
+        if workload.queued.is_some() {
+            self.cancel_queued(workload, "removed while it waited for its turn", now, out);
+            // With `remove` that was all.
+            let Some(cancelled) = self.workloads.get(&id) else { return Ok(Reply::Workload(last)) };
+            last = cancelled.clone();
+        }
         self.remove(id, now, out);
         Ok(Reply::Workload(last))
     }

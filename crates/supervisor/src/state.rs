@@ -6,26 +6,44 @@ use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind, Subject};
 use hostler_model::ids::{Namespace, RunId, WorkloadId, WorkloadName};
+use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::spec::Limits;
-use hostler_model::workload::{Desired, RunState, Workload};
+use hostler_model::workload::{Desired, Identity, RunState, Workload};
 use hostler_model::{Now, limits};
 
 use crate::input::{Input, Outcome, Token};
+use crate::queue::index::{QueueKey, Queues};
 
 /// Bounds that configuration may change.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Live runs, at most.
     pub live_runs_max: usize,
+    /// Of them from queues, at most.
+    pub queue_jobs_max: usize,
     /// Workloads at rest that are kept; the oldest end goes first. Stopped ones are kept until removed.
     pub ended_workloads: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { live_runs_max: limits::LIVE_RUNS_MAX, ended_workloads: limits::ENDED_WORKLOADS_DEFAULT }
+        Self {
+            live_runs_max: limits::LIVE_RUNS_MAX,
+            queue_jobs_max: limits::LIVE_RUNS_MAX,
+            ended_workloads: limits::ENDED_WORKLOADS_DEFAULT,
+        }
     }
+}
+
+/// Everything that was stored.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "the names are the records' own")]
+pub struct Records {
+    pub node: NodeRecord,
+    pub workloads: Vec<Workload>,
+    pub keys: Vec<IdempotencyKey>,
+    pub queues: Vec<QueueRecord>,
 }
 
 /// What one namespace has of the node.
@@ -51,23 +69,27 @@ pub struct State {
     timers: BTreeSet<(u64, WorkloadId)>,
     pub(crate) shares: HashMap<Namespace, Share>,
     pub(crate) key_order: VecDeque<(Namespace, String)>,
+    pub(crate) queues: Queues,
+    pub(crate) last_identity: Option<Arc<Identity>>,
 
     // True only as long as this daemon lives.
     pub(crate) updates: HashMap<RunId, (Token, Limits)>,
     pub(crate) disk_full: bool,
+    /// What runs is known: before that nothing is begun.
+    pub(crate) adopted: bool,
+    pub(crate) last_served: Option<QueueKey>,
     pub(crate) going_down: bool,
 }
 
 impl State {
     /// The state that these records describe.
     #[must_use]
-    pub fn load(
-        settings: Settings,
-        node: NodeRecord,
-        workloads: impl IntoIterator<Item = Workload>,
-        mut keys: Vec<IdempotencyKey>,
-    ) -> Self {
+    pub fn load(settings: Settings, records: Records) -> Self {
+        let Records { node, workloads, mut keys, queues } = records;
         let mut state = Self { settings, node, ..Self::default() };
+        for queue in queues {
+            state.queues.put(Arc::new(queue));
+        }
         for workload in workloads {
             state.index(&workload);
             state.workloads.insert(workload.id, Arc::new(workload));
@@ -93,15 +115,19 @@ impl State {
             }
             Input::Fact(fact) => self.fact(fact, now, out),
             Input::Tick => self.tick(now, out),
-            Input::Adopted { found, boot_id, version } => self.adopted(found, boot_id, version, now, out),
+            Input::Adopted { found, boot_id, version } => {
+                self.adopted(found, boot_id, version, now, out);
+                self.adopted = true;
+            }
             Input::DiskFull(full) => self.disk_full = full,
             Input::OwnerGone(workload) => self.owner_gone(workload, now, out),
         }
-        if !out.actions.is_empty() {
-            out.batch.urgency = Urgency::Prompt;
-        }
         for namespace in touched(out) {
             self.forget_oldest(&namespace, now, out);
+        }
+        self.serve_queues(now, out);
+        if !out.actions.is_empty() {
+            out.batch.urgency = Urgency::Prompt;
         }
     }
 
@@ -168,7 +194,25 @@ impl State {
 
     /// New runs wait while the node takes no work; running ones keep their deadlines.
     fn is_held(&self, workload: &Workload) -> bool {
-        workload.live_run().is_none() && (self.node.lame_duck || self.going_down || self.disk_full)
+        workload.live_run().is_none() && self.holds_starts()
+    }
+
+    /// Nothing is begun now: the node is a lame duck, goes down, or has no space to record what would happen.
+    #[must_use]
+    pub fn holds_starts(&self) -> bool {
+        self.node.lame_duck || self.going_down || self.disk_full
+    }
+
+    /// Whether this namespace has as many live runs as one other than the owner's may have.
+    pub(crate) fn is_at_its_share(&self, namespace: &Namespace) -> bool {
+        let live = self.shares.get(namespace).map_or(0, |share| share.live);
+        *namespace != Namespace::owner() && live >= self.settings.live_runs_max.div_ceil(limits::LIVE_RUNS_SHARE)
+    }
+
+    /// All queues, with who waits in them.
+    #[must_use]
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     pub(crate) fn event(workload: &Workload, kind: EventKind, now: Now, out: &mut Outcome) {
@@ -199,9 +243,11 @@ impl State {
         if let Some(due) = timer(workload) {
             self.timers.insert((due, workload.id));
         }
+        self.queues.index(workload);
     }
 
     fn unindex(&mut self, workload: &Workload) {
+        self.queues.unindex(workload);
         if let Some(share) = self.shares.get_mut(&workload.namespace) {
             share.known -= 1;
             share.live -= usize::from(workload.live_run().is_some());

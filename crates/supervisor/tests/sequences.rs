@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use hostler_model::event::EventKind;
 use hostler_model::exit::{Exit, ExitStatus, Usage};
-use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId};
+use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, WorkloadId};
 use hostler_model::launch::{ExecLaunch, Program};
+use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
 use hostler_supervisor::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, Settings, State,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, Settings, State, Verb,
+    Waiting,
 };
 use proptest::prelude::*;
 
@@ -43,6 +45,18 @@ enum Op {
         key: Option<u8>,
         limited: bool,
         owner: bool,
+        /// One of the queues, and a priority in it.
+        queue: Option<(u8, i8)>,
+        protected: bool,
+    },
+    /// A queue is changed or removed.
+    Queue {
+        which: u8,
+        what: u8,
+    },
+    /// One thing is done to all.
+    Bulk {
+        verb: u8,
     },
     Request {
         kind: u8,
@@ -74,8 +88,13 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        3 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>())
-            .prop_map(|(when, max, remove, key, limited, owner)| Op::Create { when, max, remove, key, limited, owner }),
+        4 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>(),
+            prop::option::of((0u8..3, -1i8..2)), prop::bool::weighted(0.1))
+            .prop_map(|(when, max, remove, key, limited, owner, queue, protected)| {
+                Op::Create { when, max, remove, key, limited, owner, queue, protected }
+            }),
+        2 => (0u8..3, 0u8..8).prop_map(|(which, what)| Op::Queue { which, what }),
+        1 => (0u8..4).prop_map(|verb| Op::Bulk { verb }),
         5 => (0u8..13, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
@@ -90,6 +109,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Disk {
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: HashMap<(Namespace, String), IdempotencyKey>,
+    queues: BTreeMap<QueueName, QueueRecord>,
     node: NodeRecord,
 }
 
@@ -112,12 +132,12 @@ struct World {
     asked: HashSet<u64>,
 }
 
-const SETTINGS: Settings = Settings { live_runs_max: 5, ended_workloads: 4 };
+const SETTINGS: Settings = Settings { live_runs_max: 5, queue_jobs_max: 4, ended_workloads: 4 };
 
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            state: State::load(SETTINGS, NodeRecord::default(), [], Vec::new()),
+            state: State::load(SETTINGS, Records::default()),
             disk: Disk::default(),
             processes: HashMap::new(),
             execs: BTreeMap::new(),
@@ -217,6 +237,7 @@ impl World {
         for record in &out.batch.records {
             match record {
                 Record::Workload(workload) => {
+                    self.check_turn(workload);
                     self.disk.workloads.insert(workload.id, Workload::clone(workload));
                 }
                 Record::WorkloadRemoved(id) => {
@@ -224,6 +245,10 @@ impl World {
                     assert!(gone.live_run().is_none(), "removed while live");
                 }
                 Record::Node(node) => self.disk.node = node.clone(),
+                Record::Queue(queue) => drop(self.disk.queues.insert(queue.name.clone(), QueueRecord::clone(queue))),
+                Record::QueueRemoved(_, name) => {
+                    self.disk.queues.remove(name).expect("removed once");
+                }
                 Record::IdempotencyKey(key) => {
                     self.disk.keys.insert((key.namespace.clone(), key.key.clone()), key.clone());
                 }
@@ -290,17 +315,51 @@ impl World {
         assert_eq!(kept, self.disk.workloads, "the state is what replay gives");
         assert_eq!(self.state.node(), &self.disk.node);
         assert_eq!(self.state.keys(), &self.disk.keys);
+        self.check_queues();
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
         assert_eq!(names.len(), kept.len(), "names are unique");
     }
 
+    /// Who starts from a queue goes before all that wait in it.
+    fn check_turn(&self, now: &Workload) {
+        let Some(before) = self.disk.workloads.get(&now.id) else { return };
+        let (Some(turn), None, Some(_)) = (before.turn(), now.turn(), now.live_run()) else { return };
+        let rivals = self.disk.workloads.values().filter(|other| other.spec.queue == before.spec.queue);
+        assert!(rivals.filter_map(|other| other.turn()).all(|other| other >= turn), "{} started out of turn", now.id);
+    }
+
+    /// Caps are kept, nobody starts out of turn or while he may not, and whoever can start has started.
+    fn check_queues(&self) {
+        let known: BTreeMap<_, _> =
+            self.state.queues().iter().map(|q| (q.record.name.clone(), QueueRecord::clone(&q.record))).collect();
+        assert_eq!(known, self.disk.queues, "the queues are what replay gives");
+        let mut under_way = 0;
+        for queue in self.state.queues().iter() {
+            let of_it = |w: &&Arc<Workload>| w.spec.queue.as_ref() == Some(&queue.record.name);
+            let jobs: Vec<_> = self.state.workloads().values().filter(of_it).collect();
+            let waiting: Vec<_> = jobs.iter().filter_map(|job| job.turn()).collect();
+            let running = jobs.iter().filter(|job| job.holds_place()).count();
+            assert_eq!((queue.waiting().len(), queue.running()), (waiting.len(), running));
+            assert!(queue.waiting().is_sorted());
+            under_way += running;
+        }
+        let live = self.state.workloads().values().filter(|workload| workload.live_run().is_some()).count();
+        let room = live < SETTINGS.live_runs_max && under_way < SETTINGS.queue_jobs_max;
+        if room && !self.state.holds_starts() {
+            for queue in self.state.queues().iter().filter(|queue| !queue.record.paused) {
+                let full = queue.running() >= queue.record.parallel as usize;
+                assert!(full || queue.waiting().len() == 0, "{} stands still", queue.record.name);
+            }
+        }
+    }
+
     fn crash(&mut self, committed: bool, reboot: bool) {
         // A decision is under way when the daemon dies.
         self.token += 1;
         self.asked.insert(self.token);
-        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false)));
+        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false, Some((0, 0)), false)));
         let out = self.decide(Input::Request(self.token, request));
         if committed {
             self.commit(&out);
@@ -314,17 +373,19 @@ impl World {
                 }
             }
         }
-        self.state = State::load(
-            SETTINGS,
-            self.disk.node.clone(),
-            self.disk.workloads.values().cloned(),
-            self.disk.keys.values().cloned().collect(),
-        );
+        let records = Records {
+            node: self.disk.node.clone(),
+            workloads: self.disk.workloads.values().cloned().collect(),
+            keys: self.disk.keys.values().cloned().collect(),
+            queues: self.disk.queues.values().cloned().collect(),
+        };
+        self.state = State::load(SETTINGS, records);
         self.adopt();
         self.asked.clear();
         self.answered.clear();
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the fields of one operation")]
     fn creation(
         &mut self,
         when: u8,
@@ -333,6 +394,8 @@ impl World {
         key: Option<u8>,
         limited: bool,
         owner: bool,
+        queue: Option<(u8, i8)>,
+        protected: bool,
     ) -> Create {
         self.next += 1;
         let mut spec = Spec::new(vec!["true".into()]);
@@ -343,6 +406,11 @@ impl World {
         };
         spec.remove = remove && when != 2;
         spec.stdio.owner = owner;
+        if let Some((name, priority)) = queue {
+            spec.queue = Some(queue_name(name));
+            spec.priority = i32::from(priority);
+        }
+        spec.protected = protected && !spec.remove;
         if limited {
             spec.limits = Limits { pids: Some(5), ..Limits::default() };
         }
@@ -364,9 +432,45 @@ impl World {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Create { when, max, remove, key, limited, owner } => {
-                let create = self.creation(when, max, remove, key, limited, owner);
+            Op::Create { when, max, remove, key, limited, owner, queue, protected } => {
+                let create = self.creation(when, max, remove, key, limited, owner, queue, protected);
                 self.ask(Request::Create(Box::new(create)));
+            }
+            Op::Queue { which, what } => {
+                let (namespace, name) = (Namespace::owner(), queue_name(which));
+                let change = match what {
+                    0 | 1 => QueueChange { paused: Some(what == 0), ..QueueChange::default() },
+                    2 | 3 => QueueChange { draining: Some(what == 2), ..QueueChange::default() },
+                    4 | 5 => QueueChange { parallel: Some(u32::from(what) - 2), ..QueueChange::default() },
+                    _ => {
+                        let waiting = if what == 6 { Waiting::Keep } else { Waiting::Cancel };
+                        return self.ask(Request::RemoveQueue { namespace, name, waiting });
+                    }
+                };
+                self.ask(Request::SetQueue { namespace, name, change });
+            }
+            Op::Bulk { verb } => {
+                let verb = match verb {
+                    0 => Verb::Stop,
+                    1 => Verb::Kill(Signal::TERM),
+                    2 => Verb::Remove,
+                    _ => Verb::RemoveLive,
+                };
+                let workloads: Vec<_> = self.state.workloads().keys().copied().collect();
+                let is_protected = |state: &State| {
+                    let all = state.workloads().values().filter(|workload| workload.spec.protected);
+                    all.map(|workload| Workload::clone(workload)).collect::<Vec<_>>()
+                };
+                let before = is_protected(&self.state);
+                self.ask(Request::Bulk { verb, workloads });
+                let after = is_protected(&self.state);
+                for workload in before {
+                    // Others that made room may have let it start; nothing else was done to it.
+                    let now = after.iter().find(|now| now.id == workload.id).expect("protected ones stay");
+                    assert!(
+                        now.desired == workload.desired && now.live_run().is_some() >= workload.live_run().is_some()
+                    );
+                }
             }
             Op::Request { kind, which } => {
                 let Some(workload) = Self::pick(self.state.workloads().keys().copied(), which) else { return };
@@ -479,6 +583,10 @@ impl World {
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");
     }
+}
+
+fn queue_name(number: u8) -> QueueName {
+    format!("q{number}").parse().expect("a name")
 }
 
 fn running() -> FoundState {

@@ -48,13 +48,18 @@ fn every_endpoint_answers() {
         if endpoint.path.ends_with("/start") {
             node.ended(&id);
         }
-        let path = endpoint.path.replace("{ref}", &id);
+        if endpoint.path.starts_with("/v1/queues/") {
+            node.cli(&["queue", "set", "q", "--parallel", "2"]).ok();
+        }
+        let path = endpoint.path.replace("{ref}", &id).replace("{queue}", "q");
         let method = verb(endpoint.method);
         let body = match endpoint.body {
             None | Some("StopRequest" | "DownRequest") => String::new(),
             Some("Spec") => r#"{"command":["true"]}"#.to_owned(),
             Some("LameDuckRequest") => r#"{"lame_duck":false}"#.to_owned(),
             Some("UpdateRequest") => r#"{"limits":{"pids":9}}"#.to_owned(),
+            Some("BulkRequest") => r#"{"action":"kill","signal":"TERM"}"#.to_owned(),
+            Some("QueueChange") => r#"{"paused":true}"#.to_owned(),
             Some("KillRequest") => r#"{"signal":"TERM"}"#.to_owned(),
             Some(other) => panic!("a body of type {other} is new to this test"),
         };
@@ -71,7 +76,7 @@ fn every_endpoint_answers() {
                 reply.problem(hostler_model::ProblemKind::MalformedRequest);
             }
             // No limits were asked for, so there is nothing to change.
-            _ if endpoint.method == Method::Patch => {
+            _ if endpoint.method == Method::Patch && endpoint.body == Some("UpdateRequest") => {
                 reply.problem(hostler_model::ProblemKind::Conflict);
             }
             Answer::Json(_) | Answer::JsonOrEvents(_) => {

@@ -22,6 +22,9 @@ const QUERIES: &[(&str, SchemaOf)] = &[
     ("ListQuery", types::ListQuery::json_schema),
     ("LogsQuery", types::LogsQuery::json_schema),
     ("NamespaceQuery", types::NamespaceQuery::json_schema),
+    ("QueueQuery", types::QueueQuery::json_schema),
+    ("QueueRemoveQuery", types::QueueRemoveQuery::json_schema),
+    ("QueuesQuery", types::QueuesQuery::json_schema),
     ("RemoveQuery", types::RemoveQuery::json_schema),
     ("StatsQuery", types::StatsQuery::json_schema),
     ("WaitQuery", types::WaitQuery::json_schema),
@@ -47,6 +50,11 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("ToServer", component::<stream::ToServer>),
     ("UpdateRequest", component::<types::UpdateRequest>),
     ("WorkloadList", component::<types::WorkloadList>),
+    ("BulkRequest", component::<types::BulkRequest>),
+    ("BulkReport", component::<types::BulkReport>),
+    ("QueueList", component::<types::QueueList>),
+    ("QueueChange", component::<hostler_model::queue::QueueChange>),
+    ("QueueView", component::<types::QueueView>),
     ("WorkloadView", component::<types::WorkloadView>),
 ];
 
@@ -92,6 +100,7 @@ pub(super) fn generate() -> Result<Generated> {
             {"name": "node", "description": "The node itself."},
             {"name": "events", "description": "Numbered, durable facts."},
             {"name": "workloads", "description": "What runs, ran, and will run."},
+            {"name": "queues", "description": "Jobs that wait for their turn."},
         ],
         "paths": paths,
         "components": {
@@ -151,6 +160,8 @@ fn operation_id(endpoint: &Endpoint) -> String {
 fn tag(path: &str) -> &'static str {
     if path.starts_with("/v1/workloads") {
         "workloads"
+    } else if path.starts_with("/v1/queues") {
+        "queues"
     } else if path.starts_with("/v1/events") {
         "events"
     } else {
@@ -182,6 +193,12 @@ fn parameters(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Result<Ve
         parameters.push(json!({
             "name": "ref", "in": "path", "required": true, "schema": {"type": "string"},
             "description": "A workload's name, its id, or a unique prefix of its id.",
+        }));
+    }
+    if endpoint.path.contains("{queue}") {
+        parameters.push(json!({
+            "name": "queue", "in": "path", "required": true, "schema": {"type": "string"},
+            "description": "A queue's name.",
         }));
     }
     if let Some(query) = endpoint.query {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hostler_model::Spec;
 use hostler_model::error::ProblemDocument;
+use hostler_model::queue::QueueChange;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -35,9 +36,10 @@ pub use self::sse::{EventStream, LogItem, SseItem, SseMessage, SseParser};
 use crate::endpoints::Method;
 use crate::stream::{AttachQuery, EventView, ToServer};
 use crate::types::{
-    CreateQuery, DoctorReport, DownReport, DownRequest, EventsQuery, ExecRequest, KillRequest, LameDuckRequest,
-    ListQuery, LogsQuery, NamespaceQuery, NodeInfo, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest,
-    WaitFor, WaitQuery, WorkloadList, WorkloadView,
+    BulkReport, BulkRequest, CreateQuery, DoctorReport, DownReport, DownRequest, EventsQuery, ExecRequest, KillRequest,
+    LameDuckRequest, ListQuery, LogsQuery, NamespaceQuery, NodeInfo, QueueList, QueueQuery, QueueRemoveQuery,
+    QueueView, QueuesQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
+    WorkloadList, WorkloadView,
 };
 
 /// Answers that are not streams come within this time.
@@ -206,6 +208,33 @@ impl Client {
         self.json(Call::new(Method::Get, self.of(reference, "", &NamespaceQuery::default())?)).await
     }
 
+    /// `POST /v1/workloads/bulk`.
+    pub async fn bulk(&self, request: &BulkRequest) -> Result<BulkReport, ClientError> {
+        let target = self.target("/v1/workloads/bulk", &NamespaceQuery::default())?;
+        self.json(Call::new(Method::Post, target).body(request)?).await
+    }
+
+    /// `GET /v1/queues`.
+    pub async fn queues(&self) -> Result<QueueList, ClientError> {
+        self.json(Call::new(Method::Get, self.target("/v1/queues", &QueuesQuery::default())?)).await
+    }
+
+    /// `GET /v1/queues/{queue}`.
+    pub async fn queue(&self, queue: &str, query: &QueueQuery) -> Result<QueueView, ClientError> {
+        self.json(Call::new(Method::Get, self.of_queue(queue, query)?)).await
+    }
+
+    /// `PATCH /v1/queues/{queue}`.
+    pub async fn change_queue(&self, queue: &str, change: &QueueChange) -> Result<QueueView, ClientError> {
+        let target = self.of_queue(queue, &NamespaceQuery::default())?;
+        self.json(Call::new(Method::Patch, target).body(change)?).await
+    }
+
+    /// `DELETE /v1/queues/{queue}`. Without a deadline when its jobs are cancelled.
+    pub async fn remove_queue(&self, queue: &str, query: &QueueRemoveQuery) -> Result<QueueView, ClientError> {
+        self.json(Call::new(Method::Delete, self.of_queue(queue, query)?).endless_if(query.force)).await
+    }
+
     /// `PATCH /v1/workloads/{ref}`.
     pub async fn update(&self, reference: &str, request: &UpdateRequest) -> Result<WorkloadView, ClientError> {
         let target = self.of(reference, "", &NamespaceQuery::default())?;
@@ -276,6 +305,12 @@ impl Client {
         let mut streams = self.upgrade(self.of(reference, "/exec", &NamespaceQuery::default())?).await?;
         streams.control(&ToServer::Exec { request }).await?;
         Ok(streams)
+    }
+
+    fn of_queue(&self, queue: &str, query: &impl Serialize) -> Result<String, ClientError> {
+        let mut path = String::from("/v1/queues/");
+        encode(queue, &mut path);
+        self.target(&path, query)
     }
 
     fn of(&self, reference: &str, verb: &str, query: &impl Serialize) -> Result<String, ClientError> {

@@ -1,6 +1,7 @@
 //! The arguments: verbs, options, and the help text of each with an example. No behaviour.
 
 mod node;
+mod queue;
 mod run;
 mod workload;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
+pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, LimitArguments, Run};
 pub use self::workload::{Inspect, Kill, Logs, Ps, Remove, Restart, Start, StatsArguments, Stop, Update, Wait};
 
@@ -82,7 +84,9 @@ pub enum Command {
                           Exits with 124 when the time of --timeout is over, 125 when anything else went wrong.")]
     Wait(Wait),
     /// Stop workloads and keep them stopped: the stop signal, then after a grace a kill of all their processes
-    #[command(after_help = "Examples:\n  hostler stop web\n  hostler stop --timeout 30s web db")]
+    #[command(
+        after_help = "Examples:\n  hostler stop web\n  hostler stop --timeout 30s web db\n  hostler stop --all --filter label=team=web"
+    )]
     Stop(Stop),
     /// Start workloads again that have ended or were stopped
     #[command(after_help = "Examples:\n  hostler start web\n  hostler start web db")]
@@ -92,11 +96,11 @@ pub enum Command {
     Restart(Restart),
     /// Send a signal to workloads; their restart policy applies
     #[command(
-        after_help = "Examples:\n  hostler kill web\n  hostler kill -s HUP web\n  hostler kill -s TERM --exec 1a2b3c4d web"
+        after_help = "Examples:\n  hostler kill web\n  hostler kill -s HUP web\n  hostler kill -s TERM --exec 1a2b3c4d web\n  hostler kill --all"
     )]
     Kill(Kill),
     /// Remove workloads and their logs
-    #[command(after_help = "Examples:\n  hostler rm job\n  hostler rm -f web")]
+    #[command(after_help = "Examples:\n  hostler rm job\n  hostler rm -f web\n  hostler rm --all --filter phase=ended")]
     Rm(Remove),
     /// Change the limits of a workload, running or not
     #[command(after_help = "Examples:\n  hostler update --memory 256M web\n  hostler update --cpus 0.5 --pids 50 web")]
@@ -107,6 +111,9 @@ pub enum Command {
     /// Connect to the streams of a running workload
     #[command(after_help = run::ATTACH_EXAMPLES)]
     Attach(Attach),
+    /// Look at queues of jobs, pause, drain and remove them
+    #[command(subcommand, after_help = queue::QUEUE_EXAMPLES)]
+    Queue(QueueCommand),
     /// Show the CPU, memory and processes that workloads use
     #[command(after_help = "Examples:\n  hostler stats\n  hostler stats --no-stream web db")]
     Stats(StatsArguments),

@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use hostler_model::WorkloadName;
 use hostler_model::spec::{Limits, Rlimit};
 use hostler_model::units::{Signal, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
+use hostler_model::{QueueName, WorkloadName};
 
 use crate::parse;
 
 pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n  \
      hostler run -d --name web --restart always -- python3 -m http.server\n  \
      hostler run --rm -it -- bash\n  \
+     hostler run -d --queue encode -- ./encode a.wav\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
      126 when it cannot be executed, 125 when anything else went wrong.\n\
@@ -71,6 +72,21 @@ pub struct Run {
     /// When it is started again: never, on-failure[:N] or always
     #[arg(long, value_name = "POLICY", value_parser = parse::restart, default_value = "never")]
     pub restart: parse::RestartPolicy,
+    /// Time before the first restart; it doubles with each failure in a row
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub restart_delay: Option<u64>,
+    /// Longest time before a restart
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub restart_delay_max: Option<u64>,
+    /// It comes back after every end unless it is stopped by name; stop, kill and rm --all leave it out
+    #[arg(long, conflicts_with = "rm")]
+    pub protected: bool,
+    /// Wait for its turn in this queue
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<QueueName>,
+    /// In the queue, a higher one goes first; 0 when absent
+    #[arg(long, value_name = "NUMBER", requires = "queue", allow_negative_numbers = true, default_value_t = 0)]
+    pub priority: i32,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

@@ -7,7 +7,7 @@ use hostler_model::units::{Signal, parse_duration_ms};
 use super::LimitArguments;
 
 pub(super) const PS_EXAMPLES: &str = "Examples:\n  hostler ps\n  hostler ps -a --filter phase=failed\n  \
-     hostler ps -aq --filter label=team=web\n\nFilters: name=web*, phase=running, label=KEY, label=KEY=VALUE.";
+     hostler ps -aq --filter label=team=web\n\nFilters: name=web*, phase=running, queue=NAME, label=KEY, label=KEY=VALUE.";
 pub(super) const LOGS_EXAMPLES: &str = "Examples:\n  hostler logs job\n  hostler logs -f --tail 20 web\n  \
      hostler logs --since 10m --stderr web\n\nWhat the program wrote to stderr comes on stderr.";
 
@@ -79,8 +79,14 @@ pub struct Stop {
     /// First signal, instead of the workload's own
     #[arg(long, short, value_name = "SIGNAL")]
     pub signal: Option<Signal>,
+    /// All of the namespace, but for those that are protected
+    #[arg(long, conflicts_with = "references", conflicts_with_all = ["timeout", "signal"])]
+    pub all: bool,
+    /// With --all: only those that match, as of `ps`
+    #[arg(long, value_name = "KEY=VALUE", requires = "all")]
+    pub filter: Vec<String>,
     /// The workloads
-    #[arg(required = true, value_name = "WORKLOAD")]
+    #[arg(required_unless_present = "all", value_name = "WORKLOAD")]
     pub references: Vec<String>,
 }
 
@@ -112,19 +118,31 @@ pub struct Kill {
     /// To the program of this exec instead of the main one
     #[arg(long, value_name = "ID")]
     pub exec: Option<ExecId>,
+    /// All of the namespace, but for those that are protected
+    #[arg(long, conflicts_with = "references", conflicts_with = "exec")]
+    pub all: bool,
+    /// With --all: only those that match, as of `ps`
+    #[arg(long, value_name = "KEY=VALUE", requires = "all")]
+    pub filter: Vec<String>,
     /// The workloads
-    #[arg(required = true, value_name = "WORKLOAD")]
+    #[arg(required_unless_present = "all", value_name = "WORKLOAD")]
     pub references: Vec<String>,
 }
 
 /// `hostler rm`
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Kill it first if it runs
+    /// Kill it first if it runs; with --all, what runs too
     #[arg(long, short)]
     pub force: bool,
+    /// All of the namespace, but for those that are protected
+    #[arg(long, conflicts_with = "references")]
+    pub all: bool,
+    /// With --all: only those that match, as of `ps`
+    #[arg(long, value_name = "KEY=VALUE", requires = "all")]
+    pub filter: Vec<String>,
     /// The workloads
-    #[arg(required = true, value_name = "WORKLOAD")]
+    #[arg(required_unless_present = "all", value_name = "WORKLOAD")]
     pub references: Vec<String>,
 }
 

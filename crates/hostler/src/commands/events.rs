@@ -90,6 +90,13 @@ fn tone(kind: &EventKind) -> Tone {
 fn details(kind: &EventKind) -> String {
     match kind {
         EventKind::WorkloadCreated | EventKind::WorkloadRemoved | EventKind::RunCreated => String::new(),
+        EventKind::WorkloadQueued { queue } => format!("in queue {queue}"),
+        EventKind::QueueChanged { queue } => {
+            let pause = if queue.paused { ", paused" } else { "" };
+            let drain = if queue.draining { ", draining" } else { "" };
+            format!("queue {}: {} at one time{pause}{drain}", queue.name, queue.parallel)
+        }
+        EventKind::QueueRemoved { queue } => format!("queue {}", queue.name),
         EventKind::WorkloadUpdated { limits } => serde_json::to_string(limits).unwrap_or_default(),
         EventKind::WorkloadStopping { reason } => match reason {
             StopReason::Stop => "asked to stop".to_owned(),

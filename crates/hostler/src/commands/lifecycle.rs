@@ -3,15 +3,19 @@
 //! A reference that fails does not keep the others from being served; the exit code is then 1.
 
 use hostler_api::client::ClientError;
-use hostler_api::types::{KillRequest, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery, WorkloadView};
+use hostler_api::types::{
+    BulkAction, BulkReport, BulkRequest, KillRequest, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
+    WorkloadView,
+};
 use hostler_model::ProblemKind;
+use hostler_model::units::Signal;
 use hostler_model::workload::{Phase, RunState};
 use tokio::time::Instant;
 
-use super::{Context, patiently};
+use super::{Context, joined, patiently};
 use crate::cli::{Kill, Remove, Restart, Start, Stop, Update, Wait};
 use crate::failure::{Failure, TIME_ELAPSED};
-use crate::output::{say, say_json};
+use crate::output::{remark, say, say_json};
 use crate::terminal::with_spinner;
 
 /// Reports the failure before this one and keeps this one for the end.
@@ -103,6 +107,17 @@ pub(super) async fn wait(context: &Context, wait: &Wait) -> Result<u8, Failure> 
 }
 
 pub(super) async fn stop(context: &Context, stop: &Stop) -> Result<u8, Failure> {
+    if stop.all {
+        let report = bulk(context, BulkAction::Stop, None, &stop.filter).await?;
+        for id in &report.done {
+            let query = WaitQuery { until: Some(WaitFor::Ended), ..WaitQuery::default() };
+            match patiently(async || context.client.wait(&id.to_string(), &query).await).await {
+                Err(error) if error.problem_kind() != Some(ProblemKind::NotFound) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        return say_bulk(context, &report);
+    }
     let request = StopRequest { signal: stop.signal, grace_ms: stop.timeout };
     // All are asked first, so that their graces run side by side.
     let mut stopping = Vec::new();
@@ -116,6 +131,31 @@ pub(super) async fn stop(context: &Context, stop: &Stop) -> Result<u8, Failure> 
         with_spinner(format!("stopping {reference}"), until_rest(context, view)).await
     })
     .await
+}
+
+async fn bulk(
+    context: &Context,
+    action: BulkAction,
+    signal: Option<Signal>,
+    filter: &[String],
+) -> Result<BulkReport, Failure> {
+    let request = BulkRequest { action, signal, force: false, filter: joined(filter) };
+    Ok(with_spinner("asking the node", context.client.bulk(&request)).await?)
+}
+
+fn say_bulk(context: &Context, report: &BulkReport) -> Result<u8, Failure> {
+    if context.json() {
+        say_json(report)?;
+        return Ok(0);
+    }
+    for id in &report.done {
+        say(id.to_string())?;
+    }
+    if !report.protected.is_empty() {
+        let ids: Vec<_> = report.protected.iter().map(ToString::to_string).collect();
+        remark(format!("protected, and left as they are: {}", ids.join(" ")));
+    }
+    Ok(0)
 }
 
 pub(super) async fn start(context: &Context, start: &Start) -> Result<u8, Failure> {
@@ -166,11 +206,25 @@ async fn until_next_run(context: &Context, before: &WorkloadView, view: Workload
 }
 
 pub(super) async fn kill(context: &Context, kill: &Kill) -> Result<u8, Failure> {
+    if kill.all {
+        let report = bulk(context, BulkAction::Kill, Some(kill.signal), &kill.filter).await?;
+        return say_bulk(context, &report);
+    }
     let request = KillRequest { signal: kill.signal, exec: kill.exec };
     each(context, &kill.references, async |reference| Ok(context.client.kill(reference, &request).await?)).await
 }
 
 pub(super) async fn remove(context: &Context, remove: &Remove) -> Result<u8, Failure> {
+    if remove.all {
+        let request = BulkRequest {
+            action: BulkAction::Remove,
+            signal: None,
+            force: remove.force,
+            filter: joined(&remove.filter),
+        };
+        let report = with_spinner("asking the node", context.client.bulk(&request)).await?;
+        return say_bulk(context, &report);
+    }
     let query = RemoveQuery { force: remove.force, ..RemoveQuery::default() };
     each(context, &remove.references, async |reference| {
         let answer = with_spinner(format!("removing {reference}"), context.client.remove(reference, &query)).await;

@@ -12,6 +12,7 @@ mod lifecycle;
 mod list;
 mod logs;
 mod node;
+mod queue;
 mod run;
 mod stats;
 
@@ -92,6 +93,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Kill(kill) => lifecycle::kill(context, &kill).await,
         Command::Rm(remove) => lifecycle::remove(context, &remove).await,
         Command::Update(update) => lifecycle::update(context, &update).await,
+        Command::Queue(command) => queue::queue(context, command).await,
         Command::Stats(stats) => stats::stats(context, &stats).await,
     }
 }

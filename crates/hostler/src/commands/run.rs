@@ -30,7 +30,10 @@ pub(super) async fn run(context: &Context, run: Run) -> Result<u8, Failure> {
     let plan = Plan {
         reference: view.workload.id.to_string(),
         name: view.workload.name.to_string(),
-        subject: Subject::Own { remove: spec.remove, restarts: spec.restart.when != RestartWhen::Never },
+        subject: Subject::Own {
+            remove: spec.remove,
+            restarts: spec.protected || spec.restart.when != RestartWhen::Never,
+        },
         stdin: run.interactive,
         tty: run.tty,
     };
@@ -38,7 +41,9 @@ pub(super) async fn run(context: &Context, run: Run) -> Result<u8, Failure> {
 }
 
 async fn detached(context: &Context, spec: &Spec) -> Result<u8, Failure> {
-    let view = with_spinner("waiting for the start", create(context, spec, WaitFor::Started)).await?;
+    // Its turn may come much later.
+    let until = if spec.queue.is_some() { WaitFor::Accepted } else { WaitFor::Started };
+    let view = with_spinner("waiting for the start", create(context, spec, until)).await?;
     if context.json() {
         say_json(&view)?;
     } else {
@@ -108,6 +113,8 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         None => std::env::current_dir().ok().map(|directory| ByteString::from(directory.as_os_str())),
     };
     let (when, max_attempts) = run.restart;
+    let defaults = Restart::default();
+    let delay_ms = run.restart_delay.unwrap_or(defaults.backoff_initial_ms);
     let stop = Stop::default();
     let mut labels = BTreeMap::new();
     labels.extend(run.label.iter().cloned());
@@ -116,7 +123,16 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         env: environment(&run.env_file, &run.env, run.tty)?,
         workdir,
         user: run.user.clone(),
-        restart: Restart { when, max_attempts, ..Restart::default() },
+        queue: run.queue.clone(),
+        priority: run.priority,
+        restart: Restart {
+            when,
+            max_attempts,
+            backoff_initial_ms: delay_ms,
+            backoff_max_ms: run.restart_delay_max.unwrap_or(defaults.backoff_max_ms.max(delay_ms)),
+            ..defaults
+        },
+        protected: run.protected,
         stop: Stop {
             signal: run.stop_signal.unwrap_or(stop.signal),
             grace_ms: run.stop_timeout.unwrap_or(stop.grace_ms),

@@ -30,7 +30,7 @@ use hostler_provision::Users;
 use hostler_runtime::Runtime;
 use hostler_store::{Loaded, Reader, Store};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Found, FoundExec, FoundState, Input, Request, Settings, State};
+use hostler_supervisor::{Found, FoundExec, FoundState, Input, Records, Request, Settings, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::doctor;
@@ -131,13 +131,9 @@ pub struct Parts {
 /// Fails when it cannot be told what runs; then nothing was decided.
 pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime::RuntimeError> {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
-    let settings = Settings {
-        live_runs_max: config.node.live_runs_max as usize,
-        ended_workloads: config.retention.ended_workloads as usize,
-    };
-    let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys);
-    let view =
-        Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
+    let meta = loaded.meta.clone();
+    let state = load(&config, loaded);
+    let view = Arc::new(View::new(&state, store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
     let adoption = runtime.adopt().await?;
     crate::failpoint::hit("adopted");
@@ -189,7 +185,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         users: Users::default(),
         layout,
         config,
-        meta: loaded.meta,
+        meta,
         foreign: adoption.foreign,
         cgroup,
         started_at_ms: clock::wall_ms(),
@@ -198,6 +194,21 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed }))
+}
+
+fn load(config: &Config, loaded: Loaded) -> State {
+    let settings = Settings {
+        live_runs_max: config.node.live_runs_max as usize,
+        queue_jobs_max: config.node.queue_jobs_max.unwrap_or(config.node.live_runs_max) as usize,
+        ended_workloads: config.retention.ended_workloads as usize,
+    };
+    let records = Records {
+        node: loaded.node,
+        workloads: loaded.workloads,
+        keys: loaded.idempotency_keys,
+        queues: loaded.queues,
+    };
+    State::load(settings, records)
 }
 
 fn found(found: hostler_runtime::Found) -> Found {

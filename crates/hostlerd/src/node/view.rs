@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use hostler_api::types::WaitFor;
+use hostler_api::types::{QueuePlace, WaitFor};
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, Namespace, WorkloadId};
 use hostler_model::record::{NodeRecord, Record};
 use hostler_model::workload::{Phase, StartFailure, Workload};
 use hostler_model::{Problem, ProblemKind};
 use hostler_provision::Scope;
+use hostler_supervisor::State;
+use hostler_supervisor::queue::index::Queues;
 use tokio::sync::{mpsc, watch};
 
 /// What is heard of an exec.
@@ -40,6 +42,7 @@ struct Known {
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     names: HashMap<(Namespace, String), WorkloadId>,
     node: NodeRecord,
+    queues: Queues,
 }
 
 /// The committed state.
@@ -52,10 +55,13 @@ pub struct View {
 
 impl View {
     /// What was loaded at the start.
-    pub fn new(workloads: impl Iterator<Item = Arc<Workload>>, node: NodeRecord, last_event: u64) -> Self {
-        let mut known = Known { node, ..Known::default() };
-        for workload in workloads {
-            known.insert(workload);
+    pub fn new(state: &State, last_event: u64) -> Self {
+        let mut known = Known { node: state.node().clone(), ..Known::default() };
+        for queue in state.queues().iter() {
+            known.queues.put(queue.record.clone());
+        }
+        for workload in state.workloads().values() {
+            known.insert(workload.clone());
         }
         Self {
             known: RwLock::new(known),
@@ -74,6 +80,10 @@ impl View {
                     Record::Workload(workload) => known.insert(workload.clone()),
                     Record::WorkloadRemoved(id) => known.remove(*id),
                     Record::Node(node) => known.node = node.clone(),
+                    Record::Queue(queue) => known.queues.put(queue.clone()),
+                    Record::QueueRemoved(namespace, name) => {
+                        known.queues.take(&(namespace.clone(), name.clone()));
+                    }
                     Record::IdempotencyKey(_) | Record::IdempotencyKeyForgotten(..) => {}
                 }
             }
@@ -146,6 +156,22 @@ impl View {
             self.read(|known| known.workloads.values().filter(|w| scope.contains(&w.namespace)).cloned().collect());
         list.sort_by(|a, b| b.created_at_ms.cmp(&a.created_at_ms).then_with(|| a.id.cmp(&b.id)));
         list
+    }
+
+    /// Looks at the queues, with who waits in them.
+    pub fn queues<T>(&self, look: impl FnOnce(&Queues) -> T) -> T {
+        self.read(|known| look(&known.queues))
+    }
+
+    /// Where a workload stands in its queue, while it waits there.
+    #[must_use]
+    pub fn place(&self, workload: &Workload, now_ms: u64) -> Option<QueuePlace> {
+        let (queued, turn) = workload.queued.zip(workload.turn())?;
+        let queue = workload.spec.queue.clone()?;
+        let position = self.queues(|queues| {
+            Some(queues.get(&(workload.namespace.clone(), queue.clone()))?.ahead_of(turn) as u64 + 1)
+        })?;
+        Some(QueuePlace { queue, position, waited_ms: now_ms.saturating_sub(queued.since_ms) })
     }
 
     /// How many workloads of a scope are in which phase.
@@ -231,14 +257,17 @@ impl View {
 
 impl Known {
     fn insert(&mut self, workload: Arc<Workload>) {
-        if !self.workloads.contains_key(&workload.id) {
-            self.names.insert((workload.namespace.clone(), workload.name.to_string()), workload.id);
+        match self.workloads.get(&workload.id) {
+            Some(before) => self.queues.unindex(before),
+            None => drop(self.names.insert((workload.namespace.clone(), workload.name.to_string()), workload.id)),
         }
+        self.queues.index(&workload);
         self.workloads.insert(workload.id, workload);
     }
 
     fn remove(&mut self, id: WorkloadId) {
         if let Some(workload) = self.workloads.remove(&id) {
+            self.queues.unindex(&workload);
             self.names.remove(&(workload.namespace.clone(), workload.name.to_string()));
         }
     }
@@ -250,7 +279,7 @@ pub fn is_reached(workload: &Workload, until: WaitFor) -> bool {
     match until {
         WaitFor::Accepted => true,
         WaitFor::Started => match workload.phase() {
-            Phase::Pending | Phase::Preparing => false,
+            Phase::Pending | Phase::Queued | Phase::Preparing => false,
             // Stopped before its start: whether there was one after all comes with the end.
             Phase::Stopping => workload.live_run().is_some_and(|run| run.started_at_ms.is_some()),
             _ => true,

@@ -8,7 +8,7 @@ use hostler_model::record::{Batch, NodeRecord, Record, Urgency};
 use proptest::prelude::*;
 
 use super::disk::{Disk, Fault};
-use super::{LONG, Model, commit, event, events, key, open_on, submit, workload};
+use super::{LONG, Model, commit, event, events, key, open_on, queue, submit, workload};
 use crate::{CommitError, Options};
 
 fn record() -> impl Strategy<Value = Record> {
@@ -16,6 +16,10 @@ fn record() -> impl Strategy<Value = Record> {
         4 => (0..6_u8, 1..1_000_u32).prop_map(|(number, generation)| Record::Workload(workload(number, generation))),
         2 => (0..6_u8).prop_map(|number| Record::WorkloadRemoved(workload(number, 1).id)),
         1 => any::<bool>().prop_map(|lame_duck| Record::Node(NodeRecord { lame_duck, boot_id: "b".to_owned() })),
+        1 => (0..3_u8, 1..9_u32).prop_map(|(name, parallel)| Record::Queue(queue(&format!("q{name}"), parallel).into())),
+        1 => (0..3_u8).prop_map(|name| {
+            Record::QueueRemoved(hostler_model::Namespace::owner(), format!("q{name}").parse().expect("a name"))
+        }),
         1 => (0..4_u8).prop_map(|name| Record::IdempotencyKey(key(&name.to_string()))),
         1 => (0..4_u8).prop_map(|name| {
             Record::IdempotencyKeyForgotten(hostler_model::Namespace::owner(), name.to_string())

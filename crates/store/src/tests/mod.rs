@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use hostler_model::event::{Event, EventKind};
 use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
+use hostler_model::queue::QueueRecord;
 use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::workload::Workload;
 use redb::StorageBackend;
@@ -54,6 +55,11 @@ fn key(name: &str) -> IdempotencyKey {
         workload: WorkloadId::from_bytes([9; 6]),
         created_at_ms: 3,
     }
+}
+
+fn queue(name: &str, parallel: u32) -> QueueRecord {
+    let name = name.parse().expect("a name");
+    QueueRecord { parallel, ..QueueRecord::new(hostler_model::Namespace::owner(), name, 4) }
 }
 
 fn submit(store: &Store, batch: Batch, now_ms: u64) -> Receiver<Result<Committed, CommitError>> {
@@ -102,6 +108,7 @@ struct Model {
     node: NodeRecord,
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: BTreeMap<String, IdempotencyKey>,
+    queues: BTreeMap<String, QueueRecord>,
     events: Vec<Event>,
 }
 
@@ -114,6 +121,10 @@ impl Model {
                 Record::Node(node) => self.node = node.clone(),
                 Record::IdempotencyKey(key) => drop(self.keys.insert(key.key.clone(), key.clone())),
                 Record::IdempotencyKeyForgotten(_, key) => drop(self.keys.remove(key)),
+                Record::Queue(queue) => {
+                    drop(self.queues.insert(queue.name.to_string(), QueueRecord::clone(queue)));
+                }
+                Record::QueueRemoved(_, name) => drop(self.queues.remove(name.as_str())),
             }
         }
         self.events.extend(batch.events.iter().cloned());
@@ -124,6 +135,7 @@ impl Model {
             node: loaded.node.clone(),
             workloads: loaded.workloads.iter().map(|workload| (workload.id, workload.clone())).collect(),
             keys: loaded.idempotency_keys.iter().map(|key| (key.key.clone(), key.clone())).collect(),
+            queues: loaded.queues.iter().map(|queue| (queue.name.to_string(), queue.clone())).collect(),
             events: read_all(reader),
         }
     }

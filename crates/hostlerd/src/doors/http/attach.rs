@@ -77,12 +77,25 @@ async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<Ru
         None => door.node.view.watch(id),
     };
     let mut session = Session { door, query, watched, relay, shown: None, next: None };
+    if held.is_none() {
+        session.claim_queued();
+    }
     let mut pumped = Pumped::Complete;
     // Who resumes knows where he was: that is a new attachment, from there.
     let resumes = session.query.stdout_offset.is_some();
     if let Some((run, held)) = held.filter(|(_, held)| held.has_streams() && !resumes) {
-        pumped = match session.relay.unless_interrupted(held.attachment()).await {
-            Ok(attachment) => session.show(run, attachment, None).await,
+        let mut watched = session.watched.clone();
+        let attachment = async {
+            tokio::select! {
+                biased;
+                attachment = held.attachment() => Some(attachment),
+                // Taken out of its queue before its turn came: there will never be any.
+                _ = watched.wait_for(was_cancelled) => None,
+            }
+        };
+        pumped = match session.relay.unless_interrupted(attachment).await {
+            Ok(Some(attachment)) => session.show(run, attachment, None).await,
+            Ok(None) => Pumped::Complete,
             Err(interrupted) => interrupted,
         };
     }
@@ -93,6 +106,13 @@ async fn session(door: Door, id: WorkloadId, query: AttachQuery, held: Option<Ru
         session.door.node.owner_gone(id).await;
     }
     session.relay.close(&pumped).await;
+}
+
+fn was_cancelled(seen: &Option<Seen>) -> bool {
+    seen.as_ref().is_none_or(|seen| {
+        let run = seen.workload.run.as_ref();
+        seen.removed || run.is_some_and(|run| run.state.is_final() && run.started_at_ms.is_none())
+    })
 }
 
 impl Session {
@@ -116,6 +136,18 @@ impl Session {
                 changed = self.watched.changed() => if changed.is_err() { continue },
                 interrupted = self.relay.interrupted() => return interrupted,
             }
+        }
+    }
+
+    /// The owner comes back to a job that still waits for its turn: its streams are his from the first byte.
+    fn claim_queued(&mut self) {
+        let seen = self.watched.borrow().clone();
+        let Some(workload) = seen.map(|seen| seen.workload).filter(|workload| workload.queued.is_some()) else {
+            return;
+        };
+        if self.query.owner {
+            let next = RunId { workload: workload.id, number: workload.runs + 1 };
+            self.next = Some((next, self.door.node.runtime.attach_ahead(next, self.request())));
         }
     }
 

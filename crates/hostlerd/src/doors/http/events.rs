@@ -197,7 +197,10 @@ impl Follow {
         }
         let visible = match &event.subject {
             Some(subject) => self.scope.contains(&subject.namespace),
-            None => self.scope == Scope::All,
+            None => match event.kind.namespace() {
+                Some(namespace) => self.scope.contains(namespace),
+                None => self.scope == Scope::All,
+            },
         };
         if !visible || !self.filter.accepts_event(&event) {
             return;

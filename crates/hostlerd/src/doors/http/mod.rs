@@ -6,6 +6,7 @@
 //! - `connections`: who is connected, and how many may be
 //! - `answer`: problems as responses, bodies and queries as typed values
 //! - `workloads`: create, list, start, stop, …
+//! - `queues`: list, change, remove
 //! - `node`: the node itself, metrics, health
 //! - `events`, `logs`: server-sent events
 //! - `attach`, `exec`: WebSockets, with `relay` between them and the agent's channels
@@ -18,6 +19,7 @@ mod exec;
 mod logs;
 mod node;
 mod parked;
+mod queues;
 mod relay;
 mod workloads;
 
@@ -76,6 +78,9 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/node/down", post(node::down))
         .route("/v1/events", get(events::follow))
         .route("/v1/workloads", get(workloads::list).post(workloads::create))
+        .route("/v1/workloads/bulk", post(workloads::bulk))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{queue}", get(queues::get).patch(queues::change).delete(queues::remove))
         .route("/v1/workloads/{ref}", get(workloads::get).patch(workloads::update).delete(workloads::remove))
         .route("/v1/workloads/{ref}/start", post(workloads::start))
         .route("/v1/workloads/{ref}/stop", post(workloads::stop))

@@ -8,19 +8,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response, sse};
 use futures_util::stream;
 use hostler_api::types::{
-    CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest,
-    WaitFor, WaitQuery, WorkloadList, WorkloadView,
+    BulkAction, BulkReport, BulkRequest, CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, Stats,
+    StatsQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery, WorkloadList, WorkloadView,
 };
 use hostler_linux::spawn::hard_limit;
 use hostler_linux::{clock, procfs};
 use hostler_model::ids::WorkloadId;
 use hostler_model::spec::{Limits, Rlimit, Spec};
-use hostler_model::units::format_size;
+use hostler_model::units::{Signal, format_size};
 use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
-use hostler_provision::{Caller, accept_workload};
+use hostler_provision::{Caller, Scope, accept_workload};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Create, Request};
+use hostler_supervisor::{Create, Request, Verb};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
@@ -122,7 +122,43 @@ pub(crate) async fn get(
     Asked(query): Asked<NamespaceQuery>,
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
-    Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
+    let place = door.node.view.place(&workload, clock::wall_ms());
+    Ok(json(StatusCode::OK, &WorkloadView { place, ..WorkloadView::from(workload) }))
+}
+
+/// One thing done to many, so many at a time.
+pub(crate) async fn bulk(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asked(query): Asked<NamespaceQuery>,
+    Body { value: body, .. }: Body<BulkRequest>,
+) -> Answer {
+    let namespace = door.caller(peer)?.namespace(query.namespace)?;
+    let filter = Filter::for_workloads(body.filter.as_deref())?;
+    let verb = match (body.action, body.signal) {
+        (BulkAction::Kill, signal) => Verb::Kill(signal.unwrap_or(Signal::KILL)),
+        (_, Some(_)) => {
+            let detail = "signal has no effect unless the action is kill";
+            return Err(Problem::new(ProblemKind::MalformedRequest, detail).into());
+        }
+        (BulkAction::Stop, None) => Verb::Stop,
+        (BulkAction::Remove, None) if body.force => Verb::RemoveLive,
+        (BulkAction::Remove, None) => Verb::Remove,
+    };
+    let mut ids: Vec<_> = door.node.view.list(&Scope::One(namespace));
+    // Who waits goes first: what stops must make no room for what is to be stopped as well.
+    ids.sort_by_key(|workload| workload.queued.is_none());
+    ids.retain(|workload| filter.accepts_workload(workload));
+    let mut report = BulkReport::default();
+    for some in ids.chunks(limits::BULK_MAX) {
+        let workloads = some.iter().map(|workload| workload.id).collect();
+        let Reply::Bulk { done, protected } = door.node.request(Request::Bulk { verb, workloads }).await? else {
+            return Err(Problem::new(ProblemKind::Internal, "an unexpected answer").into());
+        };
+        report.done.extend(done);
+        report.protected.extend(protected);
+    }
+    Ok(json(StatusCode::OK, &report))
 }
 
 pub(crate) async fn start(
