@@ -14,6 +14,8 @@ pub enum Method {
     Get,
     /// Do.
     Post,
+    /// Change.
+    Patch,
 }
 
 /// One connection.
@@ -34,6 +36,7 @@ impl Client {
         let method = match method {
             Method::Get => "GET",
             Method::Post => "POST",
+            Method::Patch => "PATCH",
         };
         let length = body.len();
         let request = format!(

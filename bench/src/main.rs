@@ -5,6 +5,7 @@
 //! - [`client`]: as little HTTP client as possible, so that it is not what is measured
 //! - [`floor`]: the machine without us: spawn and wait, append and sync
 //! - [`figures`]: the measurements
+//! - [`queues`]: jobs from queues
 //! - [`report`]: table and JSON
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod client;
 mod figures;
 mod floor;
 mod node;
+mod queues;
 mod report;
 
 use std::path::PathBuf;
@@ -34,6 +36,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted("throughput") {
             figures::throughput(&binaries, &mut report).await?;
+        }
+        if wanted("queues") {
+            queues::queues(&binaries, &mut report).await?;
         }
         if wanted("memory") {
             figures::memory(&binaries, &mut report).await?;

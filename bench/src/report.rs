@@ -27,9 +27,21 @@ impl Report {
         self.0.push(figure);
     }
 
+    /// Says what was not measured, and why.
+    pub fn skip(&mut self, name: &'static str, why: &str) {
+        self.add(Figure {
+            name,
+            value: f64::NAN,
+            unit: "",
+            bound: None,
+            at_least: true,
+            note: format!("skipped: {why}"),
+        });
+    }
+
     /// The table.
     pub fn print(&self) {
-        println!("\n{:<46} {:>12} {:>12} {:<8} {:<6} how", "figure", "measured", "bound", "unit", "holds");
+        println!("\n{:<58} {:>12} {:>12} {:<8} {:<6} how", "figure", "measured", "bound", "unit", "holds");
         for figure in &self.0 {
             let (bound, holds) = match figure.bound {
                 None => ("-".to_owned(), ""),
@@ -39,7 +51,7 @@ impl Report {
                 ),
             };
             println!(
-                "{:<46} {:>12.2} {bound:>12} {:<8} {holds:<6} {}",
+                "{:<58} {:>12.2} {bound:>12} {:<8} {holds:<6} {}",
                 figure.name, figure.value, figure.unit, figure.note
             );
         }

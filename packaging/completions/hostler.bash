@@ -1585,7 +1585,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__run)
-            opts="-e -w -u -d -i -t -m -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --memory --cpus --pids --rlimit --label --stdin --stdout --stderr --root --json --namespace --help"
+            opts="-e -w -u -d -i -t -m -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --each --memory --cpus --pids --rlimit --label --stdin --stdout --stderr --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1656,6 +1656,10 @@ _hostler() {
                     return 0
                     ;;
                 --priority)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --each)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -112,6 +112,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l restart-delay -d
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l restart-delay-max -d 'Longest time before a restart' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l queue -d 'Wait for its turn in this queue' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l priority -d 'In the queue, a higher one goes first; 0 when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l each -d 'Make one job of each line of this file, or of stdin with -: {} in the command stands for the line, which otherwise becomes its last argument' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l pids -d 'Processes and threads at one time' -r

@@ -306,3 +306,36 @@ fn stopping_all_lets_nothing_of_a_queue_slip_through() {
     assert_eq!(queue(&node, "q").waiting, 0);
     node.finish();
 }
+
+#[test]
+fn a_job_for_each_line_in_order_and_each_refusal_by_itself() {
+    let mut node = TestNode::new();
+    node.cli(&["queue", "pause", "q"]).ok();
+    let lines = node.work().join("lines");
+    let text: String = (0..1_500).map(|number| format!("line {number}\n")).collect();
+    std::fs::write(&lines, text + "\nlast without an end").expect("write");
+    let workdir = node.work();
+    let each = |arguments: &[&str]| {
+        let mut all = vec!["run", "-d", "--queue", "q", "--workdir", workdir.to_str().expect("text"), "--each"];
+        all.extend(arguments);
+        node.cli(&all)
+    };
+    let made = each(&[lines.to_str().expect("text"), "--", "sh", "-c", "echo \"$0\" >> order", "{}"]).ok();
+    assert_eq!(made.lines().count(), 1_501);
+    let output = node
+        .command(&["run", "-d", "--queue", "q", "--each", "-", "--", "no-such-program"])
+        .stdin("a\nb\n")
+        .run()
+        .code(125);
+    assert!(output.err().contains("no-such-program a") && output.err().contains("2 jobs were refused"), "{}", output.err());
+    node.cli(&["run", "--each", "x", "--", "true"]).refused(2, "--detach");
+    node.cli(&["run", "-d", "--each", "/no/such", "--", "true"]).refused(2, "/no/such");
+    node.cli(&["queue", "set", "q", "--parallel", "1"]).ok();
+    node.kill_and_start();
+    node.cli(&["queue", "resume", "q"]).ok();
+    node.cli(&["queue", "drain", "--wait", "q"]).ok();
+    let order = order(&node);
+    let expected: Vec<_> = (0..1_500).map(|n| format!("line {n}")).chain(["last without an end".to_owned()]).collect();
+    assert_eq!(order, expected);
+    node.finish();
+}

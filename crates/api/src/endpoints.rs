@@ -70,6 +70,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Get, "/v1/events", "Follow events; resumable by Last-Event-ID", Some("EventsQuery"), None, 200, Answer::Events("EventView")),
     endpoint(Method::Get, "/v1/workloads", "List workloads", Some("ListQuery"), None, 200, Answer::Json("WorkloadList")),
     endpoint(Method::Post, "/v1/workloads", "Create and start a workload; Idempotency-Key makes it happen once", Some("CreateQuery"), Some("Spec"), 201, Answer::Json("WorkloadView")),
+    endpoint(Method::Post, "/v1/workloads/batch", "Create many workloads, in order; each is accepted or refused for itself", Some("NamespaceQuery"), Some("Specs"), 200, Answer::Json("BatchReport")),
     endpoint(Method::Post, "/v1/workloads/bulk", "Stop, kill or remove many; what is protected is left out", Some("NamespaceQuery"), Some("BulkRequest"), 200, Answer::Json("BulkReport")),
     endpoint(Method::Get, "/v1/workloads/{ref}", "One workload", Some("NamespaceQuery"), None, 200, Answer::Json("WorkloadView")),
     endpoint(Method::Patch, "/v1/workloads/{ref}", "Change the limits of a workload, running or not", Some("NamespaceQuery"), Some("UpdateRequest"), 200, Answer::Json("WorkloadView")),

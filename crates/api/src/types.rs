@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hostler_model::error::ProblemDocument;
 use hostler_model::ids::{ExecId, NodeTag, QueueName, StoreId, WorkloadId, WorkloadName};
 use hostler_model::queue::QueueRecord;
 use hostler_model::spec::{Limits, Rlimit, TtySize};
@@ -181,6 +182,29 @@ pub struct QueueRemoveQuery {
     pub namespace: Option<Namespace>,
     /// Cancel the jobs that wait in it.
     pub force: bool,
+}
+
+/// Answer of `POST /v1/workloads/batch`, whose body is a list of specs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BatchReport {
+    /// One for each spec, in the same order.
+    pub results: Vec<BatchResult>,
+}
+
+/// What became of one workload of a batch: it has an id and a name, or a problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BatchResult {
+    /// The workload that was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<WorkloadId>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<WorkloadName>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<ProblemDocument>,
 }
 
 /// Body of `POST /v1/workloads/bulk`: one thing done to many. What is protected is left out.

@@ -51,6 +51,8 @@ pub const QUEUE_PRIORITY_MAX: i32 = 1_000;
 pub const QUEUE_CANCEL_MAX: usize = 1_000;
 /// Waiting jobs shown of one queue.
 pub const QUEUE_SHOWN_MAX: usize = 1_000;
+/// Workloads that one request creates.
+pub const BATCH_MAX: usize = 1_000;
 /// Workloads that one request for many is about.
 pub const BULK_MAX: usize = 1_000;
 /// Ended workloads kept for `ps -a` unless configured otherwise.

@@ -58,6 +58,7 @@ fn every_endpoint_answers() {
             Some("Spec") => r#"{"command":["true"]}"#.to_owned(),
             Some("LameDuckRequest") => r#"{"lame_duck":false}"#.to_owned(),
             Some("UpdateRequest") => r#"{"limits":{"pids":9}}"#.to_owned(),
+            Some("Specs") => r#"[{"command":["true"]},{"command":[]}]"#.to_owned(),
             Some("BulkRequest") => r#"{"action":"kill","signal":"TERM"}"#.to_owned(),
             Some("QueueChange") => r#"{"paused":true}"#.to_owned(),
             Some("KillRequest") => r#"{"signal":"TERM"}"#.to_owned(),

@@ -50,6 +50,8 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("ToServer", component::<stream::ToServer>),
     ("UpdateRequest", component::<types::UpdateRequest>),
     ("WorkloadList", component::<types::WorkloadList>),
+    ("BatchReport", component::<types::BatchReport>),
+    ("Specs", component::<Vec<hostler_model::Spec>>),
     ("BulkRequest", component::<types::BulkRequest>),
     ("BulkReport", component::<types::BulkReport>),
     ("QueueList", component::<types::QueueList>),

@@ -36,10 +36,10 @@ pub use self::sse::{EventStream, LogItem, SseItem, SseMessage, SseParser};
 use crate::endpoints::Method;
 use crate::stream::{AttachQuery, EventView, ToServer};
 use crate::types::{
-    BulkReport, BulkRequest, CreateQuery, DoctorReport, DownReport, DownRequest, EventsQuery, ExecRequest, KillRequest,
-    LameDuckRequest, ListQuery, LogsQuery, NamespaceQuery, NodeInfo, QueueList, QueueQuery, QueueRemoveQuery,
-    QueueView, QueuesQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
-    WorkloadList, WorkloadView,
+    BatchReport, BulkReport, BulkRequest, CreateQuery, DoctorReport, DownReport, DownRequest, EventsQuery, ExecRequest,
+    KillRequest, LameDuckRequest, ListQuery, LogsQuery, NamespaceQuery, NodeInfo, QueueList, QueueQuery,
+    QueueRemoveQuery, QueueView, QueuesQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest, WaitFor,
+    WaitQuery, WorkloadList, WorkloadView,
 };
 
 /// Answers that are not streams come within this time.
@@ -206,6 +206,17 @@ impl Client {
     /// `GET /v1/workloads/{ref}`.
     pub async fn inspect(&self, reference: &str) -> Result<WorkloadView, ClientError> {
         self.json(Call::new(Method::Get, self.of(reference, "", &NamespaceQuery::default())?)).await
+    }
+
+    /// `POST /v1/workloads/batch`. With a key the same request can be sent again, and each workload is made once.
+    pub async fn create_batch(
+        &self,
+        specs: &[Spec],
+        idempotency_key: Option<&str>,
+    ) -> Result<BatchReport, ClientError> {
+        let target = self.target("/v1/workloads/batch", &NamespaceQuery::default())?;
+        let call = Call::new(Method::Post, target).body(&specs)?;
+        self.json(call.header(header::HeaderName::from_static("idempotency-key"), idempotency_key)).await
     }
 
     /// `POST /v1/workloads/bulk`.

@@ -14,6 +14,7 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n 
      hostler run -d --name web --restart always -- python3 -m http.server\n  \
      hostler run --rm -it -- bash\n  \
      hostler run -d --queue encode -- ./encode a.wav\n  \
+     ls *.wav | hostler run -d --queue encode --each - -- ./encode {}\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
      126 when it cannot be executed, 125 when anything else went wrong.\n\
@@ -87,6 +88,10 @@ pub struct Run {
     /// In the queue, a higher one goes first; 0 when absent
     #[arg(long, value_name = "NUMBER", requires = "queue", allow_negative_numbers = true, default_value_t = 0)]
     pub priority: i32,
+    /// Make one job of each line of this file, or of stdin with -: {} in the command stands for the line, which
+    /// otherwise becomes its last argument
+    #[arg(long, value_name = "FILE", requires = "detach", conflicts_with = "name")]
+    pub each: Option<PathBuf>,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

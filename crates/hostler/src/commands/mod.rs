@@ -7,6 +7,7 @@
 //! - `logs`, `events`: the streams to read
 
 mod doctor;
+mod each;
 mod events;
 mod lifecycle;
 mod list;

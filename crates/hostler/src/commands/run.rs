@@ -20,6 +20,9 @@ use crate::terminal::{self, with_spinner};
 
 pub(super) async fn run(context: &Context, run: Run) -> Result<u8, Failure> {
     let spec = spec(&run)?;
+    if let Some(file) = &run.each {
+        return super::each::each(context, &spec, file).await;
+    }
     if run.detach {
         return detached(context, &spec).await;
     }
@@ -61,9 +64,13 @@ async fn detached(context: &Context, spec: &Spec) -> Result<u8, Failure> {
 /// Creates exactly one workload, also when the daemon dies before it has answered.
 async fn create(context: &Context, spec: &Spec, wait: WaitFor) -> Result<WorkloadView, Failure> {
     let query = CreateQuery { wait: Some(wait), ..CreateQuery::default() };
-    let key =
-        format!("run-{:016x}{:016x}", RandomState::new().hash_one(std::process::id()), RandomState::new().hash_one(0));
+    let key = fresh_key();
     Ok(patiently(async || context.client.create(spec, &query, Some(&key)).await).await?)
+}
+
+/// A request that is sent again under this key happens once.
+pub(super) fn fresh_key() -> String {
+    format!("run-{:016x}{:016x}", RandomState::new().hash_one(std::process::id()), RandomState::new().hash_one(0))
 }
 
 fn caller(key: &OsStr) -> Option<OsString> {

@@ -237,16 +237,34 @@ pub fn random<const N: usize>() -> [u8; N] {
     daemon::random_bytes()
 }
 
+/// A question on its way; whoever drops it does not take it back.
+pub struct Submitted(oneshot::Receiver<Result<Reply, Problem>>);
+
+impl Submitted {
+    /// The answer.
+    pub async fn answer(self) -> Result<Reply, Problem> {
+        self.0.await.map_err(|_| going_down())?
+    }
+}
+
+fn going_down() -> Problem {
+    Problem::new(ProblemKind::Unavailable, "the node is going down")
+}
+
 impl Node {
     /// Asks the supervisor; the answer comes after its commit.
     pub async fn request(&self, request: Request) -> Result<Reply, Problem> {
+        self.submit(request).await?.answer().await
+    }
+
+    /// The same, without waiting for the answer: requests are decided in the order in which they are submitted.
+    pub async fn submit(&self, request: Request) -> Result<Submitted, Problem> {
         if matches!(request, Request::Create(_) | Request::Start(_) | Request::Restart { .. }) {
             self.check_disk().await;
         }
         let (sender, receiver) = oneshot::channel();
-        let unavailable = |_| Problem::new(ProblemKind::Unavailable, "the node is going down");
-        self.inputs.send(Message::Request(request, sender)).await.map_err(|_| unavailable(()))?;
-        receiver.await.map_err(|_| unavailable(()))?
+        self.inputs.send(Message::Request(request, sender)).await.map_err(|_| going_down())?;
+        Ok(Submitted(receiver))
     }
 
     /// The client of a foreground workload is gone.

@@ -6,6 +6,7 @@
 //! - `connections`: who is connected, and how many may be
 //! - `answer`: problems as responses, bodies and queries as typed values
 //! - `workloads`: create, list, start, stop, …
+//! - `batch`: many workloads with one request
 //! - `queues`: list, change, remove
 //! - `node`: the node itself, metrics, health
 //! - `events`, `logs`: server-sent events
@@ -13,6 +14,7 @@
 
 mod answer;
 mod attach;
+mod batch;
 mod connections;
 mod events;
 mod exec;
@@ -78,7 +80,8 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/node/down", post(node::down))
         .route("/v1/events", get(events::follow))
         .route("/v1/workloads", get(workloads::list).post(workloads::create))
-        .route("/v1/workloads/bulk", post(workloads::bulk))
+        .route("/v1/workloads/batch", post(batch::create))
+        .route("/v1/workloads/bulk", post(batch::act))
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{queue}", get(queues::get).patch(queues::change).delete(queues::remove))
         .route("/v1/workloads/{ref}", get(workloads::get).patch(workloads::update).delete(workloads::remove))

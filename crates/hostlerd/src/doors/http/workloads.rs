@@ -8,19 +8,19 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response, sse};
 use futures_util::stream;
 use hostler_api::types::{
-    BulkAction, BulkReport, BulkRequest, CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, Stats,
-    StatsQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery, WorkloadList, WorkloadView,
+    CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest,
+    WaitFor, WaitQuery, WorkloadList, WorkloadView,
 };
 use hostler_linux::spawn::hard_limit;
 use hostler_linux::{clock, procfs};
 use hostler_model::ids::WorkloadId;
 use hostler_model::spec::{Limits, Rlimit, Spec};
-use hostler_model::units::{Signal, format_size};
+use hostler_model::units::format_size;
 use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
-use hostler_provision::{Caller, Scope, accept_workload};
+use hostler_provision::{Caller, accept_workload};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Create, Request, Verb};
+use hostler_supervisor::{Create, Request};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
@@ -41,18 +41,14 @@ pub(crate) async fn create(
     let began = Instant::now();
     let caller = door.caller(peer)?;
     let namespace = caller.namespace(query.namespace)?;
-    let identity = accept_workload(&caller, &spec, &door.node.users)?;
-    door.check_limits(&spec.limits)?;
-    check_rlimits(&caller, &spec.rlimits)?;
-    let key = idempotency_key(&headers)?;
-    let idempotency = key.map(|key| (key, hex(&Sha256::digest(&bytes))));
-    let id = WorkloadId::from_bytes(random());
     let foreground = spec.stdio.owner;
+    let idempotency = idempotency_key(&headers)?.map(|key| (key, digest(&bytes)));
+    let create = door.accept(&caller, namespace, spec, idempotency)?;
+    let id = create.id;
     // Before asking: a short job may be over, and even removed, before the answer is read.
     let mut watched = door.node.view.watch(id);
     let first = RunId { workload: id, number: 1 };
     let streams = foreground.then(|| door.parked.attach_ahead(first));
-    let create = Create { id, namespace, spec: Arc::new(spec), identity, idempotency };
     // In a task of its own: a client that vanishes while his request is decided is missed all the same.
     let accepting = {
         let (door, watched) = (door.clone(), watched.clone());
@@ -88,7 +84,7 @@ pub(crate) async fn create(
     Ok(response)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| !text.is_empty() && text.len() <= limits::IDEMPOTENCY_KEY_MAX);
     let problem = || {
@@ -98,8 +94,9 @@ fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     text.map(|text| Some(text.to_owned())).ok_or_else(problem)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// By which a repeated request is known.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) async fn list(
@@ -124,41 +121,6 @@ pub(crate) async fn get(
     let workload = door.resolve(peer, query.namespace, &reference)?;
     let place = door.node.view.place(&workload, clock::wall_ms());
     Ok(json(StatusCode::OK, &WorkloadView { place, ..WorkloadView::from(workload) }))
-}
-
-/// One thing done to many, so many at a time.
-pub(crate) async fn bulk(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Asked(query): Asked<NamespaceQuery>,
-    Body { value: body, .. }: Body<BulkRequest>,
-) -> Answer {
-    let namespace = door.caller(peer)?.namespace(query.namespace)?;
-    let filter = Filter::for_workloads(body.filter.as_deref())?;
-    let verb = match (body.action, body.signal) {
-        (BulkAction::Kill, signal) => Verb::Kill(signal.unwrap_or(Signal::KILL)),
-        (_, Some(_)) => {
-            let detail = "signal has no effect unless the action is kill";
-            return Err(Problem::new(ProblemKind::MalformedRequest, detail).into());
-        }
-        (BulkAction::Stop, None) => Verb::Stop,
-        (BulkAction::Remove, None) if body.force => Verb::RemoveLive,
-        (BulkAction::Remove, None) => Verb::Remove,
-    };
-    let mut ids: Vec<_> = door.node.view.list(&Scope::One(namespace));
-    // Who waits goes first: what stops must make no room for what is to be stopped as well.
-    ids.sort_by_key(|workload| workload.queued.is_none());
-    ids.retain(|workload| filter.accepts_workload(workload));
-    let mut report = BulkReport::default();
-    for some in ids.chunks(limits::BULK_MAX) {
-        let workloads = some.iter().map(|workload| workload.id).collect();
-        let Reply::Bulk { done, protected } = door.node.request(Request::Bulk { verb, workloads }).await? else {
-            return Err(Problem::new(ProblemKind::Internal, "an unexpected answer").into());
-        };
-        report.done.extend(done);
-        report.protected.extend(protected);
-    }
-    Ok(json(StatusCode::OK, &report))
 }
 
 pub(crate) async fn start(
@@ -326,6 +288,20 @@ impl Door {
         })
     }
 
+    /// What the supervisor is asked for this spec, once everything that can be judged here is judged.
+    pub(crate) fn accept(
+        &self,
+        caller: &Caller,
+        namespace: Namespace,
+        spec: Spec,
+        idempotency: Option<(String, String)>,
+    ) -> Answer<Create> {
+        let identity = accept_workload(caller, &spec, &self.node.users)?;
+        self.check_limits(&spec.limits)?;
+        check_rlimits(caller, &spec.rlimits)?;
+        Ok(Create { id: WorkloadId::from_bytes(random()), namespace, spec: Arc::new(spec), identity, idempotency })
+    }
+
     /// A limit that this machine cannot give is refused before anything is made.
     fn check_limits(&self, limits: &Limits) -> Answer<()> {
         if limits.is_empty() {
@@ -377,7 +353,7 @@ pub(crate) fn check_rlimits(caller: &Caller, rlimits: &[Rlimit]) -> Result<(), P
     }
 }
 
-fn workload_of(reply: Reply) -> Answer<Arc<Workload>> {
+pub(crate) fn workload_of(reply: Reply) -> Answer<Arc<Workload>> {
     match reply {
         Reply::Workload(workload) => Ok(workload),
         other => Err(Problem::new(ProblemKind::Internal, format!("an unexpected answer: {other:?}")).into()),
