@@ -327,7 +327,11 @@ fn a_job_for_each_line_in_order_and_each_refusal_by_itself() {
         .stdin("a\nb\n")
         .run()
         .code(125);
-    assert!(output.err().contains("no-such-program a") && output.err().contains("2 jobs were refused"), "{}", output.err());
+    assert!(
+        output.err().contains("no-such-program a") && output.err().contains("2 jobs were refused"),
+        "{}",
+        output.err()
+    );
     node.cli(&["run", "--each", "x", "--", "true"]).refused(2, "--detach");
     node.cli(&["run", "-d", "--each", "/no/such", "--", "true"]).refused(2, "/no/such");
     node.cli(&["queue", "set", "q", "--parallel", "1"]).ok();

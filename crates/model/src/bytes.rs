@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes that are usually, but not always, text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct ByteString(Vec<u8>);
+pub struct ByteString(Box<[u8]>);
 
 impl ByteString {
     /// The bytes as they are.
@@ -48,25 +48,25 @@ impl ByteString {
 
 impl From<Vec<u8>> for ByteString {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self(bytes.into())
     }
 }
 
 impl From<&str> for ByteString {
     fn from(text: &str) -> Self {
-        Self(text.as_bytes().to_vec())
+        Self(text.as_bytes().into())
     }
 }
 
 impl From<String> for ByteString {
     fn from(text: String) -> Self {
-        Self(text.into_bytes())
+        Self(text.into_bytes().into())
     }
 }
 
 impl From<&OsStr> for ByteString {
     fn from(text: &OsStr) -> Self {
-        Self(text.as_bytes().to_vec())
+        Self(text.as_bytes().into())
     }
 }
 
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for ByteString {
                 let encoded = Encoded::deserialize(de::value::MapAccessDeserializer::new(map))?;
                 STANDARD
                     .decode(&encoded.base64)
-                    .map(ByteString)
+                    .map(ByteString::from)
                     .map_err(|source| de::Error::custom(format_args!("not valid base64: {source}")))
             }
         }

@@ -196,15 +196,21 @@ fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), IdError>
 }
 
 macro_rules! name_type {
-    ($(#[$doc:meta])* $name:ident($text:ty), $what:literal, $max:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name($text);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }
@@ -228,15 +234,15 @@ macro_rules! name_type {
 
 name_type! {
     /// A workload's name, unique in its namespace.
-    WorkloadName(Box<str>), "workload name", limits::NAME_LENGTH_MAX
+    WorkloadName, "workload name", limits::NAME_LENGTH_MAX
 }
 name_type! {
     /// A queue's name, unique in its namespace.
-    QueueName(Arc<str>), "queue name", limits::NAME_LENGTH_MAX
+    QueueName, "queue name", limits::NAME_LENGTH_MAX
 }
 name_type! {
     /// Whose workloads: each caller has one, and sees only that one unless he is root.
-    Namespace(Arc<str>), "namespace", limits::NAME_LENGTH_MAX
+    Namespace, "namespace", limits::NAME_LENGTH_MAX
 }
 
 impl Namespace {

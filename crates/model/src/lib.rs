@@ -5,6 +5,7 @@
 //!
 //! - [`ids`]: typed identifiers that cannot be mixed up
 //! - [`bytes`]: byte strings that survive JSON (arguments, environment, paths)
+//! - [`seldom`]: parts that most specs leave at their default
 //! - [`spec`]: what someone wants run, immutable once accepted
 //! - [`workload`]: an accepted workload and its run, with the run's states
 //! - [`exit`]: how a run or an exec ended, told apart by cause
@@ -30,6 +31,7 @@ pub mod limits;
 pub mod queue;
 pub mod record;
 pub mod rundir;
+pub mod seldom;
 pub mod spec;
 pub mod units;
 pub mod workload;

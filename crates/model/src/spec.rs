@@ -4,6 +4,7 @@
 //! the program gets it) is in [`crate::launch`].
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::bytes::ByteString;
 use crate::error::{Problem, ProblemKind};
 use crate::ids::{QueueName, WorkloadName};
 use crate::limits;
+use crate::seldom::{Seldom, Shared};
 use crate::units::Signal;
 
 /// A workload as it is asked for. Unknown keys are refused.
@@ -40,7 +42,7 @@ pub struct Spec {
     pub priority: i32,
     /// When it is started again.
     #[serde(default)]
-    pub restart: Restart,
+    pub restart: Seldom<Restart>,
     /// It comes back after every end, whatever the restart policy says, unless it is stopped by name; what is done to
     /// many at once leaves it out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -62,7 +64,7 @@ pub struct Spec {
     pub rlimits: Vec<Rlimit>,
     /// Where stdin, stdout and stderr are connected.
     #[serde(default)]
-    pub stdio: Stdio,
+    pub stdio: Seldom<Stdio>,
     /// Free `key: value` marks, for filters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -130,6 +132,13 @@ impl Default for Restart {
             backoff_max_ms: limits::BACKOFF_MAX_MS,
             healthy_after_ms: limits::HEALTHY_AFTER_MS,
         }
+    }
+}
+
+impl Shared for Restart {
+    fn shared() -> &'static Self {
+        static DEFAULT: LazyLock<Restart> = LazyLock::new(Restart::default);
+        &DEFAULT
     }
 }
 
@@ -265,6 +274,13 @@ pub struct Stdio {
     pub stderr: Option<ByteString>,
 }
 
+impl Shared for Stdio {
+    fn shared() -> &'static Self {
+        static DEFAULT: LazyLock<Stdio> = LazyLock::new(Stdio::default);
+        &DEFAULT
+    }
+}
+
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -315,14 +331,14 @@ impl Spec {
             user: None,
             queue: None,
             priority: 0,
-            restart: Restart::default(),
+            restart: Seldom::default(),
             protected: false,
             stop: Stop::default(),
             max_time_ms: None,
             start_deadline_ms: limits::START_DEADLINE_MS,
             limits: Limits::default(),
             rlimits: Vec::new(),
-            stdio: Stdio::default(),
+            stdio: Seldom::default(),
             labels: BTreeMap::new(),
             remove: false,
             log: Log::default(),

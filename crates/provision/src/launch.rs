@@ -7,6 +7,7 @@ use std::path::Path;
 
 use hostler_model::ByteString;
 use hostler_model::launch::{Launch, Program};
+use hostler_model::spec::Stdio;
 use hostler_model::workload::{Identity, Workload};
 
 /// `PATH` of a workload whose spec sets none.
@@ -29,7 +30,7 @@ pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<L
         run,
         namespace: workload.namespace.clone(),
         program,
-        stdio: spec.stdio.clone(),
+        stdio: Stdio::clone(&spec.stdio),
         log_directory: log_directory(logs, workload).as_os_str().as_bytes().to_vec().into(),
         log: spec.log,
         limits: workload.limits,

@@ -147,7 +147,7 @@ impl Drop for Store {
     }
 }
 /// A group of so many batches is a sign of load.
-const BUSY_GROUP: usize = 4;
+const BUSY_GROUP: usize = 8;
 /// How long a group waits for more under load.
 const BUSY_LINGER: Duration = Duration::from_millis(2);
 

@@ -22,9 +22,9 @@ pub enum Next {
 #[must_use]
 pub fn in_force(spec: &Spec) -> Restart {
     if spec.protected {
-        Restart { when: RestartWhen::Always, max_attempts: None, ..spec.restart }
+        Restart { when: RestartWhen::Always, max_attempts: None, ..*spec.restart }
     } else {
-        spec.restart
+        *spec.restart
     }
 }
 

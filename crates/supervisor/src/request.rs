@@ -84,7 +84,7 @@ impl State {
         Ok(())
     }
 
-    fn create(&mut self, create: Create, now: Now, out: &mut Outcome) -> Answer {
+    fn create(&mut self, mut create: Create, now: Now, out: &mut Outcome) -> Answer {
         if let Some((key, digest)) = &create.idempotency
             && let Some(known) = self.keys.get(&(create.namespace.clone(), key.clone()))
             && now.wall_ms.saturating_sub(known.created_at_ms) <= limits::IDEMPOTENCY_AGE_MAX_MS
@@ -116,20 +116,21 @@ impl State {
             Some(name) => name.clone(),
             None => generated_names(&create.spec, create.id)
                 .into_iter()
-                .find(|name| !self.names.contains_key(&(create.namespace.clone(), name.clone())))
+                .find(|name| self.named(&create.namespace, name).is_none())
                 .ok_or_else(|| conflict("no free name is left for this program; give it one with --name".to_owned()))?,
         };
-        if let Some(taken) = self.names.get(&(create.namespace.clone(), name.clone())) {
-            let phase = self.workloads[taken].phase().as_str();
-            let force = if self.live.contains(taken) { "-f " } else { "" };
+        if let Some(taken) = self.named(&create.namespace, &name) {
+            let phase = self.workloads[&taken].phase().as_str();
+            let force = if self.live.contains(&taken) { "-f " } else { "" };
             let detail = format!(
                 "{name} is the name of workload {taken}, which is {phase}; take another name, or remove it with: hostler rm {force}{name}"
             );
             return Err(Problem::new(ProblemKind::NameInUse, detail));
         }
-        if let Some((key, digest)) = create.idempotency {
+        if let Some((key, digest)) = create.idempotency.take() {
             self.remember_key(key, digest, &create.namespace, create.id, now, out);
         }
+        self.share_names(&mut create);
         let workload = Workload {
             id: create.id,
             namespace: create.namespace,
@@ -151,6 +152,18 @@ impl State {
         let id = workload.id;
         self.begin(workload, now, out);
         Ok(Reply::Workload(self.workloads[&id].clone()))
+    }
+
+    /// The names of a namespace and of a queue are the same text in many workloads, and then also in the same place.
+    fn share_names(&self, create: &mut Create) {
+        if let Some((known, _)) = self.shares.get_key_value(&create.namespace) {
+            create.namespace = known.clone();
+        }
+        let Some(spec) = Arc::get_mut(&mut create.spec) else { return };
+        let Some(queue) = &mut spec.queue else { return };
+        if let Some(known) = self.queues.get(&(create.namespace.clone(), queue.clone())) {
+            *queue = known.record.name.clone();
+        }
     }
 
     /// Most workloads of a node run as the same few users.

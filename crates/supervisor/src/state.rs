@@ -49,6 +49,7 @@ pub struct Records {
 /// What one namespace has of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
+    pub(crate) names: HashMap<WorkloadName, WorkloadId>,
     pub(crate) known: usize,
     pub(crate) live: usize,
     /// Those at rest that may be forgotten, by when they came to rest.
@@ -64,7 +65,6 @@ pub struct State {
     pub(crate) keys: HashMap<(Namespace, String), IdempotencyKey>,
 
     // Derived from the records above.
-    pub(crate) names: HashMap<(Namespace, WorkloadName), WorkloadId>,
     pub(crate) live: HashSet<WorkloadId>,
     timers: BTreeSet<(u64, WorkloadId)>,
     pub(crate) shares: HashMap<Namespace, Share>,
@@ -209,6 +209,11 @@ impl State {
         *namespace != Namespace::owner() && live >= self.settings.live_runs_max.div_ceil(limits::LIVE_RUNS_SHARE)
     }
 
+    /// Whose name this is in a namespace.
+    pub(crate) fn named(&self, namespace: &Namespace, name: &WorkloadName) -> Option<WorkloadId> {
+        self.shares.get(namespace)?.names.get(name).copied()
+    }
+
     /// All queues, with who waits in them.
     #[must_use]
     pub fn queues(&self) -> &Queues {
@@ -230,8 +235,8 @@ impl State {
     }
 
     fn index(&mut self, workload: &Workload) {
-        self.names.insert((workload.namespace.clone(), workload.name.clone()), workload.id);
         let share = self.shares.entry(workload.namespace.clone()).or_default();
+        share.names.insert(workload.name.clone(), workload.id);
         share.known += 1;
         if let Some(since) = resting_since(workload) {
             share.resting.insert((since, workload.id));
@@ -249,6 +254,7 @@ impl State {
     fn unindex(&mut self, workload: &Workload) {
         self.queues.unindex(workload);
         if let Some(share) = self.shares.get_mut(&workload.namespace) {
+            share.names.remove(&workload.name);
             share.known -= 1;
             share.live -= usize::from(workload.live_run().is_some());
             if let Some(since) = resting_since(workload) {
@@ -258,7 +264,6 @@ impl State {
                 self.shares.remove(&workload.namespace);
             }
         }
-        self.names.remove(&(workload.namespace.clone(), workload.name.clone()));
         self.live.remove(&workload.id);
         if let Some(due) = timer(workload) {
             self.timers.remove(&(due, workload.id));

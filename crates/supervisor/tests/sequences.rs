@@ -403,7 +403,8 @@ impl World {
             when: [RestartWhen::Never, RestartWhen::OnFailure, RestartWhen::Always][usize::from(when)],
             max_attempts: max.filter(|_| when > 0).map(u32::from),
             ..Restart::default()
-        };
+        }
+        .into();
         spec.remove = remove && when != 2;
         spec.stdio.owner = owner;
         if let Some((name, priority)) = queue {

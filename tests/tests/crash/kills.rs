@@ -223,7 +223,8 @@ fn a_back_off_under_way_outlives_the_daemon() {
         backoff_initial_ms: 1_200,
         backoff_max_ms: 1_200,
         ..hostler_model::spec::Restart::default()
-    };
+    }
+    .into();
     node.create(&spec);
     node.wait_kind("flaky", "workload.restarting");
     node.kill_and_start();

@@ -138,7 +138,8 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
             backoff_initial_ms: delay_ms,
             backoff_max_ms: run.restart_delay_max.unwrap_or(defaults.backoff_max_ms.max(delay_ms)),
             ..defaults
-        },
+        }
+        .into(),
         protected: run.protected,
         stop: Stop {
             signal: run.stop_signal.unwrap_or(stop.signal),
@@ -155,7 +156,8 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
             stdin: path(&run.stdin)?,
             stdout: path(&run.stdout)?,
             stderr: path(&run.stderr)?,
-        },
+        }
+        .into(),
         labels,
         remove: run.rm,
         ..Spec::new(bytes(&run.command))
@@ -251,7 +253,7 @@ mod tests {
             (Some(64 << 20), Some(500), Some(9))
         );
         assert_eq!((full.max_time_ms, full.stop.grace_ms), (Some(10_000), 2_000));
-        assert!(full.stdio.stdout.expect("a path").as_bytes().starts_with(b"/"));
+        assert!(full.stdio.stdout.as_ref().expect("a path").as_bytes().starts_with(b"/"));
         assert_eq!(full.labels.get("k").map(String::as_str), Some("v"));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hostler_api::types::{QueuePlace, WaitFor};
 use hostler_model::exit::Exit;
-use hostler_model::ids::{ExecId, Namespace, WorkloadId};
+use hostler_model::ids::{ExecId, Namespace, WorkloadId, WorkloadName};
 use hostler_model::record::{NodeRecord, Record};
 use hostler_model::workload::{Phase, StartFailure, Workload};
 use hostler_model::{Problem, ProblemKind};
@@ -40,7 +40,7 @@ pub struct Seen {
 #[derive(Default)]
 struct Known {
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
-    names: HashMap<(Namespace, String), WorkloadId>,
+    names: HashMap<Namespace, HashMap<WorkloadName, WorkloadId>>,
     node: NodeRecord,
     queues: Queues,
 }
@@ -195,7 +195,7 @@ impl View {
     /// The workload that a name, an id or a unique prefix of an id means in a namespace.
     pub fn resolve(&self, namespace: &Namespace, reference: &str) -> Result<Arc<Workload>, Problem> {
         self.read(|known| {
-            if let Some(id) = known.names.get(&(namespace.clone(), reference.to_owned())) {
+            if let Some(id) = known.names.get(namespace).and_then(|names| names.get(reference)) {
                 return Ok(known.workloads[id].clone());
             }
             let shown: String = reference.chars().take(80).collect();
@@ -259,7 +259,10 @@ impl Known {
     fn insert(&mut self, workload: Arc<Workload>) {
         match self.workloads.get(&workload.id) {
             Some(before) => self.queues.unindex(before),
-            None => drop(self.names.insert((workload.namespace.clone(), workload.name.to_string()), workload.id)),
+            None => {
+                let names = self.names.entry(workload.namespace.clone()).or_default();
+                names.insert(workload.name.clone(), workload.id);
+            }
         }
         self.queues.index(&workload);
         self.workloads.insert(workload.id, workload);
@@ -268,7 +271,12 @@ impl Known {
     fn remove(&mut self, id: WorkloadId) {
         if let Some(workload) = self.workloads.remove(&id) {
             self.queues.unindex(&workload);
-            self.names.remove(&(workload.namespace.clone(), workload.name.to_string()));
+            if let Some(names) = self.names.get_mut(&workload.namespace) {
+                names.remove(&workload.name);
+                if names.is_empty() {
+                    self.names.remove(&workload.namespace);
+                }
+            }
         }
     }
 }

@@ -1,0 +1,58 @@
+//! A part of a spec that is its default in most of them. A hundred thousand jobs that wait pay a pointer for it.
+
+use std::ops::{Deref, DerefMut};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A type whose default can be shared by all who have it.
+pub trait Shared: Default + PartialEq + Clone + 'static {
+    /// The default, made once.
+    fn shared() -> &'static Self;
+}
+
+/// `T`, kept only when it is not its default. In JSON it is a `T`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seldom<T>(Option<Box<T>>);
+
+impl<T: Shared> Deref for Seldom<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_deref().unwrap_or_else(|| T::shared())
+    }
+}
+
+impl<T: Shared> DerefMut for Seldom<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl<T: Shared> From<T> for Seldom<T> {
+    fn from(value: T) -> Self {
+        Self((value != *T::shared()).then(|| Box::new(value)))
+    }
+}
+
+impl<T: Shared + Serialize> Serialize for Seldom<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize(self, serializer)
+    }
+}
+
+impl<'de, T: Shared + Deserialize<'de>> Deserialize<'de> for Seldom<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Seldom<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        T::json_schema(generator)
+    }
+}
