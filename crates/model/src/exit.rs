@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::statistics::Statistics;
 use crate::units::Signal;
 
 /// What `wait` reported.
@@ -64,6 +65,20 @@ pub struct Usage {
     pub max_rss_bytes: u64,
 }
 
+/// A place in a workload's log: the number of a segment, and an offset in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogPlace {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Where in it, bytes.
+    pub offset: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// The end of a run or an exec that was started: exactly one for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -87,4 +102,16 @@ pub struct Exit {
     /// Resources used.
     #[serde(default)]
     pub usage: Usage,
+    /// Lines that the log took from stdout, a last one without newline included; 0 for an exec, which is not logged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stdout_lines: u64,
+    /// The same of stderr.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stderr_lines: u64,
+    /// Where the run's part of the log begins; absent when it wrote nothing there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_from: Option<LogPlace>,
+    /// What the samples at `stats_interval_ms` came to; absent when none was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<Statistics>,
 }
