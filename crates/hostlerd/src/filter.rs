@@ -9,6 +9,7 @@ enum Condition {
     Name(String),
     Phase(Phase),
     Label(String, Option<String>),
+    Tag(String),
     Type(String),
     Workload(String),
 }
@@ -20,9 +21,9 @@ pub struct Filter(Vec<Condition>);
 const CONDITIONS_MAX: usize = 16;
 
 impl Filter {
-    /// `name=…`, `phase=…`, `label=key[=value]`.
+    /// `name=…`, `phase=…`, `label=key[=value]`, `tag=…`.
     pub fn for_workloads(text: Option<&str>) -> Result<Self, Problem> {
-        let keys = "name, phase (pending, preparing, running, stopping, ended, failed, lost) or label";
+        let keys = "name, phase (pending, preparing, running, stopping, ended, failed, lost), label or tag";
         Self::parse(text, keys, |key, value| {
             Some(match key {
                 "name" => Condition::Name(value.to_owned()),
@@ -31,6 +32,7 @@ impl Filter {
                     Some((key, value)) => Condition::Label(key.to_owned(), Some(value.to_owned())),
                     None => Condition::Label(value.to_owned(), None),
                 },
+                "tag" => Condition::Tag(value.to_owned()),
                 _ => return None,
             })
         })
@@ -80,6 +82,7 @@ impl Filter {
                 (found, None) => found.is_some(),
                 (None, Some(_)) => false,
             },
+            Condition::Tag(tag) => workload.spec.tags.contains(tag),
             Condition::Type(_) | Condition::Workload(_) => true,
         })
     }
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn understands_its_keys_and_refuses_others() {
-        assert!(Filter::for_workloads(Some("name=web*,phase=running,label=a=b,label=c")).is_ok());
+        assert!(Filter::for_workloads(Some("name=web*,phase=running,label=a=b,label=c,tag=nightly")).is_ok());
         assert!(Filter::for_events(Some("type=run.*,workload=web")).is_ok());
         assert_eq!(Filter::for_events(None), Ok(Filter::default()));
         for bad in ["x", "colour=red", "phase=runing", "name", ",", "type=run.exited"] {

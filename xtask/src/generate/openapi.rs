@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use hostler_api::endpoints::{Answer, ENDPOINTS, Endpoint, Method};
-use hostler_api::{stream, types};
+use hostler_api::{result, stream, types};
 use hostler_model::error::{PROBLEM_URN, ProblemDocument, ProblemKind};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -23,6 +23,7 @@ const QUERIES: &[(&str, SchemaOf)] = &[
     ("LogsQuery", types::LogsQuery::json_schema),
     ("NamespaceQuery", types::NamespaceQuery::json_schema),
     ("RemoveQuery", types::RemoveQuery::json_schema),
+    ("ResultQuery", result::ResultQuery::json_schema),
     ("StatsQuery", types::StatsQuery::json_schema),
     ("WaitQuery", types::WaitQuery::json_schema),
 ];
@@ -47,6 +48,7 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("ToServer", component::<stream::ToServer>),
     ("UpdateRequest", component::<types::UpdateRequest>),
     ("WorkloadList", component::<types::WorkloadList>),
+    ("WorkloadResult", component::<result::WorkloadResult>),
     ("WorkloadView", component::<types::WorkloadView>),
 ];
 
