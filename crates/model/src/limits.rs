@@ -99,14 +99,14 @@ pub const RESULT_SCAN_MAX: u64 = 64 * 1024 * 1024;
 pub const STATS_INTERVAL_MIN_MS: u64 = 100;
 /// Samples kept of one workload: an hour at one every five seconds.
 pub const SAMPLES_PER_WORKLOAD_MAX: usize = 720;
-/// Samples kept of all workloads together, about 20 MiB; many workloads share it evenly.
+/// Samples kept of all workloads together, 16 MB; many workloads share it evenly.
 pub const SAMPLES_MAX: usize = 200_000;
 /// Workloads of which samples are kept; the one that was not sampled for longest is forgotten first.
 pub const SAMPLED_WORKLOADS_MAX: usize = 10_000;
 /// Samples being taken at one time; the others wait for their turn.
 pub const SAMPLES_UNDER_WAY_MAX: usize = 64;
 /// Processes of a run that one look at its resources goes through.
-pub const STATS_PROCESSES_MAX: usize = 4_096;
+pub const STATS_PROCESSES_MAX: usize = 1_024;
 
 /// From `Prepare` to a started program, unless the spec says otherwise, milliseconds.
 pub const START_DEADLINE_MS: u64 = 30_000;
