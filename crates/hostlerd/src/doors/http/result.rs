@@ -37,6 +37,12 @@ pub(crate) async fn get(
         }
         None => Last { whole: true, ..Last::default() },
     };
+    // A run that was begun while we read writes into the same log, and is seen here before it can.
+    let now = door.node.view.get(workload.id).and_then(|workload| workload.run.as_ref().map(|run| run.id));
+    if now.is_some_and(|run| workload.run.as_ref().map(|run| run.id) != Some(run)) {
+        let detail = format!("{} was started again in this moment", workload.name);
+        return Err(Problem::new(ProblemKind::Conflict, detail).into());
+    }
     Ok(json(StatusCode::OK, &result(&workload, outcome, found)))
 }
 
