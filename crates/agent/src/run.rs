@@ -100,7 +100,7 @@ pub(crate) struct Run {
     pub(crate) channels: Channels,
     pub(crate) log: Log,
     /// What the samples came to so far.
-    pub(crate) statistics: Option<Statistics>,
+    pub(crate) statistics: Option<Box<Statistics>>,
     pub(crate) timed_out: bool,
     pub(crate) kill_at_ms: Option<u64>,
     pub(crate) killing: Option<Killing>,

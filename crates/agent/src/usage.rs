@@ -70,6 +70,6 @@ impl Run {
                 ..Used::default()
             });
         }
-        exit.statistics = Some(*statistics);
+        exit.statistics = Some(statistics.clone());
     }
 }

@@ -111,9 +111,9 @@ pub struct Exit {
     /// Where the run's part of the log begins; absent when it wrote nothing there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_from: Option<LogPlace>,
-    /// What the samples at `stats_interval_ms` came to; absent when none was taken.
+    /// What the samples at `stats_interval_ms` came to; absent when none was taken. Boxed: most ends have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub statistics: Option<Statistics>,
+    pub statistics: Option<Box<Statistics>>,
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     fn ends_of_older_agents_are_read_and_what_is_not_there_costs_nothing() {
         let older = r#"{"status":{"code":0},"cause":"success","started_at_ms":1,"ended_at_ms":2,"duration_ms":1}"#;
         let exit: Exit = serde_json::from_str(older).expect("an exit");
-        assert_eq!((exit.stdout_lines, exit.stderr_lines, exit.log_from, exit.statistics), (0, 0, None, None));
+        assert_eq!((exit.stdout_lines, exit.stderr_lines, exit.log_from, &exit.statistics), (0, 0, None, &None));
         let json = serde_json::to_string(&exit).expect("print");
         for key in ["stdout_lines", "stderr_lines", "log_from", "statistics"] {
             assert!(!json.contains(key), "{json}");
@@ -132,7 +132,7 @@ mod tests {
         let full = Exit {
             stdout_lines: 7,
             log_from: Some(LogPlace { segment: 2, offset: 3 }),
-            statistics: Some(Statistics { samples: 1, ..Statistics::default() }),
+            statistics: Some(Box::new(Statistics { samples: 1, ..Statistics::default() })),
             ..exit
         };
         let json = serde_json::to_string(&full).expect("print");

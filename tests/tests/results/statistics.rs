@@ -41,7 +41,7 @@ fn metric(node: &TestNode, name: &str, workload: &str) -> Option<f64> {
 fn samples_metrics_and_a_summary_with_the_end() {
     let node = TestNode::new();
     node.create_started(&busy(&node, "busy"));
-    node.create_started(&node.spec(&["sleep", "600"])).workload;
+    node.create_started(&node.spec(&["sleep", "600"]));
     let seen = samples(&node, "busy", 5);
     assert!(
         seen.windows(2).all(|pair| pair[0].time_ms <= pair[1].time_ms && pair[0].used.cpu_us <= pair[1].used.cpu_us)

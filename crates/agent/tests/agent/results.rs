@@ -49,7 +49,7 @@ fn samples_and_no_other_looks_come_to_the_ends_statistics() {
     }
     node.link.send(&ToAgent::Kill { run: launch.run });
     let Statistics { samples, rss_max_bytes, rss_mean_bytes, read_bytes, .. } =
-        node.exited().statistics.expect("a summary");
+        *node.exited().statistics.expect("a summary");
     assert!(samples == 2 && rss_max_bytes >= rss_mean_bytes && rss_mean_bytes > 0 && read_bytes.is_some());
     node.commit(launch.run);
 }

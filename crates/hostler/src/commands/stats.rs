@@ -154,7 +154,7 @@ fn print(context: &Context, rows: &[Row]) -> Result<usize, Failure> {
     }
     let cells: Vec<Vec<Cell>> = rows.iter().map(cells).collect();
     let width = terminal::size().filter(|_| io::stdout().is_terminal()).map(|size| usize::from(size.columns));
-    let header = ["ID", "NAME", "CPU", "MEMORY", "PIDS", "READ", "WRITTEN"];
+    let header = ["ID", "NAME", "CPU", "MEMORY", "SWAP", "PIDS", "READ", "WRITTEN"];
     let table = output::table(context.style, width, &header, &cells);
     say(table.trim_end_matches('\n'))?;
     Ok(rows.len() + 1)
@@ -173,6 +173,7 @@ fn cells(row: &Row) -> Vec<Cell> {
         Cell::plain(row.name.clone()),
         Cell::plain(row.cpu_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}%"))),
         Cell::plain(memory),
+        bytes(Some(stats.swap_bytes)),
         Cell::plain(pids),
         bytes(stats.read_bytes),
         bytes(stats.written_bytes),

@@ -94,7 +94,7 @@ fn result(workload: &Workload, outcome: Outcome, found: Last) -> WorkloadResult 
         duration_ms: exit.map(|exit| exit.duration_ms),
         usage: exit.map(|exit| exit.usage),
         oom_kills: run.map_or(0, |run| run.oom_kills),
-        statistics: exit.and_then(|exit| exit.statistics),
+        statistics: exit.and_then(|exit| exit.statistics.as_deref().copied()),
         tags: workload.spec.tags.clone(),
         labels: workload.spec.labels.clone(),
         stdout: stream(found.stdout, |exit| exit.stdout_lines),
