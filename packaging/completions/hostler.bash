@@ -58,6 +58,9 @@ _hostler() {
             hostler,restart)
                 cmd="hostler__subcmd__restart"
                 ;;
+            hostler,result)
+                cmd="hostler__subcmd__result"
+                ;;
             hostler,rm)
                 cmd="hostler__subcmd__rm"
                 ;;
@@ -120,6 +123,9 @@ _hostler() {
                 ;;
             hostler__subcmd__help,restart)
                 cmd="hostler__subcmd__help__subcmd__restart"
+                ;;
+            hostler__subcmd__help,result)
+                cmd="hostler__subcmd__help__subcmd__result"
                 ;;
             hostler__subcmd__help,rm)
                 cmd="hostler__subcmd__help__subcmd__rm"
@@ -263,7 +269,7 @@ _hostler() {
 
     case "${cmd}" in
         hostler)
-            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs events wait stop start restart kill rm update exec attach queue stats help"
+            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs result events wait stop start restart kill rm update exec attach queue stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -435,7 +441,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__help)
-            opts="up down node doctor run ps inspect logs events wait stop start restart kill rm update exec attach queue stats help"
+            opts="up down node doctor run ps inspect logs result events wait stop start restart kill rm update exec attach queue stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -771,6 +777,20 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__help__subcmd__restart)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__result)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1558,6 +1578,36 @@ _hostler() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        hostler__subcmd__result)
+            opts="-n -h --lines --wait --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --lines)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         hostler__subcmd__rm)
             opts="-f -h --force --all --filter --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1585,7 +1635,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__run)
-            opts="-e -w -u -d -i -t -m -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --each --memory --cpus --pids --rlimit --label --stdin --stdout --stderr --root --json --namespace --help"
+            opts="-e -w -u -d -i -t -m -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --each --memory --cpus --pids --rlimit --label --tag --stats-interval --stdin --stdin-text --stdout --stderr --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1691,7 +1741,19 @@ _hostler() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stats-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --stdin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stdin-text)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1741,7 +1803,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__stats)
-            opts="-h --no-stream --root --json --namespace --help"
+            opts="-h --no-stream --history --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -52,7 +52,10 @@ fn make_ends(plan: &Plan<'_>) -> io::Result<Ends> {
         theirs[0] = Some(slave);
         return Ok(ends);
     }
-    if plan.stdio.interactive && plan.stdio.stdin.is_none() {
+    if let Some(data) = &plan.stdio.stdin_data {
+        // A file and not a pipe: nobody has to write while the program reads, so nothing can wait for each other.
+        theirs[0] = Some(streams::sealed(data.as_bytes())?);
+    } else if plan.stdio.interactive && plan.stdio.stdin.is_none() {
         let (ours, their) = streams::pipe_to_child()?;
         (ends.input, theirs[0]) = (Some(ours), Some(their));
     }

@@ -1,13 +1,13 @@
 //! Frames from the node, and what each of them does. The one match over all messages.
 
-use hostler_linux::{clock, procfs, streams};
+use hostler_linux::{clock, streams};
 use hostler_model::RunId;
 use hostler_model::launch::Launch;
 use hostler_model::spec::Limits;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{
-    AgentState, AttachTarget, Decoder, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RunStats, SignalScope,
-    Stream, ToAgent, negotiate,
+    AgentState, AttachTarget, Decoder, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, SignalScope, Stream,
+    ToAgent, negotiate,
 };
 
 use crate::channels::Attach;
@@ -16,6 +16,7 @@ use crate::link::Health;
 use crate::reactor::Agent;
 use crate::run::{Run, with_source};
 use crate::shared::Shared;
+use crate::usage::Look;
 
 impl Agent {
     /// Takes every whole frame. A frame that should not be ends the connection, and nothing else.
@@ -97,8 +98,9 @@ impl Agent {
                     let _ = streams::resize(terminal, size);
                 }
             }
-            ToAgent::Stats { request } => {
-                let stats = self.stats();
+            ToAgent::Stats { request, sample } => {
+                let look = if sample { Look::Sample } else { Look::Aside };
+                let stats = self.run.as_mut().map(|run| run.stats(look)).unwrap_or_default();
                 self.shared.send(&FromAgent::Stats { request, stats });
             }
             ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
@@ -241,30 +243,5 @@ impl Agent {
             }
         }
         Health::Alive
-    }
-
-    fn stats(&self) -> RunStats {
-        let Some(run) = &self.run else { return RunStats::default() };
-        let mut stats = RunStats { log_dropped_bytes: run.log.dropped_bytes(), ..RunStats::default() };
-        if let Some(found) = run.group.as_ref().and_then(|group| group.stats().ok()) {
-            return RunStats {
-                cpu_us: found.cpu_us,
-                memory_bytes: found.memory_bytes,
-                memory_limit_bytes: found.memory_limit_bytes,
-                pids: found.pids,
-                pids_limit: found.pids_limit,
-                read_bytes: found.read_bytes,
-                written_bytes: found.written_bytes,
-                ..stats
-            };
-        }
-        for pid in procfs::descendants(std::process::id()).unwrap_or_default() {
-            if let Ok(one) = procfs::stats(pid) {
-                stats.cpu_us += one.cpu_us;
-                stats.memory_bytes += one.rss_bytes;
-                stats.pids += 1;
-            }
-        }
-        stats
     }
 }

@@ -239,7 +239,8 @@ impl Run {
             }
         }
         self.log.close();
-        let Some(exit) = self.main().and_then(|main| main.exit(timed_out, oom_kills)) else { return };
+        let Some(mut exit) = self.main().and_then(|main| main.exit(timed_out, oom_kills)) else { return };
+        self.account(&mut exit);
         if let Some(directory) = &self.directory {
             // A record that cannot be written is missing after a crash of both; the node hears of the end all the same.
             let _ = directory.write_exit(self.id, Outcome::Exited { exit: exit.clone() }, &self.exec_ends);

@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hostler_linux::clock;
+use hostler_model::exit::LogPlace;
 use hostler_model::limits::LOG_LINE_MAX;
 use hostler_model::spec;
 
@@ -52,6 +53,10 @@ pub(crate) struct Log {
     reason: String,
     /// Output lost in all.
     dropped_total: u64,
+    /// Lines taken from each stream, and marker lines with those of stderr.
+    lines: [u64; 2],
+    /// Where the first record of the run was written.
+    from: Option<LogPlace>,
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.nnnnnnnnnZ`. Days to date by Howard Hinnant's `civil_from_days`, for dates from 1970 on.
@@ -102,7 +107,19 @@ impl Log {
             dropped: 0,
             reason: String::new(),
             dropped_total: 0,
+            lines: [0; 2],
+            from: None,
         }
+    }
+
+    /// Lines that were taken from a stream; a last one without newline counts once the stream has ended.
+    pub(crate) fn lines(&self, source: Source) -> u64 {
+        self.lines[source as usize]
+    }
+
+    /// Where the run's part of the log begins, once it has one.
+    pub(crate) fn from(&self) -> Option<LogPlace> {
+        self.from
     }
 
     /// Output that was lost, bytes.
@@ -128,6 +145,7 @@ impl Log {
                 line = &line[part..];
             }
             if whole {
+                self.lines[source as usize] += 1;
                 self.record(&full, &pending, line, 1);
                 if !pending.is_empty() {
                     pending = Vec::new();
@@ -161,6 +179,7 @@ impl Log {
         let pending = std::mem::take(&mut self.pending[source as usize]);
         if !pending.is_empty() {
             let [full, _] = prefix(source);
+            self.lines[source as usize] += 1;
             self.record(&full, &pending, b"", 0);
             self.flush();
         }
@@ -212,7 +231,10 @@ impl Log {
         marked.append(&mut self.batch);
         self.batch = marked;
         match self.write_batch() {
-            Ok(()) => self.dropped = 0,
+            Ok(()) => {
+                self.dropped = 0;
+                self.lines[Source::Stderr as usize] += 1;
+            }
             Err(error) => self.lose(&error),
         }
         self.batch.clear();
@@ -226,6 +248,7 @@ impl Log {
         let segment = self.segment.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         match segment.file.write_all(&self.batch) {
             Ok(()) => {
+                self.from.get_or_insert(LogPlace { segment: segment.number, offset: segment.size });
                 segment.size += self.batch.len() as u64;
                 Ok(())
             }
@@ -335,7 +358,10 @@ mod tests {
         log.write(Source::Stdout, b"ee\n");
         log.write(Source::Stdout, format!("{long}\n{long}{long}y\n").as_bytes());
         log.write(Source::Stdout, b"end");
+        assert_eq!((log.lines(Source::Stdout), log.lines(Source::Stderr)), (6, 1));
         log.close();
+        assert_eq!((log.lines(Source::Stdout), log.lines(Source::Stderr)), (7, 1));
+        assert_eq!(log.from(), Some(LogPlace { segment: 1, offset: 0 }));
         let expected = format!(
             "stdout F one\nstdout F two\nstdout F \nstderr F between\nstdout F three\nstdout F {long}\n\
              stdout P {long}\nstdout P {long}\nstdout F y\nstdout F end"
@@ -347,12 +373,17 @@ mod tests {
     fn rotation_and_going_on() {
         let root = tempfile::tempdir().unwrap();
         let kept = spec::Log { segment_bytes: 4_096, segments: 2 };
+        let mut begin = None;
         for run in 0..3 {
             let mut log = Log::new(root.path(), kept);
+            assert_eq!(log.from(), None);
             for line in 0..200 {
                 log.write(Source::Stdout, format!("run {run} line {line}\n").as_bytes());
             }
             log.close();
+            assert!(log.from() > begin, "{:?} after {begin:?}", log.from());
+            begin = log.from();
+            assert_eq!(log.lines(Source::Stdout), 200, "those of a run, though most are deleted again");
         }
         let files = contents(root.path());
         assert_eq!(files.len(), 2);
@@ -380,6 +411,8 @@ mod tests {
         std::fs::remove_file(&directory).unwrap();
         log.write(Source::Stdout, b"kept\n");
         log.close();
+        // The marker is a line of stderr like others.
+        assert_eq!((log.lines(Source::Stdout), log.lines(Source::Stderr)), (3, 1));
         let text = &contents(&directory)[0].1;
         assert!(text.starts_with("stderr F [hostler: 14 bytes of output were dropped: "), "{text}");
         assert!(text.ends_with("]\nstdout F kept"), "{text}");

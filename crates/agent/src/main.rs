@@ -30,6 +30,7 @@ mod shared;
 mod start;
 mod streams;
 mod target;
+mod usage;
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

@@ -25,6 +25,7 @@ use hostler_model::ids::ExecId;
 use hostler_model::launch::Launch;
 use hostler_model::rundir::{ExecEnd, Outcome};
 use hostler_model::spec::Stop;
+use hostler_model::statistics::Statistics;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
@@ -98,6 +99,8 @@ pub(crate) struct Run {
     pub(crate) exec_ends: Vec<ExecEnd>,
     pub(crate) channels: Channels,
     pub(crate) log: Log,
+    /// What the samples came to so far.
+    pub(crate) statistics: Option<Box<Statistics>>,
     pub(crate) timed_out: bool,
     pub(crate) kill_at_ms: Option<u64>,
     pub(crate) killing: Option<Killing>,
@@ -129,6 +132,7 @@ impl Run {
             exec_ends: Vec::new(),
             channels: Channels::default(),
             log: Log::new(launch.log_directory.as_path(), launch.log),
+            statistics: None,
             timed_out: false,
             kill_at_ms: None,
             killing: None,

@@ -184,6 +184,10 @@ impl Target {
             ended_at_ms: wall_ms,
             duration_ms: boot_ms.saturating_sub(started.boot_ms),
             usage: reaped.usage,
+            stdout_lines: 0,
+            stderr_lines: 0,
+            log_from: None,
+            statistics: None,
         })
     }
 

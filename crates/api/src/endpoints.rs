@@ -80,6 +80,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Post, "/v1/workloads/{ref}/restart", "Stop it and start it again", Some("NamespaceQuery"), Some("StopRequest"), 200, Answer::Json("WorkloadView")),
     endpoint(Method::Post, "/v1/workloads/{ref}/kill", "Send a signal; the restart policy applies", Some("NamespaceQuery"), Some("KillRequest"), 200, Answer::Json("WorkloadView")),
     endpoint(Method::Get, "/v1/workloads/{ref}/wait", "Answer when it has ended for good", Some("WaitQuery"), None, 200, Answer::Json("WorkloadView")),
+    endpoint(Method::Get, "/v1/workloads/{ref}/result", "What became of it, with its last lines", Some("ResultQuery"), None, 200, Answer::Json("WorkloadResult")),
     endpoint(Method::Get, "/v1/workloads/{ref}/logs", "Its output; resumable by Last-Event-ID", Some("LogsQuery"), None, 200, Answer::Events("LogLine")),
     endpoint(Method::Get, "/v1/workloads/{ref}/stats", "Resources in use", Some("StatsQuery"), None, 200, Answer::JsonOrEvents("Stats")),
     endpoint(Method::Get, "/v1/workloads/{ref}/attach", "Its streams, live, with a backlog", Some("AttachQuery"), None, 101, Answer::WebSocket),

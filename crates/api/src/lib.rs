@@ -1,6 +1,7 @@
 //! The HTTP interface as types: what is asked, what is answered, under which path; and the client that asks.
 //!
 //! - [`types`]: request and response bodies
+//! - [`result`]: what became of a workload, with the last of its output
 //! - [`stream`]: messages of the WebSocket doors (attach, exec) and of the event streams
 //! - [`endpoints`]: every path with its method, in one table that the router and the OpenAPI document are checked against
 //! - [`client`]: a client over the unix socket
@@ -12,5 +13,6 @@
 pub mod client;
 pub mod endpoints;
 pub mod paths;
+pub mod result;
 pub mod stream;
 pub mod types;

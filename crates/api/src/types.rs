@@ -6,6 +6,7 @@ use hostler_model::error::ProblemDocument;
 use hostler_model::ids::{ExecId, NodeTag, QueueName, StoreId, WorkloadId, WorkloadName};
 use hostler_model::queue::QueueRecord;
 use hostler_model::spec::{Limits, Rlimit, TtySize};
+use hostler_model::statistics::Used;
 use hostler_model::units::Signal;
 use hostler_model::workload::{Phase, Workload};
 use hostler_model::{ByteString, Namespace};
@@ -47,7 +48,7 @@ pub struct ListQuery {
     pub namespace: Option<String>,
     /// Those at rest too.
     pub all: bool,
-    /// `name=…` (a `*` at its end matches any rest), `phase=…`, `label=key` or `label=key=value`; several, separated
+    /// `name=…` (a `*` at its end matches any rest), `phase=…`, `label=key`, `label=key=value` or `tag=…`; several, separated
     /// by commas, must all match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -75,6 +76,9 @@ pub struct WorkloadView {
     /// Where it stands in its queue, while it waits there; only where one workload is shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<QueuePlace>,
+    /// How many bytes of stdin came with the spec: they are kept for its runs, and not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_data_bytes: Option<u64>,
     /// Everything else.
     #[serde(flatten)]
     pub workload: Arc<Workload>,
@@ -93,9 +97,14 @@ pub struct QueuePlace {
 }
 
 impl From<Arc<Workload>> for WorkloadView {
-    fn from(workload: Arc<Workload>) -> Self {
+    fn from(mut workload: Arc<Workload>) -> Self {
         let exit_code = workload.run.as_ref().and_then(|run| run.state.shell_code());
-        Self { phase: workload.phase(), exit_code, place: None, workload }
+        let stdin_data_bytes = workload.spec.stdio.stdin_data.as_ref().map(|data| data.as_bytes().len() as u64);
+        if stdin_data_bytes.is_some() {
+            let shown = Arc::make_mut(&mut workload);
+            Arc::make_mut(&mut shown.spec).stdio.stdin_data = None;
+        }
+        Self { phase: workload.phase(), exit_code, place: None, stdin_data_bytes, workload }
     }
 }
 
@@ -380,6 +389,8 @@ pub struct StatsQuery {
     pub namespace: Option<Namespace>,
     /// Once a second as server-sent events, until the workload is at rest.
     pub follow: bool,
+    /// With the samples that are kept of a workload with `stats_interval_ms`; also when it has ended.
+    pub history: bool,
 }
 
 /// Resources in use now.
@@ -400,14 +411,40 @@ pub struct Stats {
     /// The limit on them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<u64>,
-    /// Bytes read from block devices.
+    /// Bytes read from storage so far, where the kernel tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_bytes: Option<u64>,
-    /// Bytes written to block devices.
+    /// Bytes written to storage so far, where the kernel tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_bytes: Option<u64>,
+    /// Sum of the resident memory of its processes, bytes; pages that they share are counted for each.
+    #[serde(default)]
+    pub rss_bytes: u64,
+    /// Swapped out, bytes.
+    #[serde(default)]
+    pub swap_bytes: u64,
     /// Output that could not be logged, bytes.
     pub log_dropped_bytes: u64,
+    /// With `history`: the newest samples, oldest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Vec<Sample>>,
+}
+
+/// One look at the resources of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sample {
+    /// When, wall clock, milliseconds.
+    pub time_ms: u64,
+    /// Which run of the workload, from 1; totals begin at 0 with each.
+    pub run: u32,
+    /// Processes.
+    pub pids: u32,
+    /// Memory in use, bytes: with limits also what the kernel caches for it.
+    pub memory_bytes: u64,
+    /// What it uses, and has used so far.
+    #[serde(flatten)]
+    pub used: Used,
 }
 
 /// First message of an exec stream: what to run inside the workload.

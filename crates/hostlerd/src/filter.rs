@@ -10,6 +10,7 @@ enum Condition {
     Phase(Phase),
     Label(String, Option<String>),
     Queue(String),
+    Tag(String),
     Type(String),
     Workload(String),
 }
@@ -21,9 +22,10 @@ pub struct Filter(Vec<Condition>);
 const CONDITIONS_MAX: usize = 16;
 
 impl Filter {
-    /// `name=…`, `phase=…`, `queue=…`, `label=key[=value]`.
+    /// `name=…`, `phase=…`, `queue=…`, `label=key[=value]`, `tag=…`.
     pub fn for_workloads(text: Option<&str>) -> Result<Self, Problem> {
-        let keys = "name, phase (pending, queued, preparing, running, stopping, ended, failed, lost), queue or label";
+        let keys =
+            "name, phase (pending, queued, preparing, running, stopping, ended, failed, lost), queue, label or tag";
         Self::parse(text, keys, |key, value| {
             Some(match key {
                 "name" => Condition::Name(value.to_owned()),
@@ -33,6 +35,7 @@ impl Filter {
                     Some((key, value)) => Condition::Label(key.to_owned(), Some(value.to_owned())),
                     None => Condition::Label(value.to_owned(), None),
                 },
+                "tag" => Condition::Tag(value.to_owned()),
                 _ => return None,
             })
         })
@@ -83,6 +86,7 @@ impl Filter {
                 (None, Some(_)) => false,
             },
             Condition::Queue(name) => workload.spec.queue.as_ref().is_some_and(|queue| matches(name, queue.as_str())),
+            Condition::Tag(tag) => workload.spec.tags.contains(tag),
             Condition::Type(_) | Condition::Workload(_) => true,
         })
     }
@@ -114,7 +118,7 @@ mod tests {
 
     #[test]
     fn understands_its_keys_and_refuses_others() {
-        assert!(Filter::for_workloads(Some("name=web*,phase=running,label=a=b,label=c")).is_ok());
+        assert!(Filter::for_workloads(Some("name=web*,phase=running,label=a=b,label=c,tag=nightly")).is_ok());
         assert!(Filter::for_events(Some("type=run.*,workload=web")).is_ok());
         assert_eq!(Filter::for_events(None), Ok(Filter::default()));
         for bad in ["x", "colour=red", "phase=runing", "name", ",", "type=run.exited"] {

@@ -15,6 +15,7 @@ mod filter;
 mod logs;
 mod metrics;
 mod node;
+mod sampling;
 
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;

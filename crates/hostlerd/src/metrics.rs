@@ -1,7 +1,10 @@
 //! What the daemon counts and times, as OpenMetrics text. Times and counts are kept here; everything else is looked at
 //! when somebody asks ([`Scrape`]).
 //!
-//! Nothing is labelled by workload, run or namespace: the number of series does not grow with the work.
+//! Nothing is labelled by workload, run or namespace, so that the number of series does not grow with the work; only
+//! workloads that ask for statistics have series of their own ([`sampled`]).
+
+mod sampled;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +21,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::sampling::Sampled;
 
 /// Upper bounds of the histograms' buckets, seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
@@ -100,6 +105,8 @@ pub(crate) struct Scrape {
     pub(crate) watched_descriptors: usize,
     /// Agents waiting for work.
     pub(crate) idle_agents: usize,
+    /// Live workloads that ask for statistics.
+    pub(crate) sampled: Vec<Sampled>,
 }
 
 /// Counts and times since the daemon started.
@@ -218,6 +225,7 @@ fn scraped(scrape: &Scrape) -> Registry {
         gauge("hostler_process_open_fds", "Descriptors that the daemon has open", open);
     }
     machine(&mut registry);
+    sampled::register(&mut registry, &scrape.sampled);
     registry
 }
 
@@ -277,6 +285,10 @@ mod tests {
             ended_at_ms: 0,
             duration_ms: 0,
             usage: Usage::default(),
+            stdout_lines: 0,
+            stderr_lines: 0,
+            log_from: None,
+            statistics: None,
         };
         EventKind::RunExited { exit }
     }
@@ -357,6 +369,7 @@ mod tests {
             pending_actions: 5,
             watched_descriptors: 6,
             idle_agents: 7,
+            sampled: Vec::new(),
         };
         let text = metrics.encode(scrape);
         check_lines(&text);
@@ -382,6 +395,26 @@ mod tests {
             "hostler_machine_memory_bytes{kind=\"available\"}",
         ] {
             assert!(value(&text, series).is_some_and(|value| value > 0.0), "{series}\n{text}");
+        }
+    }
+    #[test]
+    fn workloads_that_ask_for_statistics_have_series_of_their_own() {
+        use hostler_model::statistics::Used;
+        let used =
+            Used { cpu_us: 1_500_000, rss_bytes: 4_096, swap_bytes: 0, read_bytes: Some(10), written_bytes: None };
+        let sample = hostler_api::types::Sample { time_ms: 1, run: 1, pids: 2, memory_bytes: 5_000, used };
+        let sampled = Sampled { namespace: "ann".parse().unwrap(), name: "web".parse().unwrap(), sample };
+        let text = Metrics::new().encode(Scrape { sampled: vec![sampled], ..Scrape::default() });
+        let label = "{namespace=\"ann\",workload=\"web\"}";
+        for (name, expected) in [
+            ("cpu_seconds_total", Some(1.5)),
+            ("resident_bytes", Some(4_096.0)),
+            ("swap_bytes", Some(0.0)),
+            ("read_bytes_total", Some(10.0)),
+            ("written_bytes_total", None),
+            ("processes", Some(2.0)),
+        ] {
+            assert_eq!(value(&text, &format!("hostler_workload_{name}{label}")), expected, "{name}\n{text}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`cgroup`]: control groups, v1 and v2
 //! - [`procfs`]: what `/proc` says about processes and the machine
+//! - [`usage`]: what many processes use together
 //! - [`clock`]: the boot clock and the wall clock
 //! - [`pidfd`]: a hold on one process
 //! - [`spawn`]: fork, confinement and exec of a program, with every failure named
@@ -28,3 +29,4 @@ pub mod signals;
 pub mod spawn;
 pub mod streams;
 pub mod timer;
+pub mod usage;

@@ -18,6 +18,8 @@ const DESCENDANTS_MAX: usize = 65_536;
 pub struct ProcessStats {
     /// CPU time of all its threads, user and system, microseconds; in steps of a clock tick.
     pub cpu_us: u64,
+    /// CPU time of the children that it has waited for, and theirs, microseconds.
+    pub children_cpu_us: u64,
     /// Resident memory, bytes, shared pages counted in full.
     pub rss_bytes: u64,
     /// Its threads.
@@ -34,6 +36,7 @@ struct Stat {
     state: char,
     ppid: u32,
     cpu_ticks: u64,
+    children_ticks: u64,
     threads: u32,
     start_ticks: u64,
     rss_pages: u64,
@@ -44,7 +47,7 @@ fn invalid(what: &str) -> io::Error {
 }
 
 /// Reads a file of `/proc`. A process that ends between open and read answers `ESRCH`: not found as well.
-fn read(path: &str) -> io::Result<String> {
+pub(crate) fn read(path: &str) -> io::Result<String> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => Err(gone(error)),
@@ -65,6 +68,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         state: fields.first()?.chars().next()?,
         ppid: u32::try_from(number(4)?).ok()?,
         cpu_ticks: number(14)?.saturating_add(number(15)?),
+        children_ticks: number(16)?.saturating_add(number(17)?),
         threads: u32::try_from(number(20)?).ok()?,
         start_ticks: number(22)?,
         rss_pages: number(24)?,
@@ -120,6 +124,7 @@ pub fn stats(pid: u32) -> io::Result<ProcessStats> {
     let stat = stat(pid)?;
     Ok(ProcessStats {
         cpu_us: ticks_to_us(stat.cpu_ticks),
+        children_cpu_us: ticks_to_us(stat.children_ticks),
         rss_bytes: stat.rss_pages.saturating_mul(system_value(libc::_SC_PAGESIZE, 4096)),
         threads: stat.threads,
         state: stat.state,
@@ -205,7 +210,7 @@ pub fn descendants(pid: u32) -> io::Result<Vec<u32>> {
 }
 
 /// `Name:   123 kB` lines: the value of `name` in bytes.
-fn kilobytes(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn kilobytes(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?.strip_prefix(':')?;
         rest.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
@@ -318,6 +323,7 @@ mod tests {
             let stat = parse_stat(&format!("12 ({name}) {TAIL}\n")).expect(name);
             assert_eq!((stat.state, stat.ppid, stat.start_ticks), ('S', 7, 98765), "{name}");
             assert_eq!((stat.cpu_ticks, stat.threads, stat.rss_pages), (75, 3, 42), "{name}");
+            assert_eq!(stat.children_ticks, 0, "{name}");
         }
         for bad in ["", "12", "12 (sh)", "12 (sh) S", "12 (sh) S x y z", "()()()"] {
             assert_eq!(parse_stat(bad), None, "{bad:?}");

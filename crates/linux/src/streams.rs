@@ -1,11 +1,11 @@
 //! Pipes, terminals, and reading and writing descriptors that may have nothing now.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hostler_model::spec::TtySize;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::pty::OpenptFlags;
@@ -75,6 +75,21 @@ pub fn pipe_to_child() -> io::Result<(OwnedFd, OwnedFd)> {
     let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&ours)?;
     Ok((ours, theirs))
+}
+
+/// A file in memory that holds these bytes, to be read from the start, and that nobody can change any more.
+pub fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // A machine may refuse files that could be executed; a kernel before 6.3 does not know those that cannot.
+    let memory = match rustix::fs::memfd_create("stdin", flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create("stdin", flags)?,
+        made => made?,
+    };
+    let mut file = File::from(memory);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(file.into())
 }
 
 /// A new terminal of this size: the master (does not block) and the program's side.
@@ -154,5 +169,22 @@ pub fn close_from(first: u32) {
     // SAFETY: the caller owns nothing in this range yet; what is closed was inherited by accident.
     unsafe {
         libc::syscall(libc::SYS_close_range, first, u32::MAX, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+
+    #[test]
+    fn a_sealed_file_is_read_from_its_start_and_cannot_be_changed() {
+        for bytes in [&b""[..], b"some bytes", &[0xff; 300_000]] {
+            let mut file = File::from(sealed(bytes).unwrap());
+            let mut read = Vec::new();
+            file.read_to_end(&mut read).unwrap();
+            assert_eq!(read, bytes);
+            assert!(file.write_all(b"more").is_err() && file.set_len(1).is_err() && file.set_len(1 << 20).is_err());
+        }
     }
 }

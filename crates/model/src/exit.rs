@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::statistics::Statistics;
 use crate::units::Signal;
 
 /// What `wait` reported.
@@ -64,6 +65,20 @@ pub struct Usage {
     pub max_rss_bytes: u64,
 }
 
+/// A place in a workload's log: the number of a segment, and an offset in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogPlace {
+    /// Number of the segment.
+    pub segment: u32,
+    /// Where in it, bytes.
+    pub offset: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// The end of a run or an exec that was started: exactly one for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -87,4 +102,40 @@ pub struct Exit {
     /// Resources used.
     #[serde(default)]
     pub usage: Usage,
+    /// Lines that the log took from stdout, a last one without newline included; 0 for an exec, which is not logged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stdout_lines: u64,
+    /// The same of stderr.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stderr_lines: u64,
+    /// Where the run's part of the log begins; absent when it wrote nothing there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_from: Option<LogPlace>,
+    /// What the samples at `stats_interval_ms` came to; absent when none was taken. Boxed: most ends have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<Box<Statistics>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_older_agents_are_read_and_what_is_not_there_costs_nothing() {
+        let older = r#"{"status":{"code":0},"cause":"success","started_at_ms":1,"ended_at_ms":2,"duration_ms":1}"#;
+        let exit: Exit = serde_json::from_str(older).expect("an exit");
+        assert_eq!((exit.stdout_lines, exit.stderr_lines, exit.log_from, &exit.statistics), (0, 0, None, &None));
+        let json = serde_json::to_string(&exit).expect("print");
+        for key in ["stdout_lines", "stderr_lines", "log_from", "statistics"] {
+            assert!(!json.contains(key), "{json}");
+        }
+        let full = Exit {
+            stdout_lines: 7,
+            log_from: Some(LogPlace { segment: 2, offset: 3 }),
+            statistics: Some(Box::new(Statistics { samples: 1, ..Statistics::default() })),
+            ..exit
+        };
+        let json = serde_json::to_string(&full).expect("print");
+        assert_eq!(serde_json::from_str::<Exit>(&json).expect("an exit"), full);
+    }
 }

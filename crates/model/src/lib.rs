@@ -9,6 +9,8 @@
 //! - [`spec`]: what someone wants run, immutable once accepted
 //! - [`workload`]: an accepted workload and its run, with the run's states
 //! - [`exit`]: how a run or an exec ended, told apart by cause
+//! - [`outcome`]: the same in one word, for results
+//! - [`statistics`]: what samples of a run's resources come to
 //! - [`event`]: the numbered facts that readers follow
 //! - [`launch`]: what the agent is told to start, fully resolved
 //! - [`queue`]: what is known of a queue, and of a wait in it
@@ -28,11 +30,14 @@ pub mod exit;
 pub mod ids;
 pub mod launch;
 pub mod limits;
+pub mod outcome;
 pub mod queue;
 pub mod record;
 pub mod rundir;
 pub mod seldom;
 pub mod spec;
+pub mod statistics;
+mod tags;
 pub mod units;
 pub mod workload;
 

@@ -6,6 +6,10 @@ pub const NAME_LENGTH_MAX: usize = 63;
 pub const LABELS_MAX: usize = 64;
 /// Longest label key or value, bytes.
 pub const LABEL_LENGTH_MAX: usize = 256;
+/// Tags on one workload.
+pub const TAGS_MAX: usize = 64;
+/// Longest tag, bytes.
+pub const TAG_LENGTH_MAX: usize = 256;
 /// Arguments of one command, count.
 pub const ARGUMENTS_MAX: usize = 16_384;
 /// Longest single argument or `K=V`, bytes: the kernel's own `MAX_ARG_STRLEN` (32 pages), its NUL included.
@@ -16,6 +20,8 @@ pub const ARGUMENTS_TOTAL_MAX: usize = 1_500_000;
 pub const ENVIRONMENT_MAX: usize = 4_096;
 /// Longest path in a spec, bytes: the kernel's `PATH_MAX`, its NUL included.
 pub const PATH_LENGTH_MAX: usize = 4_095;
+/// Stdin that lies in the spec itself, bytes: it is stored with the workload, and sent with each of its runs.
+pub const STDIN_DATA_MAX: usize = 256 * 1024;
 /// Connections to the node's socket at one time; more wait in the kernel's queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 2_048;
 /// Connections of one user at one time, unless the node is his.
@@ -93,6 +99,28 @@ pub const LOG_LINE_MAX: usize = 16 * 1024;
 pub const LOG_SEGMENT_DEFAULT: u64 = 10 * 1024 * 1024;
 /// Log segments kept for a workload, unless configured otherwise.
 pub const LOG_SEGMENTS_DEFAULT: u32 = 5;
+
+/// Lines of each stream in a result, unless asked otherwise.
+pub const RESULT_LINES_DEFAULT: u32 = 10;
+/// Lines of each stream that can be asked for in a result.
+pub const RESULT_LINES_MAX: u32 = 1_000;
+/// Of one line, what a result shows, bytes.
+pub const RESULT_LINE_MAX: usize = 4 * 1024;
+/// Log that is searched backwards for the lines of a result, bytes: more than the default log.
+pub const RESULT_SCAN_MAX: u64 = 64 * 1024 * 1024;
+
+/// Shortest interval of statistics that can be asked for, milliseconds.
+pub const STATS_INTERVAL_MIN_MS: u64 = 100;
+/// Samples kept of one workload: an hour at one every five seconds.
+pub const SAMPLES_PER_WORKLOAD_MAX: usize = 720;
+/// Samples kept of all workloads together, 16 MB; many workloads share it evenly.
+pub const SAMPLES_MAX: usize = 200_000;
+/// Workloads of which samples are kept; the one that was not sampled for longest is forgotten first.
+pub const SAMPLED_WORKLOADS_MAX: usize = 10_000;
+/// Samples being taken at one time; the others wait for their turn.
+pub const SAMPLES_UNDER_WAY_MAX: usize = 64;
+/// Processes of a run that one look at its resources goes through.
+pub const STATS_PROCESSES_MAX: usize = 1_024;
 
 /// From `Prepare` to a started program, unless the spec says otherwise, milliseconds.
 pub const START_DEADLINE_MS: u64 = 30_000;

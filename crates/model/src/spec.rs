@@ -59,6 +59,9 @@ pub struct Spec {
     /// Limits of the run as a whole; any of them gives the run a cgroup of its own.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// Sample CPU, memory, swap and I/O of each run this often, milliseconds; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats_interval_ms: Option<u64>,
     /// Limits of each process (`setrlimit`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
@@ -68,6 +71,9 @@ pub struct Spec {
     /// Free `key: value` marks, for filters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Free words, for filters and for whoever reads the result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Remove the workload and its log as soon as it has ended for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,
@@ -266,6 +272,10 @@ pub struct Stdio {
     /// Read stdin from this file, opened as the workload's user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin: Option<ByteString>,
+    /// These bytes are stdin, then its end: for each run again. Of a workload that was accepted, only their number is
+    /// shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin_data: Option<ByteString>,
     /// Append stdout to this file, opened as the workload's user, instead of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdout: Option<ByteString>,
@@ -337,9 +347,11 @@ impl Spec {
             max_time_ms: None,
             start_deadline_ms: limits::START_DEADLINE_MS,
             limits: Limits::default(),
+            stats_interval_ms: None,
             rlimits: Vec::new(),
             stdio: Seldom::default(),
             labels: BTreeMap::new(),
+            tags: Vec::new(),
             remove: false,
             log: Log::default(),
             no_new_privileges: true,
@@ -357,6 +369,8 @@ impl Spec {
         self.check_command()?;
         self.check_paths()?;
         self.check_labels()?;
+        crate::tags::check(&self.tags)?;
+        crate::statistics::check_interval(self.stats_interval_ms)?;
         self.limits.check()?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
@@ -494,6 +508,16 @@ impl Spec {
         if stdio.interactive && stdio.stdin.is_some() {
             return Err(invalid("stdio.stdin", "cannot be a file when stdio.interactive is set"));
         }
+        if let Some(data) = &stdio.stdin_data {
+            if stdio.interactive || stdio.tty.is_some() || stdio.stdin.is_some() {
+                let what = "cannot be combined with stdio.interactive, stdio.tty or stdio.stdin";
+                return Err(invalid("stdio.stdin_data", what));
+            }
+            if data.as_bytes().len() > limits::STDIN_DATA_MAX {
+                let what = format!("has more than {} bytes; name a file in stdio.stdin", limits::STDIN_DATA_MAX);
+                return Err(invalid("stdio.stdin_data", &what));
+            }
+        }
         if stdio.tty.is_some() && (stdio.stdin.is_some() || stdio.stdout.is_some() || stdio.stderr.is_some()) {
             return Err(invalid("stdio.tty", "cannot be combined with files for stdin, stdout or stderr"));
         }
@@ -526,6 +550,7 @@ mod tests {
     #[test]
     fn refuses_with_the_field_named() {
         let long = format!(r#"{{"command":["true","{}"]}}"#, "x".repeat(200_000));
+        let much = format!(r#"{{"command":["cat"],"stdio":{{"stdin_data":"{}"}}}}"#, "x".repeat(262_145));
         let cases = [
             (r#"{"command":[]}"#, "command"),
             (r#"{"command":[""]}"#, "command"),
@@ -540,6 +565,12 @@ mod tests {
             (r#"{"command":["true"],"restart":{"max_attempts":3}}"#, "no effect"),
             (r#"{"command":["true"],"rlimits":[{"kind":"nofile","soft":5,"hard":4}]}"#, "soft"),
             (r#"{"command":["true"],"stdio":{"tty":{"columns":1,"rows":1},"stdout":"/x"}}"#, "tty"),
+            (r#"{"command":["true"],"stdio":{"stdin_data":"x","interactive":true}}"#, "stdin_data"),
+            (r#"{"command":["true"],"stdio":{"stdin_data":"x","stdin":"/x"}}"#, "stdin_data"),
+            (r#"{"command":["true"],"stdio":{"stdin_data":"x","tty":{"columns":1,"rows":1}}}"#, "stdin_data"),
+            (much.as_str(), "262144"),
+            (r#"{"command":["true"],"tags":["a","a"]}"#, "twice"),
+            (r#"{"command":["true"],"stats_interval_ms":99}"#, "at least 100"),
             (r#"{"command":["true"],"remove":true,"restart":{"when":"always"}}"#, "remove"),
             (long.as_str(), "131071"),
         ];

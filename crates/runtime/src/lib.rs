@@ -274,8 +274,17 @@ impl Runtime {
 
     /// What the run uses now.
     pub async fn stats(&self, run: RunId) -> Result<RunStats, RuntimeError> {
+        self.look(run, |request| ToAgent::Stats { request, sample: false }).await
+    }
+
+    /// The same as one of the samples that the end of the run tells the sum of.
+    pub async fn sample(&self, run: RunId) -> Result<RunStats, RuntimeError> {
+        self.look(run, |request| ToAgent::Stats { request, sample: true }).await
+    }
+
+    async fn look(&self, run: RunId, question: impl FnOnce(u64) -> ToAgent) -> Result<RunStats, RuntimeError> {
         let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
-        match ask(&agent, |request| ToAgent::Stats { request }).await? {
+        match ask(&agent, question).await? {
             Answer::Stats(stats) => Ok(stats),
             Answer::Done(error) => Err(RuntimeError::Refused(error.unwrap_or_default())),
         }

@@ -77,6 +77,10 @@ mod tests {
                 ended_at_ms: 0,
                 duration_ms: 0,
                 usage: Usage::default(),
+                stdout_lines: 0,
+                stderr_lines: 0,
+                log_from: None,
+                statistics: None,
             },
         }
     }

@@ -318,6 +318,11 @@ impl World {
         self.check_queues();
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
+        for workload in self.state.workloads().values() {
+            let told = workload.outcome().is_some();
+            assert!(told || !workload.is_at_rest(), "at rest without a result: {workload:?}");
+            assert!(!told || workload.live_run().is_none(), "a result while it is live: {workload:?}");
+        }
         let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
         assert_eq!(names.len(), kept.len(), "names are unique");
     }
@@ -614,6 +619,10 @@ fn exit(code: Option<u8>) -> Exit {
         ended_at_ms: 10,
         duration_ms: 1,
         usage: Usage::default(),
+        stdout_lines: 0,
+        stderr_lines: 0,
+        log_from: None,
+        statistics: None,
     }
 }
 

@@ -108,6 +108,9 @@ pub enum ToAgent {
     Stats {
         /// Echoed in the answer.
         request: u64,
+        /// It is one of the samples that the end tells the sum of.
+        #[serde(default)]
+        sample: bool,
     },
     /// The end (or start failure) of this run is on disk: remove its directory. Then be idle, or leave.
     Committed {
@@ -331,10 +334,16 @@ pub struct RunStats {
     pub pids: u32,
     /// The limit on them.
     pub pids_limit: Option<u64>,
-    /// Bytes read from block devices, where a cgroup tells.
+    /// Bytes read from storage, where the kernel tells.
     pub read_bytes: Option<u64>,
-    /// Bytes written to block devices, where a cgroup tells.
+    /// Bytes written to storage, where the kernel tells.
     pub written_bytes: Option<u64>,
     /// Log bytes that could not be written.
     pub log_dropped_bytes: u64,
+    /// Sum of the resident sets of its processes, bytes.
+    #[serde(default)]
+    pub rss_bytes: u64,
+    /// Swapped out, bytes.
+    #[serde(default)]
+    pub swap_bytes: u64,
 }

@@ -43,9 +43,11 @@ fn every_endpoint_answers() {
             // Every test ends with it.
             continue;
         }
-        let command: &[&str] = if endpoint.path.ends_with("/start") { &["true"] } else { &["sleep", "60"] };
+        // Asked of what has ended.
+        let of_ended = endpoint.path.ends_with("/start") || endpoint.path.ends_with("/result");
+        let command: &[&str] = if of_ended { &["true"] } else { &["sleep", "60"] };
         let id = node.create_started(&node.spec(command)).workload.id.to_string();
-        if endpoint.path.ends_with("/start") {
+        if of_ended {
             node.ended(&id);
         }
         if endpoint.path.starts_with("/v1/queues/") {

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use hostler_api::endpoints::{Answer, ENDPOINTS, Endpoint, Method};
-use hostler_api::{stream, types};
+use hostler_api::{result, stream, types};
 use hostler_model::error::{PROBLEM_URN, ProblemDocument, ProblemKind};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -26,6 +26,7 @@ const QUERIES: &[(&str, SchemaOf)] = &[
     ("QueueRemoveQuery", types::QueueRemoveQuery::json_schema),
     ("QueuesQuery", types::QueuesQuery::json_schema),
     ("RemoveQuery", types::RemoveQuery::json_schema),
+    ("ResultQuery", result::ResultQuery::json_schema),
     ("StatsQuery", types::StatsQuery::json_schema),
     ("WaitQuery", types::WaitQuery::json_schema),
 ];
@@ -57,6 +58,7 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("QueueList", component::<types::QueueList>),
     ("QueueChange", component::<hostler_model::queue::QueueChange>),
     ("QueueView", component::<types::QueueView>),
+    ("WorkloadResult", component::<result::WorkloadResult>),
     ("WorkloadView", component::<types::WorkloadView>),
 ];
 

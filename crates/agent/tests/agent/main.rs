@@ -9,3 +9,4 @@ mod exec;
 mod faults;
 mod log;
 mod measure;
+mod results;

@@ -34,6 +34,7 @@ pub use self::error::ClientError;
 pub use self::socket::{Frame, StreamReceiver, StreamSender, Streams};
 pub use self::sse::{EventStream, LogItem, SseItem, SseMessage, SseParser};
 use crate::endpoints::Method;
+use crate::result::{ResultQuery, WorkloadResult};
 use crate::stream::{AttachQuery, EventView, ToServer};
 use crate::types::{
     BatchReport, BulkReport, BulkRequest, CreateQuery, DoctorReport, DownReport, DownRequest, EventsQuery, ExecRequest,
@@ -285,6 +286,11 @@ impl Client {
         self.json(Call::new(Method::Get, self.of(reference, "/wait", query)?).endless_if(true)).await
     }
 
+    /// `GET …/result`.
+    pub async fn result(&self, reference: &str, query: &ResultQuery) -> Result<WorkloadResult, ClientError> {
+        self.json(Call::new(Method::Get, self.of(reference, "/result", query)?)).await
+    }
+
     /// `GET …/logs`, from the position `last_id` if there is one.
     pub async fn logs(
         &self,
@@ -298,6 +304,12 @@ impl Client {
     /// `GET …/stats`, once.
     pub async fn stats(&self, reference: &str) -> Result<Stats, ClientError> {
         self.json(Call::new(Method::Get, self.of(reference, "/stats", &StatsQuery::default())?)).await
+    }
+
+    /// `GET …/stats`, with the samples that are kept.
+    pub async fn stats_history(&self, reference: &str) -> Result<Stats, ClientError> {
+        let query = StatsQuery { history: true, ..StatsQuery::default() };
+        self.json(Call::new(Method::Get, self.of(reference, "/stats", &query)?)).await
     }
 
     /// `GET …/stats`, once a second.

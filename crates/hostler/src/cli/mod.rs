@@ -12,7 +12,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, LimitArguments, Run};
-pub use self::workload::{Inspect, Kill, Logs, Ps, Remove, Restart, Start, StatsArguments, Stop, Update, Wait};
+pub use self::workload::{
+    Inspect, Kill, Logs, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Update, Wait,
+};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -76,6 +78,9 @@ pub enum Command {
     /// Show the output of a workload
     #[command(after_help = workload::LOGS_EXAMPLES)]
     Logs(Logs),
+    /// Show what became of a workload, with the last lines of its output
+    #[command(after_help = workload::RESULT_EXAMPLES)]
+    Result(ResultArguments),
     /// Show what happens, as it happens
     #[command(after_help = node::EVENTS_EXAMPLES)]
     Events(EventsArguments),
@@ -115,7 +120,9 @@ pub enum Command {
     #[command(subcommand, after_help = queue::QUEUE_EXAMPLES)]
     Queue(QueueCommand),
     /// Show the CPU, memory and processes that workloads use
-    #[command(after_help = "Examples:\n  hostler stats\n  hostler stats --no-stream web db")]
+    #[command(
+        after_help = "Examples:\n  hostler stats\n  hostler stats --no-stream web db\n  hostler stats --history job"
+    )]
     Stats(StatsArguments),
 }
 
@@ -193,6 +200,13 @@ mod tests {
             "run --restart sometimes true",
             "run --name a/b true",
             "run -d -i true",
+            "run --stdin-text x --stdin /dev/null true",
+            "run --stdin-text x -i true",
+            "run --stdin-text x -t true",
+            "run --stats-interval often true",
+            "result",
+            "result --lines many job",
+            "stats --history --no-stream job",
             "run --stop-signal NOPE true",
             "run --rlimit files=3 true",
             "stop",

@@ -15,7 +15,8 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n 
      hostler run --rm -it -- bash\n  \
      hostler run -d --queue encode -- ./encode a.wav\n  \
      ls *.wav | hostler run -d --queue encode --each - -- ./encode {}\n  \
-     hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n\n\
+     hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n  \
+     hostler run -d --tag nightly --stats-interval 5s --stdin - -- sort < names\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
      126 when it cannot be executed, 125 when anything else went wrong.\n\
      Ctrl-C is passed on; three times within 5 seconds leaves. With -it, Ctrl-P Ctrl-Q leaves.\n\
@@ -101,9 +102,18 @@ pub struct Run {
     /// Mark for filters
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = parse::label)]
     pub label: Vec<(String, String)>,
-    /// Read stdin from this file
-    #[arg(long, value_name = "PATH", conflicts_with = "interactive")]
+    /// Free word, for filters and results
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Sample what it uses this often, such as 5s: see stats --history, result and the node's metrics
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub stats_interval: Option<u64>,
+    /// Read stdin from this file; - takes what is on your stdin along, 256K at most
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["interactive", "tty"])]
     pub stdin: Option<PathBuf>,
+    /// This text is its stdin
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["interactive", "tty", "stdin"])]
+    pub stdin_text: Option<OsString>,
     /// Append stdout to this file instead of the log
     #[arg(long, value_name = "PATH")]
     pub stdout: Option<PathBuf>,

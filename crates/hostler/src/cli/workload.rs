@@ -1,15 +1,18 @@
 //! Arguments of the verbs about workloads that exist.
 
 use clap::Args;
-use hostler_model::ExecId;
 use hostler_model::units::{Signal, parse_duration_ms};
+use hostler_model::{ExecId, limits};
 
 use super::LimitArguments;
 
 pub(super) const PS_EXAMPLES: &str = "Examples:\n  hostler ps\n  hostler ps -a --filter phase=failed\n  \
-     hostler ps -aq --filter label=team=web\n\nFilters: name=web*, phase=running, queue=NAME, label=KEY, label=KEY=VALUE.";
+     hostler ps -aq --filter label=team=web\n\nFilters: name=web*, phase=running, queue=NAME, label=KEY, label=KEY=VALUE, tag=TAG.";
 pub(super) const LOGS_EXAMPLES: &str = "Examples:\n  hostler logs job\n  hostler logs -f --tail 20 web\n  \
      hostler logs --since 10m --stderr web\n\nWhat the program wrote to stderr comes on stderr.";
+
+pub(super) const RESULT_EXAMPLES: &str = "Examples:\n  hostler result job\n  hostler result --wait --lines 100 job\n  \
+     hostler --json result job\n\nFails while the workload runs, or waits for another attempt.";
 
 /// `hostler ps`
 #[derive(Debug, Args)]
@@ -54,6 +57,20 @@ pub struct Logs {
     /// Only what was written to stderr
     #[arg(long)]
     pub stderr: bool,
+    /// The workload
+    #[arg(value_name = "WORKLOAD")]
+    pub reference: String,
+}
+
+/// `hostler result`
+#[derive(Debug, Args)]
+pub struct ResultArguments {
+    /// Last lines of each stream, 1000 at most
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = limits::RESULT_LINES_DEFAULT)]
+    pub lines: u32,
+    /// Wait until it has ended for good
+    #[arg(long)]
+    pub wait: bool,
     /// The workload
     #[arg(value_name = "WORKLOAD")]
     pub reference: String,
@@ -164,6 +181,9 @@ pub struct StatsArguments {
     /// Show it once instead of every second
     #[arg(long)]
     pub no_stream: bool,
+    /// Show the samples kept of one workload that runs, or ran, with --stats-interval
+    #[arg(long, conflicts_with = "no_stream")]
+    pub history: bool,
     /// The workloads; all that run when absent
     #[arg(value_name = "WORKLOAD")]
     pub references: Vec<String>,

@@ -2,7 +2,7 @@
 //!
 //! - `node`: up, down, info, lame-duck; `doctor`
 //! - `run`: run, exec, attach
-//! - `list`: ps, inspect; `stats`
+//! - `list`: ps, inspect; `result`; `stats`
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
 //! - `logs`, `events`: the streams to read
 
@@ -14,6 +14,7 @@ mod list;
 mod logs;
 mod node;
 mod queue;
+mod result;
 mod run;
 mod stats;
 
@@ -86,6 +87,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Ps(ps) => list::ps(context, &ps).await,
         Command::Inspect(inspect) => list::inspect(context, &inspect).await,
         Command::Logs(logs) => logs::logs(context, &logs).await,
+        Command::Result(result) => result::result(context, &result).await,
         Command::Events(events) => events::events(context, &events).await,
         Command::Wait(wait) => lifecycle::wait(context, &wait).await.map_err(Failure::of_tool),
         Command::Stop(stop) => lifecycle::stop(context, &stop).await,

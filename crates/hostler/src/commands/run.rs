@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher as _, RandomState};
+use std::io::Read as _;
 use std::path::Path;
 
 use hostler_api::types::{CreateQuery, ExecRequest, WaitFor, WorkloadView};
 use hostler_model::spec::{Restart, RestartWhen, Stdio, Stop, TtySize};
+use hostler_model::units::format_size;
 use hostler_model::workload::RunState;
 use hostler_model::{ByteString, Spec, limits};
 
@@ -112,6 +114,20 @@ fn environment(files: &[std::path::PathBuf], entries: &[OsString], tty: bool) ->
     Ok(all)
 }
 
+/// What is on this command's own stdin, to its end: as much as a workload can take along.
+fn own_stdin() -> Result<ByteString, Failure> {
+    let mut data = Vec::new();
+    let most = limits::STDIN_DATA_MAX as u64;
+    let read = std::io::stdin().lock().take(most + 1).read_to_end(&mut data);
+    read.map_err(|error| Failure::usage(format!("--stdin -: {error}")))?;
+    if data.len() as u64 > most {
+        let message = format!("--stdin -: there are more than {} on stdin", format_size(most));
+        let hint = "put it into a file and use --stdin FILE, or pass it as it comes with -i, without -d";
+        return Err(Failure::usage(message).with_hint(hint));
+    }
+    Ok(data.into())
+}
+
 fn spec(run: &Run) -> Result<Spec, Failure> {
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(absolute).transpose();
     let workdir = match &run.workdir {
@@ -125,6 +141,8 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
     let stop = Stop::default();
     let mut labels = BTreeMap::new();
     labels.extend(run.label.iter().cloned());
+    let inline = run.stdin.as_deref() == Some(Path::new("-"));
+    let stdin_data = if inline { Some(own_stdin()?) } else { run.stdin_text.as_deref().map(ByteString::from) };
     Ok(Spec {
         name: run.name.clone(),
         env: environment(&run.env_file, &run.env, run.tty)?,
@@ -153,12 +171,15 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
             interactive: run.interactive,
             tty: tty_size(run.tty),
             owner: !run.detach,
-            stdin: path(&run.stdin)?,
+            stdin: if inline { None } else { path(&run.stdin)? },
+            stdin_data,
             stdout: path(&run.stdout)?,
             stderr: path(&run.stderr)?,
         }
         .into(),
         labels,
+        tags: run.tag.clone(),
+        stats_interval_ms: run.stats_interval,
         remove: run.rm,
         ..Spec::new(bytes(&run.command))
     })
@@ -226,6 +247,14 @@ mod tests {
             "A=1",
             "--label",
             "k=v",
+            "--tag",
+            "nightly",
+            "--tag",
+            "two words",
+            "--stats-interval",
+            "5s",
+            "--stdin-text",
+            "typed",
             "--memory",
             "64M",
             "--cpus",
@@ -254,6 +283,8 @@ mod tests {
         );
         assert_eq!((full.max_time_ms, full.stop.grace_ms), (Some(10_000), 2_000));
         assert!(full.stdio.stdout.as_ref().expect("a path").as_bytes().starts_with(b"/"));
+        assert_eq!((full.tags.len(), full.stats_interval_ms), (2, Some(5_000)));
+        assert_eq!(full.stdio.stdin_data, Some("typed".into()));
         assert_eq!(full.labels.get("k").map(String::as_str), Some("v"));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use hostler_api::types::{ListQuery, Stats, WorkloadView};
+use hostler_api::types::{ListQuery, Sample, Stats, WorkloadView};
 use hostler_model::ProblemKind;
 use hostler_model::units::format_size;
 use hostler_model::workload::Phase;
@@ -32,6 +32,9 @@ struct Row {
 }
 
 pub(super) async fn stats(context: &Context, arguments: &StatsArguments) -> Result<u8, Failure> {
+    if arguments.history {
+        return history(context, &arguments.references).await;
+    }
     let mut before = HashMap::new();
     let mut rows = measure(context, arguments, &mut before).await?;
     let live = std::io::stdout().is_terminal() && !context.json();
@@ -81,6 +84,47 @@ async fn measure(
     Ok(rows)
 }
 
+/// The samples of one workload, one line each.
+async fn history(context: &Context, references: &[String]) -> Result<u8, Failure> {
+    let [reference] = references else {
+        return Err(Failure::usage("--history shows one workload: name it"));
+    };
+    let stats = patiently(async || context.client.stats_history(reference).await).await?;
+    let samples = stats.samples.unwrap_or_default();
+    if context.json() {
+        for sample in &samples {
+            say_json_line(sample)?;
+        }
+        return Ok(0);
+    }
+    let mut before: Option<Sample> = None;
+    let mut rows = Vec::new();
+    for sample in samples {
+        let used = sample.used;
+        let same_run = before.replace(sample).filter(|before| before.run == sample.run);
+        let percent = same_run.and_then(|before| cpu_percent(&at(&before), &at(&sample)));
+        let bytes = |bytes: Option<u64>| Cell::plain(bytes.map_or_else(|| "-".to_owned(), format_size));
+        rows.push(vec![
+            Cell(output::local_time(sample.time_ms), Tone::Faint),
+            Cell::plain(sample.run.to_string()),
+            Cell::plain(percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}%"))),
+            bytes(Some(used.rss_bytes)),
+            bytes(Some(used.swap_bytes)),
+            bytes(used.read_bytes),
+            bytes(used.written_bytes),
+            Cell::plain(sample.pids.to_string()),
+        ]);
+    }
+    let header = ["TIME", "RUN", "CPU", "RESIDENT", "SWAP", "READ", "WRITTEN", "PIDS"];
+    say(output::table(context.style, None, &header, &rows).trim_end_matches('\n'))?;
+    Ok(0)
+}
+
+/// What of a sample tells the share of a core.
+fn at(sample: &Sample) -> Stats {
+    Stats { time_ms: sample.time_ms, cpu_us: sample.used.cpu_us, ..Stats::default() }
+}
+
 async fn chosen(context: &Context, references: &[String]) -> Result<Vec<WorkloadView>, Failure> {
     if references.is_empty() {
         let mut views = patiently(async || context.client.list(&ListQuery::default()).await).await?.workloads;
@@ -110,7 +154,7 @@ fn print(context: &Context, rows: &[Row]) -> Result<usize, Failure> {
     }
     let cells: Vec<Vec<Cell>> = rows.iter().map(cells).collect();
     let width = terminal::size().filter(|_| io::stdout().is_terminal()).map(|size| usize::from(size.columns));
-    let header = ["ID", "NAME", "CPU", "MEMORY", "PIDS", "READ", "WRITTEN"];
+    let header = ["ID", "NAME", "CPU", "MEMORY", "SWAP", "PIDS", "READ", "WRITTEN"];
     let table = output::table(context.style, width, &header, &cells);
     say(table.trim_end_matches('\n'))?;
     Ok(rows.len() + 1)
@@ -129,6 +173,7 @@ fn cells(row: &Row) -> Vec<Cell> {
         Cell::plain(row.name.clone()),
         Cell::plain(row.cpu_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}%"))),
         Cell::plain(memory),
+        bytes(Some(stats.swap_bytes)),
         Cell::plain(pids),
         bytes(stats.read_bytes),
         bytes(stats.written_bytes),

@@ -48,6 +48,8 @@ fn bad_arguments_exit_with_2() {
         &["frobnicate"],
         &["logs", "--since", "yesterday", "x"],
         &["run", "--env-file", "/absent", "true"],
+        &["stats", "--history"],
+        &["stats", "--history", "a", "b"],
     ] {
         let (exit, _, error) = outcome(&mut hostler(root.path(), arguments));
         assert_eq!(exit, Some(2), "{arguments:?}: {error}");

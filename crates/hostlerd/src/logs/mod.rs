@@ -10,11 +10,13 @@
 //! - [`segment`]: names of segments, records, positions
 //! - [`reader`]: a reader that goes forward over the segments, and how it finds the next when some were deleted
 //! - [`start`]: where a reader begins: `tail` and `since`
+//! - [`last`]: the last lines of one run, for its result
 //! - [`follow`]: waiting for more; one inotify instance for the whole daemon
 //!
 //! Not here: writing, rotating, deleting.
 
 mod follow;
+mod last;
 mod reader;
 mod segment;
 mod start;
@@ -23,5 +25,6 @@ mod start;
 mod tests;
 
 pub(crate) use follow::{Subscription, Watcher};
+pub(crate) use last::{Begin, Last, Wanted, last};
 pub(crate) use reader::{Filter, LogReader};
 pub(crate) use segment::Position;

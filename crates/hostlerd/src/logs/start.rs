@@ -159,7 +159,7 @@ impl Counter {
 }
 
 /// The records of a file from its end to its beginning, in blocks. What follows the last newline is no record yet.
-struct Backward<'a> {
+pub(super) struct Backward<'a> {
     file: &'a File,
     /// What of the file is in memory, from its offset `from` on; `end` bytes of it are still to be looked at.
     block: Vec<u8>,
@@ -171,12 +171,12 @@ struct Backward<'a> {
 }
 
 impl<'a> Backward<'a> {
-    fn new(file: &'a File, length: u64) -> Self {
+    pub(super) fn new(file: &'a File, length: u64) -> Self {
         Self { file, block: Vec::new(), from: length, end: 0, in_garbage: true }
     }
 
     /// The record before the last one: where it begins, and its bytes without the newline.
-    fn previous(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+    pub(super) fn previous(&mut self) -> io::Result<Option<(u64, &[u8])>> {
         loop {
             let body = if self.in_garbage { self.end } else { self.end.saturating_sub(1) };
             if let Some(newline) = self.block[..body].iter().rposition(|byte| *byte == b'\n') {

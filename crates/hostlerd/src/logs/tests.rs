@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hostler_api::types::LogStream;
-use hostler_model::limits::LOG_LINE_MAX;
+use hostler_model::limits::{LOG_LINE_MAX, RESULT_LINE_MAX};
 
 use super::reader::Batch;
 use super::segment::{self, RECORD_MAX};
-use super::{Filter, LogReader, Position, Watcher};
+use super::{Begin, Filter, Last, LogReader, Position, Wanted, Watcher, last};
 
 /// 2024-05-01T12:00:00Z
 const NOON_MS: u64 = 1_714_564_800_000;
@@ -476,4 +476,76 @@ async fn what_happens_before_the_wait_is_not_lost() {
     soon(nowhere.changed()).await;
     fs::create_dir_all(log.directory.join("a/b")).unwrap();
     soon(nowhere.changed()).await;
+}
+
+fn find(log: &Log, stdout: u64, stderr: u64, begin: Begin) -> Last {
+    last(&log.directory, &Wanted { stdout, stderr, begin }).unwrap()
+}
+
+fn at(segment: u64, offset: u64) -> Begin {
+    Begin::At(Position { segment, offset })
+}
+
+fn words(lines: &[hostler_api::result::ResultLine]) -> String {
+    lines.iter().map(|line| line.text.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_last_lines_of_both_streams_of_the_last_run_only() {
+    let mut log = Log::with_lines(&["old-1", "old-2"]);
+    let begin = fs::metadata(segment::path(&log.directory, 1)).unwrap().len();
+    log.record(1, "stderr", "F", b"err-1");
+    for number in 1..=20 {
+        log.record(2, "stdout", "F", format!("out-{number}").as_bytes());
+        if number % 7 == 0 {
+            log.rotate();
+        }
+    }
+    log.raw(b"garbage\n");
+    let found = find(&log, 3, 3, at(1, begin));
+    assert_eq!((words(&found.stdout).as_str(), words(&found.stderr).as_str()), ("out-18 out-19 out-20", "err-1"));
+    assert!(!found.whole);
+    let found = find(&log, 100, 100, at(1, begin));
+    assert_eq!((found.stdout.len(), found.stderr.len(), found.whole), (20, 1, true));
+    assert_eq!(found.stdout[0].time, "2024-05-01T12:00:02.000000000Z");
+    assert_eq!(find(&log, 0, 0, at(1, begin)).stdout, []);
+    // Nobody could say where it begins: its time must do.
+    let found = find(&log, 100, 100, Begin::Since(NOON_MS + 1_000));
+    assert_eq!((found.stdout.len(), found.stderr.len(), found.whole), (20, 1, true));
+    // What was rotated away is missing, and that is known.
+    log.delete(1);
+    let found = find(&log, 100, 100, at(1, begin));
+    assert_eq!((found.stdout.len(), found.stderr.len(), found.whole), (13, 0, false));
+    assert!(!find(&log, 100, 100, Begin::Since(NOON_MS)).whole);
+    assert_eq!(find(&Log::absent(), 9, 9, at(1, 0)), Last { whole: true, ..Last::default() });
+}
+
+#[test]
+fn long_lines_keep_their_beginning_and_odd_bytes_stay() {
+    let mut log = Log::new();
+    // Three parts, with another stream's line between them; a character stands across the cut.
+    let text = format!("{}é{}", "a".repeat(RESULT_LINE_MAX - 1), "b".repeat(2 * LOG_LINE_MAX));
+    let (first, rest) = text.as_bytes().split_at(LOG_LINE_MAX);
+    let (second, third) = rest.split_at(LOG_LINE_MAX);
+    log.record(1, "stdout", "P", first);
+    log.record(2, "stderr", "F", b"between \xff\xfe");
+    log.record(2, "stdout", "P", second);
+    log.rotate();
+    log.record(3, "stdout", "F", third);
+    log.record(4, "stdout", "F", b"");
+    for count in [2, 9] {
+        let found = find(&log, count, 1, at(1, 0));
+        let [long, empty] = &found.stdout[..] else { panic!("{} lines", found.stdout.len()) };
+        assert_eq!(long.text.as_bytes(), "a".repeat(RESULT_LINE_MAX - 1).as_bytes());
+        assert_eq!(long.cut_bytes, (text.len() - RESULT_LINE_MAX) as u64);
+        assert_eq!((long.time.as_str(), empty.text.as_bytes()), ("2024-05-01T12:00:01.000000000Z", &b""[..]));
+        assert_eq!(found.stderr[0].text.as_bytes(), b"between \xff\xfe");
+        assert!(found.whole);
+    }
+    // An agent that died within a line left no end of it.
+    log.record(5, "stdout", "P", &[0xff; LOG_LINE_MAX]);
+    log.raw(b"2024-05-01T12:00:06.000000000Z stdout F torn");
+    let found = find(&log, 1, 0, at(1, 0));
+    assert_eq!((found.stdout.len(), found.stdout[0].text.as_bytes()), (1, &[0xff; RESULT_LINE_MAX][..]));
+    assert_eq!(found.stdout[0].cut_bytes, (LOG_LINE_MAX - RESULT_LINE_MAX) as u64);
 }

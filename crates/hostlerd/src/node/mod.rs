@@ -26,7 +26,7 @@ use hostler_linux::{clock, daemon};
 use hostler_model::config::Config;
 use hostler_model::ids::WorkloadId;
 use hostler_model::{Now, Problem, ProblemKind, limits};
-use hostler_provision::Users;
+use hostler_provision::{Scope, Users};
 use hostler_runtime::Runtime;
 use hostler_store::{Loaded, Reader, Store};
 use hostler_supervisor::input::Reply;
@@ -35,6 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::doctor;
 use crate::metrics::Metrics;
+use crate::sampling::Sampling;
 pub use view::View;
 
 /// Why the daemon cannot go on with what it has in memory.
@@ -57,6 +58,8 @@ pub struct Node {
     pub runtime: Runtime,
     /// Timers and counts.
     pub metrics: Arc<Metrics>,
+    /// Statistics at an interval.
+    pub sampling: Arc<Sampling>,
     /// Users of this machine.
     pub users: Users,
     /// Where everything is.
@@ -135,6 +138,9 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     let state = load(&config, loaded);
     let view = Arc::new(View::new(&state, store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
+    let sampling = Sampling::new();
+    // Runs that are adopted as they were come in no record; what became of the others meanwhile comes in one.
+    view.list(&Scope::All).iter().for_each(|workload| sampling.observe(workload));
     let adoption = runtime.adopt().await?;
     crate::failpoint::hit("adopted");
     let (inputs, input_receiver) = mpsc::channel(limits::SUPERVISOR_QUEUE);
@@ -148,6 +154,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         runtime: runtime.clone(),
         inputs: inputs.downgrade(),
         metrics: metrics.clone(),
+        sampling: sampling.clone(),
         logs: layout.logs(),
         failure: failure_sender.clone(),
     };
@@ -164,17 +171,9 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
     let first = vec![Input::DiskFull(full), adopted];
     let closed = tokio::spawn(decider.run(input_receiver, facts, first));
-    let adopted = async {
-        let mut last_event = view.last_event();
-        let _ = last_event.wait_for(|last| *last > before).await;
-    };
-    let mut failed = failure.clone();
-    tokio::select! {
-        () = adopted => {}
-        // Whoever serves this node sees it too, and replaces the daemon.
-        _ = failed.wait_for(Option::is_some) => {}
-    }
+    until_published(&view, before, failure.clone()).await;
     runtime.fill_pool();
+    tokio::spawn(sampling.clone().run(runtime.clone(), down.subscribe()));
 
     let node = Node {
         inputs,
@@ -182,6 +181,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         events,
         runtime,
         metrics,
+        sampling,
         users: Users::default(),
         layout,
         config,
@@ -209,6 +209,16 @@ fn load(config: &Config, loaded: Loaded) -> State {
         queues: loaded.queues,
     };
     State::load(settings, records)
+}
+
+/// Waits until readers see an event after this one.
+async fn until_published(view: &View, before: u64, mut failure: watch::Receiver<Option<Failure>>) {
+    let mut last_event = view.last_event();
+    tokio::select! {
+        _ = last_event.wait_for(|last| *last > before) => {}
+        // Whoever serves this node sees it too, and replaces the daemon.
+        _ = failure.wait_for(Option::is_some) => {}
+    }
 }
 
 fn found(found: hostler_runtime::Found) -> Found {

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use super::view::{ExecNews, View};
 use super::{Failure, Message};
 use crate::metrics::{Metrics, Operation};
+use crate::sampling::Sampling;
 
 /// Where an answer goes.
 pub(crate) type ReplySender = oneshot::Sender<Result<Reply, Problem>>;
@@ -42,6 +43,7 @@ pub(crate) struct Publisher {
     /// Weak: the publisher must not keep the decider alive.
     pub(crate) inputs: mpsc::WeakSender<Message>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sampling: Arc<Sampling>,
     pub(crate) logs: PathBuf,
     pub(crate) failure: watch::Sender<Option<Failure>>,
 }
@@ -63,6 +65,7 @@ impl Publisher {
     fn publish(&mut self, publication: Publication, last_event: u64) {
         crate::failpoint::hit("committed");
         self.view.apply(&publication.records, last_event);
+        self.sampling.apply(&publication.records);
         for event in &publication.events {
             self.observe(event);
         }

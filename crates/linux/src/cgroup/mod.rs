@@ -118,6 +118,8 @@ pub struct GroupStats {
     pub read_bytes: Option<u64>,
     /// Bytes written to block devices; v2 with the io controller only.
     pub written_bytes: Option<u64>,
+    /// Swapped out, bytes; where swap is accounted.
+    pub swap_bytes: Option<u64>,
 }
 
 /// What we were doing to a group when it failed.

@@ -113,6 +113,9 @@ pub(super) fn stats(places: &[Place]) -> GroupStats {
         pids_limit: number(Controller::Pids, "pids.max"),
         read_bytes: None,
         written_bytes: None,
+        swap_bytes: place(places, Controller::Memory)
+            .and_then(|directory| files::read(&directory.join("memory.stat")).ok())
+            .and_then(|text| files::keyed(&text, "total_swap")),
     }
 }
 

@@ -112,6 +112,7 @@ pub(super) fn stats(directory: &Path) -> GroupStats {
         pids_limit: number("pids.max"),
         read_bytes: sum("rbytes"),
         written_bytes: sum("wbytes"),
+        swap_bytes: number("memory.swap.current"),
     }
 }
 

@@ -76,6 +76,10 @@ fn exit(code: u8) -> Exit {
         ended_at_ms: 2,
         duration_ms: 1,
         usage: Usage::default(),
+        stdout_lines: 0,
+        stderr_lines: 0,
+        log_from: None,
+        statistics: None,
     }
 }
 

@@ -251,7 +251,7 @@ async fn questions_are_answered_or_fail() {
     let mut agent = started(&mut node, 1).await;
     let runtime = node.runtime.clone();
     let asked = tokio::spawn(async move { runtime.stats(run(1)).await });
-    let ToAgent::Stats { request } = agent.message().await else { panic!("not a question") };
+    let ToAgent::Stats { request, sample: false } = agent.message().await else { panic!("not a question") };
     let stats = RunStats { pids: 3, ..RunStats::default() };
     agent.say(FromAgent::Stats { request, stats }).await;
     assert_eq!(asked.await.expect("no panic").expect("an answer"), stats);

@@ -8,6 +8,7 @@
 //! - `workloads`: create, list, start, stop, …
 //! - `batch`: many workloads with one request
 //! - `queues`: list, change, remove
+//! - `result`, `stats`: what became of one, and what it uses
 //! - `node`: the node itself, metrics, health
 //! - `events`, `logs`: server-sent events
 //! - `attach`, `exec`: WebSockets, with `relay` between them and the agent's channels
@@ -23,6 +24,8 @@ mod node;
 mod parked;
 mod queues;
 mod relay;
+mod result;
+mod stats;
 mod workloads;
 
 use std::io;
@@ -90,8 +93,9 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/workloads/{ref}/restart", post(workloads::restart))
         .route("/v1/workloads/{ref}/kill", post(workloads::kill))
         .route("/v1/workloads/{ref}/wait", get(workloads::wait))
+        .route("/v1/workloads/{ref}/result", get(result::get))
         .route("/v1/workloads/{ref}/logs", get(logs::read))
-        .route("/v1/workloads/{ref}/stats", get(workloads::stats))
+        .route("/v1/workloads/{ref}/stats", get(stats::get))
         .route("/v1/workloads/{ref}/attach", any(attach::open))
         .route("/v1/workloads/{ref}/exec", any(exec::open))
         .fallback(answer::not_found)

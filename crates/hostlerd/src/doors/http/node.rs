@@ -44,6 +44,7 @@ pub(crate) async fn metrics(State(door): State<Door>, ConnectInfo(peer): Connect
         subscribers: view.followers(),
         watched_descriptors: door.node.runtime.watched(),
         idle_agents: door.node.runtime.idle_agents(),
+        sampled: door.node.sampling.live(),
         workloads,
     };
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], door.node.metrics.encode(scrape)).into_response())

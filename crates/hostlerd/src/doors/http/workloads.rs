@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response, sse};
-use futures_util::stream;
+use axum::response::Response;
 use hostler_api::types::{
-    CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest,
-    WaitFor, WaitQuery, WorkloadList, WorkloadView,
+    CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
+    WorkloadList, WorkloadView,
 };
 use hostler_linux::spawn::hard_limit;
 use hostler_linux::{clock, procfs};
@@ -219,36 +218,6 @@ pub(crate) async fn wait(
     }
 }
 
-pub(crate) async fn stats(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(reference): Path<String>,
-    Asked(query): Asked<StatsQuery>,
-) -> Answer {
-    let workload = door.resolve(peer, query.namespace, &reference)?;
-    let first = door.stats(workload.id).await?;
-    if !query.follow {
-        return Ok(json(StatusCode::OK, &first));
-    }
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let states = stream::unfold((door, workload.id, ticks, true), |(door, id, mut ticks, more)| async move {
-        if !more || *door.node.going_down().borrow() {
-            return None;
-        }
-        ticks.tick().await;
-        let event = match door.stats(id).await {
-            Ok(stats) => sse::Event::default().json_data(&stats),
-            Err(_) => {
-                let end = sse::Event::default().event("end").data("{}");
-                return Some((Ok(end), (door, id, ticks, false)));
-            }
-        };
-        Some((event, (door, id, ticks, true)))
-    });
-    Ok(sse::Sse::new(states).into_response())
-}
-
 impl Door {
     /// The workload that a reference means to this caller.
     pub(crate) fn resolve(&self, peer: Peer, namespace: Option<Namespace>, reference: &str) -> Answer<Arc<Workload>> {
@@ -259,33 +228,6 @@ impl Door {
     async fn ask(&self, request: Request) -> Answer<Response> {
         let workload = workload_of(self.node.request(request).await?)?;
         Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
-    }
-
-    async fn stats(&self, id: WorkloadId) -> Answer<Stats> {
-        let began = Instant::now();
-        let workload = self.node.view.get(id);
-        let run = workload.as_ref().and_then(|workload| workload.live_run()).map(|run| run.id).ok_or_else(|| {
-            let phase = workload.as_ref().map_or("gone", |workload| workload.phase().as_str());
-            Problem::new(ProblemKind::Conflict, format!("it uses nothing: it is {phase}"))
-        })?;
-        let used = self
-            .node
-            .runtime
-            .stats(run)
-            .await
-            .map_err(|error| Problem::new(ProblemKind::Timeout, error.to_string()))?;
-        self.node.metrics.observe_duration(Operation::Stats, began.elapsed());
-        Ok(Stats {
-            time_ms: clock::wall_ms(),
-            cpu_us: used.cpu_us,
-            memory_bytes: used.memory_bytes,
-            memory_limit_bytes: used.memory_limit_bytes,
-            pids: used.pids,
-            pids_limit: used.pids_limit,
-            read_bytes: used.read_bytes,
-            written_bytes: used.written_bytes,
-            log_dropped_bytes: used.log_dropped_bytes,
-        })
     }
 
     /// What the supervisor is asked for this spec, once everything that can be judged here is judged.
