@@ -22,7 +22,7 @@ const CONDITIONS_MAX: usize = 16;
 impl Filter {
     /// `name=…`, `phase=…`, `label=key[=value]`.
     pub fn for_workloads(text: Option<&str>) -> Result<Self, Problem> {
-        let keys = "name, phase (pending, preparing, running, stopping, ended, failed, lost) or label";
+        let keys = "name, phase (pending, scheduled, preparing, running, stopping, ended, failed, lost) or label";
         Self::parse(text, keys, |key, value| {
             Some(match key {
                 "name" => Condition::Name(value.to_owned()),

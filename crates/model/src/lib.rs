@@ -12,6 +12,7 @@
 //! - [`launch`]: what the agent is told to start, fully resolved
 //! - [`record`]: what the store keeps
 //! - [`rundir`]: the files that outlive agent and daemon
+//! - [`schedule`]: when a workload runs by itself
 //! - [`error`]: every refusal, with its stable type and HTTP status
 //! - [`units`]: parsing and printing of sizes, durations and signals
 //! - [`limits`]: the bound of every queue, input and wait
@@ -28,6 +29,7 @@ pub mod launch;
 pub mod limits;
 pub mod record;
 pub mod rundir;
+pub mod schedule;
 pub mod spec;
 pub mod units;
 pub mod workload;

@@ -11,6 +11,7 @@ use crate::bytes::ByteString;
 use crate::error::{Problem, ProblemKind};
 use crate::ids::WorkloadName;
 use crate::limits;
+use crate::schedule::Schedule;
 use crate::units::Signal;
 
 /// A workload as it is asked for. Unknown keys are refused.
@@ -35,6 +36,9 @@ pub struct Spec {
     /// When it is started again.
     #[serde(default)]
     pub restart: Restart,
+    /// When it runs by itself; without one it is started once, when it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// How it is asked to stop.
     #[serde(default)]
     pub stop: Stop,
@@ -300,6 +304,7 @@ impl Spec {
             workdir: None,
             user: None,
             restart: Restart::default(),
+            schedule: None,
             stop: Stop::default(),
             max_time_ms: None,
             start_deadline_ms: limits::START_DEADLINE_MS,
@@ -324,6 +329,7 @@ impl Spec {
         self.check_command()?;
         self.check_paths()?;
         self.check_labels()?;
+        self.check_schedule()?;
         self.limits.check()?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
@@ -398,6 +404,21 @@ impl Spec {
                     limits::ARGUMENTS_TOTAL_MAX
                 ),
             ));
+        }
+        Ok(())
+    }
+
+    fn check_schedule(&self) -> Result<(), Problem> {
+        let Some(schedule) = &self.schedule else { return Ok(()) };
+        schedule.check()?;
+        if self.restart.when == RestartWhen::Always {
+            return Err(invalid("restart.when", "cannot be always with a schedule: a run would never make room for the next"));
+        }
+        if self.remove {
+            return Err(invalid("remove", "has no effect with a schedule: such a workload never ends by itself"));
+        }
+        if self.stdio.owner {
+            return Err(invalid("stdio.owner", "cannot be set with a schedule: nobody is there to own each of its runs"));
         }
         Ok(())
     }
@@ -499,6 +520,11 @@ mod tests {
             (r#"{"command":["true"],"rlimits":[{"kind":"nofile","soft":5,"hard":4}]}"#, "soft"),
             (r#"{"command":["true"],"stdio":{"tty":{"columns":1,"rows":1},"stdout":"/x"}}"#, "tty"),
             (r#"{"command":["true"],"remove":true,"restart":{"when":"always"}}"#, "remove"),
+            (r#"{"command":["true"],"schedule":{}}"#, "every_ms or cron"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000,"at":5}}"#, "at"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000},"remove":true}"#, "remove"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000},"restart":{"when":"always"}}"#, "restart.when"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000},"stdio":{"owner":true}}"#, "stdio.owner"),
             (long.as_str(), "131071"),
         ];
         for (json, word) in cases {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
+use crate::schedule::ScheduleState;
 use crate::spec::{Limits, Spec};
 
 /// Who the program runs as, resolved when the workload was accepted.
@@ -230,6 +231,9 @@ pub struct Workload {
     pub created_at_ms: u64,
     /// Runs so far.
     pub runs: u32,
+    /// How its schedule stands, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleState>,
     /// Failed attempts in a row, for the back-off.
     #[serde(default)]
     pub failures_in_a_row: u32,
@@ -251,6 +255,8 @@ pub struct Workload {
 pub enum Phase {
     /// Accepted, waiting for its first start or the next.
     Pending,
+    /// No run is live; the next one starts when its schedule says so.
+    Scheduled,
     /// A sandbox is being prepared.
     Preparing,
     /// The program runs.
@@ -266,8 +272,17 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 7] =
-        [Self::Pending, Self::Preparing, Self::Running, Self::Stopping, Self::Ended, Self::Failed, Self::Lost];
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Scheduled,
+        Self::Preparing,
+        Self::Running,
+        Self::Stopping,
+        Self::Ended,
+        Self::Failed,
+        Self::Lost,
+    ];
 
     /// The phase of this word, see [`Phase::as_str`].
     #[must_use]
@@ -280,6 +295,7 @@ impl Phase {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Scheduled => "scheduled",
             Self::Preparing => "preparing",
             Self::Running => "running",
             Self::Stopping => "stopping",
@@ -300,7 +316,21 @@ impl Workload {
     /// Whether no run is live and none will come by itself.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        !matches!(self.phase(), Phase::Pending | Phase::Preparing | Phase::Running | Phase::Stopping)
+        match self.phase() {
+            Phase::Pending | Phase::Preparing | Phase::Running | Phase::Stopping => false,
+            Phase::Scheduled => !self.is_schedule_active(),
+            Phase::Ended | Phase::Failed | Phase::Lost => true,
+        }
+    }
+
+    /// Whether no run is live and the next one, if any, is a matter of the schedule: what a `wait` waits for.
+    #[must_use]
+    pub fn is_between_fires(&self) -> bool {
+        self.phase() == Phase::Scheduled || self.is_at_rest()
+    }
+
+    fn is_schedule_active(&self) -> bool {
+        self.schedule.as_ref().is_some_and(ScheduleState::is_active)
     }
 
     /// Where it stands, in one word.
@@ -311,9 +341,12 @@ impl Workload {
             Some(RunState::Running) => Phase::Running,
             Some(RunState::Stopping { .. }) => Phase::Stopping,
             _ if self.restart_at_boot_ms.is_some() => Phase::Pending,
+            _ if self.is_schedule_active() => Phase::Scheduled,
             Some(RunState::Ended { .. }) => Phase::Ended,
             Some(RunState::Failed { .. }) => Phase::Failed,
             Some(RunState::Lost { .. }) => Phase::Lost,
+            // Its schedule was paused before it ever fired.
+            None if self.schedule.is_some() => Phase::Scheduled,
             None => Phase::Pending,
         }
     }

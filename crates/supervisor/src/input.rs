@@ -95,12 +95,25 @@ pub enum Request {
         /// What to start.
         launch: Box<ExecLaunch>,
     },
+    /// About its schedule.
+    Schedule(WorkloadId, ScheduleOrder),
     /// Take no new work, or take work again.
     LameDuck(bool),
     /// Stop everything that runs, for the daemon is going down with its workloads.
     StopAll,
     /// It does not go down after all.
     StayUp,
+}
+
+/// What can be asked of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScheduleOrder {
+    /// No run starts by itself until it is resumed.
+    Pause,
+    /// Go on, counted from now.
+    Resume,
+    /// One run now, beside the plan.
+    Fire,
 }
 
 /// A creation, verified and normalised by `provision::accept`.

@@ -7,9 +7,10 @@ use hostler_model::ids::{RunId, SandboxId, WorkloadId};
 use hostler_model::record::Urgency;
 use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailureKind, Workload};
 
+use crate::fires;
 use crate::input::{Action, Notice, Outcome, StopOrder};
 use crate::policy::{self, Next};
-use crate::state::State;
+use crate::state::{State, Timer};
 
 impl State {
     /// Gives the workload a new run and sets it going. There must be no live one.
@@ -18,6 +19,7 @@ impl State {
         workload.runs += 1;
         workload.restart_at_boot_ms = None;
         workload.restart_requested = false;
+        fires::begun(&mut workload);
         let id = RunId { workload: workload.id, number: workload.runs };
         workload.run = Some(Run {
             id,
@@ -124,6 +126,7 @@ impl State {
                 self.put(workload.clone(), out);
                 self.remove(workload.id, now, out);
             }
+            After::StartNow if workload.schedule.is_some() => self.fire(workload, now, out),
             After::StartNow => self.start_run(workload, now, out),
             After::Wait { delay_ms, attempt } => {
                 Self::event(&workload, EventKind::WorkloadRestarting { delay_ms, attempt }, now, out);
@@ -159,7 +162,7 @@ impl State {
         }
         if workload.restart_requested {
             workload.failures_in_a_row = 0;
-            if self.node.lame_duck || self.going_down || self.disk_full {
+            if self.is_held() {
                 workload.restart_at_boot_ms = Some(now.boot_ms);
                 return After::Wait { delay_ms: 0, attempt: 0 };
             }
@@ -178,6 +181,7 @@ impl State {
                 workload.restart_at_boot_ms = Some(now.boot_ms.saturating_add(delay_ms));
                 After::Wait { delay_ms, attempt }
             }
+            Next::Rest if Self::next_fire_waits(workload, now) => After::StartNow,
             Next::Rest if workload.spec.remove => After::Remove,
             Next::Rest => After::Rest,
         }
@@ -205,12 +209,16 @@ impl State {
 
     /// Timers that are due.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Outcome) {
-        for id in self.due(now.boot_ms) {
+        for (timer, id) in self.due(now) {
             let Some(mut workload) = self.edit(id) else { continue };
+            if timer == Timer::Fire || (timer == Timer::Start && workload.restart_at_boot_ms.is_none()) {
+                self.fire_due(workload, now, out);
+                continue;
+            }
             let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else {
                 if self.live.len() >= self.settings.live_runs_max {
                     // Not lost, only late: the next end makes room, and this looks again in a second.
-                    workload.restart_at_boot_ms = Some(now.boot_ms + 1_000);
+                    workload.restart_at_boot_ms = Some(now.boot_ms + fires::LOOK_AGAIN_MS);
                     self.put(workload, out);
                 } else {
                     self.start_run(workload, now, out);

@@ -3,11 +3,13 @@
 use hostler_model::event::{Event, EventKind, StopReason};
 use hostler_model::ids::{ExecId, WorkloadId, WorkloadName};
 use hostler_model::record::{IdempotencyKey, Record};
+use hostler_model::schedule::ScheduleState;
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Desired, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
+use crate::fires::{self, First};
 use crate::input::{Action, Create, Outcome, Reply, Request, StopOrder, Token};
 use crate::state::State;
 
@@ -35,6 +37,7 @@ impl State {
             Request::Remove { workload, force } => self.remove_asked(workload, force, now, out),
             Request::Update { workload, limits } => return self.update(token, workload, limits, now, out),
             Request::Exec { workload, exec, launch } => self.exec(workload, exec, launch, out),
+            Request::Schedule(id, order) => self.schedule_asked(id, order, now, out),
             Request::LameDuck(lame_duck) => Ok(self.lame_duck(lame_duck, now, out)),
             Request::StopAll => Ok(self.stop_all(now, out)),
             Request::StayUp => {
@@ -50,6 +53,12 @@ impl State {
 
     /// Whether new work of this namespace may begin.
     fn admit(&self, namespace: &Namespace) -> Result<(), Problem> {
+        self.takes_work()?;
+        self.room(namespace)
+    }
+
+    /// Whether the node takes new work at all.
+    pub(crate) fn takes_work(&self) -> Result<(), Problem> {
         if self.node.lame_duck {
             let detail = "the node is a lame duck: it lets running work finish and takes no new work; \
                           end that with: hostler node lame-duck --off";
@@ -62,6 +71,11 @@ impl State {
             let detail = "too little disk space is left to record what happens to new work; free some space";
             return Err(Problem::new(ProblemKind::DiskFull, detail));
         }
+        Ok(())
+    }
+
+    /// Whether one more run of this namespace may be live.
+    pub(crate) fn room(&self, namespace: &Namespace) -> Result<(), Problem> {
         if self.live.len() >= self.settings.live_runs_max {
             let detail = format!("{} runs are live, the most this node takes", self.live.len());
             return Err(Problem { retry_after_s: Some(5), ..Problem::new(ProblemKind::LimitReached, detail) });
@@ -91,7 +105,11 @@ impl State {
                 }
             };
         }
-        self.admit(&create.namespace)?;
+        let first = create.spec.schedule.as_ref().map(|schedule| fires::first(schedule, now)).transpose()?;
+        self.takes_work()?;
+        if !matches!(first, Some(First::Later(_))) {
+            self.room(&create.namespace)?;
+        }
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
         let is_owner = create.namespace == Namespace::owner();
         if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)
@@ -121,7 +139,7 @@ impl State {
         if let Some((key, digest)) = create.idempotency {
             self.remember_key(key, digest, &create.namespace, create.id, now, out);
         }
-        let workload = Workload {
+        let mut workload = Workload {
             id: create.id,
             namespace: create.namespace,
             name,
@@ -132,6 +150,7 @@ impl State {
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,
+            schedule: None,
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,
@@ -139,7 +158,19 @@ impl State {
         };
         Self::event(&workload, EventKind::WorkloadCreated, now, out);
         let id = workload.id;
-        self.start_run(workload, now, out);
+        match first {
+            None => self.start_run(workload, now, out),
+            Some(First::Now) => {
+                workload.schedule = Some(ScheduleState::default());
+                let kind = EventKind::ScheduleFired { due_ms: Some(now.wall_ms), waiting: 0 };
+                Self::event(&workload, kind, now, out);
+                self.fire(workload, now, out);
+            }
+            Some(First::Later(state)) => {
+                workload.schedule = Some(state);
+                self.put(workload, out);
+            }
+        }
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }
 
@@ -170,6 +201,18 @@ impl State {
         if workload.live_run().is_some() {
             return Err(conflict(format!("{} is already {}", workload.name, workload.phase().as_str())));
         }
+        if let Some(plan) = workload.schedule.as_ref().filter(|_| workload.restart_at_boot_ms.is_none()) {
+            if !plan.paused {
+                let name = &workload.name;
+                return Err(conflict(format!(
+                    "{name} is already scheduled; for one run now use: hostler schedule fire {name}"
+                )));
+            }
+            self.takes_work()?;
+            workload.desired = Desired::Run;
+            fires::resume(&mut workload, now, out);
+            return Ok(Reply::Workload(self.put(workload, out)));
+        }
         self.admit(&workload.namespace)?;
         workload.desired = Desired::Run;
         workload.failures_in_a_row = 0;
@@ -188,6 +231,7 @@ impl State {
         }
         workload.restart_at_boot_ms = None;
         workload.restart_requested = false;
+        fires::pause(&mut workload, now, out);
         if workload.live_run().is_some() {
             self.stop_run(workload, order, now, out);
         } else {
@@ -208,6 +252,9 @@ impl State {
         }
         workload.desired = Desired::Run;
         workload.failures_in_a_row = 0;
+        if workload.schedule.as_ref().is_some_and(|plan| plan.paused) {
+            fires::resume(&mut workload, now, out);
+        }
         if workload.live_run().is_some() {
             workload.restart_requested = true;
             self.stop_run(workload, order, now, out);

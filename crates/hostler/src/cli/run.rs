@@ -8,11 +8,13 @@ use hostler_model::WorkloadName;
 use hostler_model::spec::{Limits, Rlimit};
 use hostler_model::units::{Signal, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
 
+use super::ScheduleArguments;
 use crate::parse;
 
 pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n  \
      hostler run -d --name web --restart always -- python3 -m http.server\n  \
      hostler run --rm -it -- bash\n  \
+     hostler run --name backup --cron '30 3 * * *' --time-zone Europe/Zurich -- ./backup\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
      126 when it cannot be executed, 125 when anything else went wrong.\n\
@@ -71,6 +73,9 @@ pub struct Run {
     /// When it is started again: never, on-failure[:N] or always
     #[arg(long, value_name = "POLICY", value_parser = parse::restart, default_value = "never")]
     pub restart: parse::RestartPolicy,
+    /// When it runs by itself.
+    #[command(flatten)]
+    pub schedule: ScheduleArguments,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

@@ -3,6 +3,7 @@
 //! - `node`: up, down, info, lame-duck; `doctor`
 //! - `run`: run, exec, attach
 //! - `list`: ps, inspect; `stats`
+//! - `schedule`: ls, pause, resume, fire
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
 //! - `logs`, `events`: the streams to read
 
@@ -13,6 +14,7 @@ mod list;
 mod logs;
 mod node;
 mod run;
+mod schedule;
 mod stats;
 
 use std::path::PathBuf;
@@ -89,6 +91,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Stop(stop) => lifecycle::stop(context, &stop).await,
         Command::Start(start) => lifecycle::start(context, &start).await,
         Command::Restart(restart) => lifecycle::restart(context, &restart).await,
+        Command::Schedule(schedule) => schedule::schedule(context, &schedule).await,
         Command::Kill(kill) => lifecycle::kill(context, &kill).await,
         Command::Rm(remove) => lifecycle::remove(context, &remove).await,
         Command::Update(update) => lifecycle::update(context, &update).await,

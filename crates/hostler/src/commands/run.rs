@@ -20,7 +20,7 @@ use crate::terminal::{self, with_spinner};
 
 pub(super) async fn run(context: &Context, run: Run) -> Result<u8, Failure> {
     let spec = spec(&run)?;
-    if run.detach {
+    if run.detach || spec.schedule.is_some() {
         return detached(context, &spec).await;
     }
     // Before the program exists: a Ctrl-C from here on is meant for it.
@@ -117,6 +117,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         workdir,
         user: run.user.clone(),
         restart: Restart { when, max_attempts, ..Restart::default() },
+        schedule: run.schedule.schedule(),
         stop: Stop {
             signal: run.stop_signal.unwrap_or(stop.signal),
             grace_ms: run.stop_timeout.unwrap_or(stop.grace_ms),
@@ -128,7 +129,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         stdio: Stdio {
             interactive: run.interactive,
             tty: tty_size(run.tty),
-            owner: !run.detach,
+            owner: !run.detach && run.schedule.schedule().is_none(),
             stdin: path(&run.stdin)?,
             stdout: path(&run.stdout)?,
             stderr: path(&run.stderr)?,
@@ -230,5 +231,14 @@ mod tests {
         assert_eq!((full.max_time_ms, full.stop.grace_ms), (Some(10_000), 2_000));
         assert!(full.stdio.stdout.expect("a path").as_bytes().starts_with(b"/"));
         assert_eq!(full.labels.get("k").map(String::as_str), Some("v"));
+
+        let every = spec_of(&["--every", "30s", "--first-after", "1m", "--misfire", "once", "--", "true"]);
+        every.check().expect("valid");
+        let schedule = every.schedule.expect("a schedule");
+        assert_eq!((schedule.every_ms, schedule.first_after_ms), (Some(30_000), Some(60_000)));
+        assert_eq!((schedule.misfire.as_str(), schedule.overlap.as_str()), ("once", "forbid"));
+        assert!(!every.stdio.owner);
+        let lonely = spec_of(&["--misfire", "all", "--", "true"]);
+        assert!(lonely.check().expect_err("no time").detail.contains("every_ms or cron"));
     }
 }

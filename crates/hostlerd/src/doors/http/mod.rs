@@ -5,7 +5,7 @@
 //!
 //! - `connections`: who is connected, and how many may be
 //! - `answer`: problems as responses, bodies and queries as typed values
-//! - `workloads`: create, list, start, stop, …
+//! - `workloads`: create, list, start, stop, …; `schedule`: pause, resume, fire
 //! - `node`: the node itself, metrics, health
 //! - `events`, `logs`: server-sent events
 //! - `attach`, `exec`: WebSockets, with `relay` between them and the agent's channels
@@ -19,6 +19,7 @@ mod logs;
 mod node;
 mod parked;
 mod relay;
+mod schedule;
 mod workloads;
 
 use std::io;
@@ -81,6 +82,9 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/workloads/{ref}/stop", post(workloads::stop))
         .route("/v1/workloads/{ref}/restart", post(workloads::restart))
         .route("/v1/workloads/{ref}/kill", post(workloads::kill))
+        .route("/v1/workloads/{ref}/schedule/pause", post(schedule::pause))
+        .route("/v1/workloads/{ref}/schedule/resume", post(schedule::resume))
+        .route("/v1/workloads/{ref}/schedule/fire", post(schedule::fire))
         .route("/v1/workloads/{ref}/wait", get(workloads::wait))
         .route("/v1/workloads/{ref}/logs", get(logs::read))
         .route("/v1/workloads/{ref}/stats", get(workloads::stats))

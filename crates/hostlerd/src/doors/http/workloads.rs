@@ -20,7 +20,7 @@ use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
 use hostler_provision::{Caller, accept_workload};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Create, Request};
+use hostler_supervisor::{Create, Request, schedule};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
@@ -44,6 +44,7 @@ pub(crate) async fn create(
     let identity = accept_workload(&caller, &spec, &door.node.users)?;
     door.check_limits(&spec.limits)?;
     check_rlimits(&caller, &spec.rlimits)?;
+    check_schedule(&spec)?;
     let key = idempotency_key(&headers)?;
     let idempotency = key.map(|key| (key, hex(&Sha256::digest(&bytes))));
     let id = WorkloadId::from_bytes(random());
@@ -86,6 +87,11 @@ pub(crate) async fn create(
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// Here and not in the decider: that a date never comes takes a while to find out.
+fn check_schedule(spec: &Spec) -> Result<(), Problem> {
+    spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
@@ -258,7 +264,7 @@ impl Door {
         Ok(self.node.view.resolve(&namespace, reference)?)
     }
 
-    async fn ask(&self, request: Request) -> Answer<Response> {
+    pub(crate) async fn ask(&self, request: Request) -> Answer<Response> {
         let workload = workload_of(self.node.request(request).await?)?;
         Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
     }
