@@ -412,13 +412,19 @@ impl Spec {
         let Some(schedule) = &self.schedule else { return Ok(()) };
         schedule.check()?;
         if self.restart.when == RestartWhen::Always {
-            return Err(invalid("restart.when", "cannot be always with a schedule: a run would never make room for the next"));
+            return Err(invalid(
+                "restart.when",
+                "cannot be always with a schedule: a run would never make room for the next",
+            ));
         }
         if self.remove {
             return Err(invalid("remove", "has no effect with a schedule: such a workload never ends by itself"));
         }
         if self.stdio.owner {
-            return Err(invalid("stdio.owner", "cannot be set with a schedule: nobody is there to own each of its runs"));
+            return Err(invalid(
+                "stdio.owner",
+                "cannot be set with a schedule: nobody is there to own each of its runs",
+            ));
         }
         Ok(())
     }

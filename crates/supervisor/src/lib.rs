@@ -31,5 +31,7 @@ mod request;
 pub mod schedule;
 pub mod state;
 
-pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, ScheduleOrder, Token};
+pub use input::{
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, ScheduleOrder, Token,
+};
 pub use state::{Settings, State, Wake};

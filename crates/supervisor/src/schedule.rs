@@ -1,5 +1,6 @@
 //! What a schedule means on a calendar. Pure: zones come from the tz database that is built in, so a date is the same
-//! one on every machine, in a replay and in a test. The only place that names the cron library (decision 0010).
+//! one on every machine, in a replay and in a test. The only place that names
+//! the cron library.
 //!
 //! Where the clocks change, a date with fixed hour and minute comes once: at the first moment after the gap when its
 //! time does not exist, at the earlier one when its time comes twice. With `*` or a step in seconds, minutes or hours

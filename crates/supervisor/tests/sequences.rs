@@ -1,6 +1,9 @@
 //! Generated sequences of everything that can happen, against a simulated machine: crashes at every point between
 //! decision, commit and action, and the promises of DESIGN section 4 checked after every step.
 
+#[path = "sequences/plans.rs"]
+mod plans;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -9,12 +12,13 @@ use hostler_model::exit::{Exit, ExitStatus, Usage};
 use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId};
 use hostler_model::launch::{ExecLaunch, Program};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
+use hostler_model::schedule::Schedule;
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
 use hostler_supervisor::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, Settings, State,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, ScheduleOrder, Settings, State, Wake,
 };
 use proptest::prelude::*;
 
@@ -48,6 +52,15 @@ enum Op {
         kind: u8,
         which: usize,
     },
+    /// A creation with a schedule.
+    Plan {
+        schedule: Schedule,
+        when: u8,
+    },
+    /// Somebody sets the wall clock.
+    SetClock {
+        minutes: i8,
+    },
     /// Something happens in a process: it starts, fails, exits, is lost.
     World {
         which: usize,
@@ -76,7 +89,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>())
             .prop_map(|(when, max, remove, key, limited, owner)| Op::Create { when, max, remove, key, limited, owner }),
-        5 => (0u8..13, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
+        2 => (plans::schedule(), 0u8..2).prop_map(|(schedule, when)| Op::Plan { schedule, when }),
+        1 => any::<i8>().prop_map(|minutes| Op::SetClock { minutes }),
+        5 => (0u8..16, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
         3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
@@ -107,6 +122,7 @@ struct World {
     executed: HashSet<RunId>,
     started: HashSet<RunId>,
     ended: HashSet<RunId>,
+    dates: plans::Dates,
     token: u64,
     answered: HashSet<u64>,
     asked: HashSet<u64>,
@@ -129,6 +145,7 @@ impl World {
             executed: HashSet::new(),
             started: HashSet::new(),
             ended: HashSet::new(),
+            dates: plans::Dates::default(),
             token: 0,
             answered: HashSet::new(),
             asked: HashSet::new(),
@@ -187,6 +204,8 @@ impl World {
     fn commit(&mut self, out: &Outcome) {
         for event in &out.batch.events {
             let run = event.subject.as_ref().and_then(|subject| subject.run);
+            let workload = event.subject.as_ref().and_then(|subject| self.disk.workloads.get(&subject.workload));
+            self.dates.event(workload, &event.kind);
             match &event.kind {
                 EventKind::RunExited { .. } | EventKind::RunFailed { .. } | EventKind::RunLost { .. } => {
                     let run = run.expect("ends are of runs");
@@ -294,6 +313,9 @@ impl World {
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
         assert_eq!(names.len(), kept.len(), "names are unique");
+        for workload in kept.values() {
+            plans::check(workload);
+        }
     }
 
     fn crash(&mut self, committed: bool, reboot: bool) {
@@ -385,10 +407,22 @@ impl World {
                         Request::Exec { workload, exec, launch: Box::new(exec_launch()) }
                     }
                     10 => Request::LameDuck(which % 2 == 0),
+                    13 => Request::Schedule(workload, ScheduleOrder::Pause),
+                    14 => Request::Schedule(workload, ScheduleOrder::Resume),
+                    15 => Request::Schedule(workload, ScheduleOrder::Fire),
                     11 => Request::StayUp,
                     _ => Request::StopAll,
                 };
                 self.ask(request);
+            }
+            Op::Plan { schedule, when } => {
+                let mut create = self.creation(when, None, false, None, false, false);
+                Arc::make_mut(&mut create.spec).schedule = Some(schedule);
+                self.ask(Request::Create(Box::new(create)));
+            }
+            Op::SetClock { minutes } => {
+                self.now.wall_ms = self.now.wall_ms.saturating_add_signed(i64::from(minutes) * 60_000);
+                self.input(Input::Tick);
             }
             Op::World { which, what } => self.happen(which, what),
             Op::Exec { which, started_only } => self.happen_exec(which, started_only),
@@ -474,7 +508,7 @@ impl World {
             self.input(Input::Tick);
         }
         assert!(self.state.workloads().values().all(|workload| workload.live_run().is_none()), "something never ends");
-        assert_eq!(self.state.next_wake_ms(), None, "a timer is left");
+        assert_eq!(self.state.next_wake(), Wake::default(), "a timer is left");
         assert!(self.processes.is_empty(), "never released: {:?}", self.processes);
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");

@@ -76,5 +76,13 @@ fn row(view: &WorkloadView, now_ms: u64, boot_ms: u64) -> Vec<Cell> {
         _ => output::last(view, now_ms, boot_ms),
     };
     let count = |count: u64| Cell(count.to_string(), if count > 0 { Tone::Warning } else { Tone::Faint });
-    vec![Cell::plain(workload.name.to_string()), Cell::plain(words), local, utc, last, count(state.missed), count(state.skipped)]
+    vec![
+        Cell::plain(workload.name.to_string()),
+        Cell::plain(words),
+        local,
+        utc,
+        last,
+        count(state.missed),
+        count(state.skipped),
+    ]
 }

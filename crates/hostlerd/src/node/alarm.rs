@@ -18,6 +18,7 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     /// Not set to anything.
+    #[expect(deprecated, reason = "its successor is `unsafe`, for types that may change their descriptor; ours cannot")]
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             boot: AsyncFd::with_interest(Timer::new()?, Interest::READABLE)?,
