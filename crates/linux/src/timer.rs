@@ -23,11 +23,11 @@ fn once(at_ms: Option<u64>) -> Itimerspec {
     Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value }
 }
 
-/// Takes note of an expiry, so that the next one is a new event.
-fn acknowledge(timer: &OwnedFd) {
+/// Takes note of an expiry, so that the next one is a new event. Whether there was one.
+fn acknowledge(timer: &OwnedFd) -> bool {
     let mut count = [0; 8];
-    // Would block when it has not fired after all, and is cancelled when the clock was set; both are as good as read.
-    let _ = rustix::io::read(timer, &mut count);
+    // Would block when it has not fired after all, and is cancelled when the clock was set; nothing else can go wrong.
+    !matches!(rustix::io::read(timer, &mut count), Err(Errno::AGAIN))
 }
 
 /// A timer on the boot clock, readable after its deadline.
@@ -52,9 +52,9 @@ impl Timer {
         Ok(())
     }
 
-    /// Takes note of an expiry, so that the next one is a new event.
-    pub fn acknowledge(&self) {
-        acknowledge(&self.0);
+    /// Takes note of an expiry, so that the next one is a new event. Whether there was one.
+    pub fn acknowledge(&self) -> bool {
+        acknowledge(&self.0)
     }
 }
 
@@ -94,9 +94,9 @@ impl WallTimer {
         Ok(())
     }
 
-    /// Takes note of an expiry or of a set clock, so that the next one is a new event.
-    pub fn acknowledge(&self) {
-        acknowledge(&self.0);
+    /// Takes note of an expiry or of a set clock, so that the next one is a new event. Whether there was either.
+    pub fn acknowledge(&self) -> bool {
+        acknowledge(&self.0)
     }
 }
 
@@ -142,6 +142,38 @@ mod tests {
         boot.acknowledge();
         wall.acknowledge();
         assert!(!is_readable(&boot, 0) && !is_readable(&wall, 0), "one expiry was told twice");
+    }
+
+    /// Sets the clock by so little that nobody else is bothered: a nanosecond.
+    fn set_clock() -> io::Result<()> {
+        // SAFETY: all zeroes is a valid timex, and the call writes into nothing else.
+        let result = unsafe {
+            let mut change: libc::timex = std::mem::zeroed();
+            change.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO;
+            change.time.tv_usec = 1;
+            libc::adjtimex(&raw mut change)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    #[test]
+    fn a_set_wall_clock_wakes_who_waits_for_a_date() {
+        let (boot, wall) = (Timer::new().expect("a timer"), WallTimer::new().expect("a timer"));
+        let hour_ms = 3_600_000;
+        boot.set(clock::boot_ms() + hour_ms).expect("set");
+        assert_eq!(wall.set(clock::wall_ms() + hour_ms).expect("set"), WallClock::Steady);
+        if let Err(error) = set_clock() {
+            eprintln!("skipped: setting the clock: {error}");
+            return;
+        }
+        assert!(is_readable(&wall, 20_000), "nobody was told");
+        assert!(!is_readable(&boot, 0), "the boot clock is set by nobody");
+        wall.acknowledge();
+        assert!(!is_readable(&wall, 0), "one change was told twice");
+        // Set while it is set anew: told then, and the date counts all the same.
+        set_clock().expect("once more");
+        assert_eq!(wall.set(clock::wall_ms() + 10).expect("set"), WallClock::WasSet);
+        assert!(is_readable(&wall, 20_000));
     }
 
     #[test]

@@ -52,20 +52,32 @@ impl Alarm {
         if std::mem::take(&mut self.was_set) {
             return;
         }
-        tokio::select! {
-            Ok(mut ready) = self.boot.readable() => {
-                ready.get_inner().acknowledge();
-                ready.clear_ready();
-                self.set.boot_ms = None;
+        loop {
+            // A timer that fired and was then set to another time has nothing to tell.
+            let rang = tokio::select! {
+                Ok(mut ready) = self.boot.readable() => {
+                    let rang = ready.get_inner().acknowledge();
+                    ready.clear_ready();
+                    if rang {
+                        self.set.boot_ms = None;
+                    }
+                    rang
+                }
+                Ok(mut ready) = self.wall.readable() => {
+                    let rang = ready.get_inner().acknowledge();
+                    ready.clear_ready();
+                    // A date that was cancelled by a set clock is not awaited any more.
+                    if rang {
+                        self.set.wall_ms = None;
+                    }
+                    rang
+                }
+                // The runtime is going down.
+                else => std::future::pending().await,
+            };
+            if rang {
+                return;
             }
-            Ok(mut ready) = self.wall.readable() => {
-                ready.get_inner().acknowledge();
-                ready.clear_ready();
-                // A date that was cancelled by a set clock is not awaited any more.
-                self.set.wall_ms = None;
-            }
-            // The runtime is going down.
-            else => std::future::pending().await,
         }
     }
 }
