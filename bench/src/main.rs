@@ -4,7 +4,7 @@
 //! - [`node`]: a node under a directory of its own, from the release binaries
 //! - [`client`]: as little HTTP client as possible, so that it is not what is measured
 //! - [`floor`]: the machine without us: spawn and wait, append and sync
-//! - [`figures`]: the measurements
+//! - [`figures`], [`schedules`]: the measurements
 //! - [`report`]: table and JSON
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod figures;
 mod floor;
 mod node;
 mod report;
+mod schedules;
 
 use std::path::PathBuf;
 
@@ -37,6 +38,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted("memory") {
             figures::memory(&binaries, &mut report).await?;
+        }
+        if wanted("schedules") {
+            schedules::schedules(&binaries, &mut report).await?;
         }
         if wanted("adoption") {
             figures::adoption(&binaries, &mut report).await?;

@@ -107,7 +107,9 @@ fn at_dates_with_seconds_and_in_a_zone() {
     let yearly = node.inspect("yearly");
     assert_eq!((yearly.phase, yearly.workload.runs, yearly.exit_code), (Phase::Scheduled, 0, None));
     let listed = node.cli(&["schedule", "ls"]).ok();
-    for words in ["NEXT (UTC)", "clock", "* * * * * * Australia/Lord_Howe", "@yearly Europe/Zurich", "T23:00:00Z", "never ran"] {
+    for words in
+        ["NEXT (UTC)", "clock", "* * * * * * Australia/Lord_Howe", "@yearly Europe/Zurich", "T23:00:00Z", "never ran"]
+    {
         assert!(listed.contains(words), "{words}: {listed}");
     }
     assert!(node.cli(&["ps"]).ok().contains("scheduled in "), "it is not at rest");

@@ -4,7 +4,7 @@
 //! started: a daemon that dies in between has either neither or both.
 
 use hostler_model::event::{EventKind, StopReason};
-use hostler_model::ids::WorkloadId;
+use hostler_model::ids::{Namespace, WorkloadId};
 use hostler_model::schedule::{Misfire, Overlap, Schedule, ScheduleState};
 use hostler_model::workload::{Desired, Workload};
 use hostler_model::{Now, Problem, ProblemKind, limits};
@@ -135,6 +135,32 @@ fn kept(due: &Due, late_ms: u64, policy: Misfire) -> Kept {
 }
 
 impl State {
+    /// Whether a workload may be accepted: one that runs later needs no room now.
+    pub(crate) fn admit_first(&self, namespace: &Namespace, first: Option<&First>) -> Result<(), Problem> {
+        self.takes_work()?;
+        match first {
+            Some(First::Later(_)) => Ok(()),
+            _ => self.room(namespace),
+        }
+    }
+
+    /// A workload was accepted: its first run, or its plan, begins.
+    pub(crate) fn begin(&mut self, mut workload: Workload, first: Option<First>, now: Now, out: &mut Outcome) {
+        match first {
+            None => self.start_run(workload, now, out),
+            Some(First::Now) => {
+                workload.schedule = Some(ScheduleState::default());
+                let kind = EventKind::ScheduleFired { due_ms: Some(now.wall_ms), waiting: 0 };
+                Self::event(&workload, kind, now, out);
+                self.fire(workload, now, out);
+            }
+            Some(First::Later(state)) => {
+                workload.schedule = Some(state);
+                self.put(workload, out);
+            }
+        }
+    }
+
     /// A fire time has come, or passed: counts what was missed, plans the next, and fires.
     pub(crate) fn fire_due(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) {
         let (Some(spec), Some(state)) = (workload.spec.schedule.clone(), workload.schedule.as_mut()) else {

@@ -3,13 +3,12 @@
 use hostler_model::event::{Event, EventKind, StopReason};
 use hostler_model::ids::{ExecId, WorkloadId, WorkloadName};
 use hostler_model::record::{IdempotencyKey, Record};
-use hostler_model::schedule::ScheduleState;
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Desired, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
-use crate::fires::{self, First};
+use crate::fires;
 use crate::input::{Action, Create, Outcome, Reply, Request, StopOrder, Token};
 use crate::state::State;
 
@@ -106,10 +105,7 @@ impl State {
             };
         }
         let first = create.spec.schedule.as_ref().map(|schedule| fires::first(schedule, now)).transpose()?;
-        self.takes_work()?;
-        if !matches!(first, Some(First::Later(_))) {
-            self.room(&create.namespace)?;
-        }
+        self.admit_first(&create.namespace, first.as_ref())?;
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
         let is_owner = create.namespace == Namespace::owner();
         if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)
@@ -139,7 +135,7 @@ impl State {
         if let Some((key, digest)) = create.idempotency {
             self.remember_key(key, digest, &create.namespace, create.id, now, out);
         }
-        let mut workload = Workload {
+        let workload = Workload {
             id: create.id,
             namespace: create.namespace,
             name,
@@ -158,19 +154,7 @@ impl State {
         };
         Self::event(&workload, EventKind::WorkloadCreated, now, out);
         let id = workload.id;
-        match first {
-            None => self.start_run(workload, now, out),
-            Some(First::Now) => {
-                workload.schedule = Some(ScheduleState::default());
-                let kind = EventKind::ScheduleFired { due_ms: Some(now.wall_ms), waiting: 0 };
-                Self::event(&workload, kind, now, out);
-                self.fire(workload, now, out);
-            }
-            Some(First::Later(state)) => {
-                workload.schedule = Some(state);
-                self.put(workload, out);
-            }
-        }
+        self.begin(workload, first, now, out);
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }
 

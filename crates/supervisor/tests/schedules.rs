@@ -153,7 +153,9 @@ impl Sim {
     /// Fire times that were kept since the last look, from the start of the simulation in minutes.
     fn fired(&mut self) -> Vec<Option<i64>> {
         let fired = self.events.iter().filter_map(|kind| match kind {
-            EventKind::ScheduleFired { due_ms, .. } => Some(due_ms.map(|ms| (ms as i64 - START_MS as i64) / MINUTE as i64)),
+            EventKind::ScheduleFired { due_ms, .. } => {
+                Some(due_ms.map(|ms| (ms as i64 - START_MS as i64) / MINUTE as i64))
+            }
             _ => None,
         });
         let fired = fired.collect();

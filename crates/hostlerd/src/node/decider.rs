@@ -2,6 +2,7 @@
 //! goes on. It waits for nothing but inputs and timers, and for the writer only when its queue is full.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
+    /// Fails when the kernel gives no timers.
     pub(crate) fn new(
         state: State,
         store: Store,
@@ -41,22 +43,21 @@ impl Decider {
         runtime: Runtime,
         logs: PathBuf,
         privileged: bool,
-        alarm: Alarm,
         failure: watch::Sender<Option<Failure>>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
             state,
             store,
             published,
             runtime,
             logs,
             privileged,
-            alarm,
+            alarm: Alarm::new()?,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
             failure,
             waiting: HashMap::new(),
             next_token: 0,
-        }
+        })
     }
 
     /// Runs until it is told to close, or every sender of inputs is gone; then what is under way is committed and the

@@ -134,7 +134,7 @@ pub enum StartError {
     Runtime(#[from] hostler_runtime::RuntimeError),
     /// The kernel gives no timers.
     #[error("making the timers that wake the daemon")]
-    Alarm(#[source] std::io::Error),
+    Alarm(#[from] std::io::Error),
 }
 
 /// Adopts what runs, sets decider and publisher going, and is back when what was found is on disk: the first answer
@@ -169,9 +169,8 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
-    let alarm = alarm::Alarm::new().map_err(StartError::Alarm)?;
     let decider =
-        decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0, alarm, failure_sender);
+        decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0, failure_sender)?;
     let adopted = Input::Adopted {
         found: adoption.found.into_iter().map(found).collect(),
         boot_id,
