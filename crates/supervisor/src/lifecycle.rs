@@ -216,7 +216,9 @@ impl State {
                 continue;
             }
             let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else {
-                if self.live.len() >= self.settings.live_runs_max {
+                // What a schedule starts by itself is held to the share of its namespace, too.
+                let shared = workload.schedule.is_some() && self.room(&workload.namespace).is_err();
+                if shared || self.live.len() >= self.settings.live_runs_max {
                     // Not lost, only late: the next end makes room, and this looks again in a second.
                     workload.restart_at_boot_ms = Some(now.boot_ms + fires::LOOK_AGAIN_MS);
                     self.put(workload, out);
