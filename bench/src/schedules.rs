@@ -79,6 +79,8 @@ async fn lateness(node: &Node, report: &mut Report) -> anyhow::Result<()> {
         client.ask(Method::Post, "/v1/workloads", spec).await?;
     }
     tokio::time::sleep(Duration::from_secs(30)).await;
+    // A connection that nobody uses for so long is closed.
+    let mut client = node.client().await?;
     let sync = median(&mut floor::sync_ms(node.root(), 100)?);
     let body = client.ask(Method::Get, "/v1/events?no_follow=true", "").await?;
     let (mut late, mut executed) = (Vec::new(), Vec::new());

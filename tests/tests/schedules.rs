@@ -129,7 +129,6 @@ fn mistakes_are_answered_and_pointed_at() {
         (vec!["--cron", "0 0 31 2 *"], "no such date ever comes"),
         (vec!["--cron", "@daily", "--time-zone", "Mars/Olympus"], "schedule.time_zone \"Mars/Olympus\""),
         (vec!["--every", "1ms"], "schedule.every_ms"),
-        (vec!["--overlap", "queue"], "every_ms or cron"),
         (vec!["--every", "5s", "--restart", "always"], "restart.when"),
     ] {
         let line: Vec<&str> = ["run"].into_iter().chain(arguments).chain(["--", "true"]).collect();
@@ -137,6 +136,8 @@ fn mistakes_are_answered_and_pointed_at() {
     }
     let both = node.post(r#"{"command":["true"],"schedule":{"every_ms":1000,"cron":"@daily"}}"#);
     assert_eq!(both.status, 422);
+    let neither = node.post(r#"{"command":["true"],"schedule":{"overlap":"queue"}}"#);
+    assert!(neither.status == 422 && neither.text().contains("every_ms or cron"), "{}", neither.text());
     node.cli(&["run", "-d", "--name", "plain", "--", "true"]).ok();
     node.cli(&["schedule", "fire", "plain"]).refused(1, "has no schedule");
     assert_eq!(node.all().len(), 1, "nothing was made of the others");

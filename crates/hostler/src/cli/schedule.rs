@@ -8,22 +8,22 @@ use hostler_model::units::parse_duration_ms;
 #[derive(Debug, Clone, Args)]
 pub struct ScheduleArguments {
     /// Run it again and again, so long after each end; implies -d
-    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, conflicts_with_all = ["cron", "interactive", "rm"])]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, group = "when", conflicts_with_all = ["interactive", "rm"])]
     pub every: Option<u64>,
     /// With --every: time until the first run, which otherwise starts at once
-    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, requires = "every")]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms, requires = "every", conflicts_with = "cron")]
     pub first_after: Option<u64>,
     /// Run it at dates: 'MINUTE HOUR DAY MONTH WEEKDAY', with seconds before them if there are six, or @daily; implies -d
-    #[arg(long, value_name = "EXPRESSION", conflicts_with_all = ["interactive", "rm"])]
+    #[arg(long, value_name = "EXPRESSION", group = "when", conflicts_with_all = ["interactive", "rm"])]
     pub cron: Option<String>,
     /// With --cron: where these dates are, such as Europe/Zurich; UTC when absent
-    #[arg(long, value_name = "ZONE", requires = "cron")]
+    #[arg(long, value_name = "ZONE", requires = "cron", conflicts_with = "every")]
     pub time_zone: Option<String>,
     /// Runs that nobody could start in time (daemon down, machine asleep): skip (default), once for all, or all
-    #[arg(long, value_name = "POLICY", value_parser = misfire)]
+    #[arg(long, value_name = "POLICY", value_parser = misfire, requires = "when")]
     pub misfire: Option<Misfire>,
     /// When the run before is not over: forbid the next (default), queue it, or replace the run
-    #[arg(long, value_name = "POLICY", value_parser = overlap)]
+    #[arg(long, value_name = "POLICY", value_parser = overlap, requires = "when")]
     pub overlap: Option<Overlap>,
 }
 
@@ -39,8 +39,7 @@ impl ScheduleArguments {
     /// As the interface takes it; absent when nothing asks for a schedule.
     #[must_use]
     pub fn schedule(&self) -> Option<Schedule> {
-        let asked = self.every.is_some() || self.cron.is_some() || self.misfire.is_some() || self.overlap.is_some();
-        asked.then(|| Schedule {
+        (self.every.is_some() || self.cron.is_some()).then(|| Schedule {
             every_ms: self.every,
             first_after_ms: self.first_after,
             cron: self.cron.clone(),
