@@ -1,6 +1,5 @@
 //! What a schedule means on a calendar. Pure: zones come from the tz database that is built in, so a date is the same
-//! one on every machine, in a replay and in a test. The only place that names
-//! the cron library.
+//! one on every machine, in a replay and in a test. The only place that names the cron library.
 //!
 //! Where the clocks change, a date with fixed hour and minute comes once: at the first moment after the gap when its
 //! time does not exist, at the earlier one when its time comes twice. With `*` or a step in seconds, minutes or hours
@@ -66,7 +65,11 @@ impl Dates {
 
 fn parse(expression: &str) -> Result<Cron, String> {
     let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-    parser.parse(expression).map_err(|error| error.to_string())
+    parser.parse(expression).map_err(|error| {
+        // The kind before the colon is of no use to whoever wrote the expression.
+        let text = error.to_string();
+        text.split_once(": ").map_or_else(|| text.clone(), |(_, what)| what.to_owned())
+    })
 }
 
 /// Which field is wrong: each is tried alone.
