@@ -6,6 +6,7 @@
 //! - [`floor`]: the machine without us: spawn and wait, append and sync
 //! - [`figures`]: the measurements
 //! - [`queues`]: jobs from queues
+//! - [`figures`], [`schedules`]: the measurements
 //! - [`report`]: table and JSON
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod floor;
 mod node;
 mod queues;
 mod report;
+mod schedules;
 
 use std::path::PathBuf;
 
@@ -42,6 +44,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted("memory") {
             figures::memory(&binaries, &mut report).await?;
+        }
+        if wanted("schedules") {
+            schedules::schedules(&binaries, &mut report).await?;
         }
         if wanted("adoption") {
             figures::adoption(&binaries, &mut report).await?;

@@ -67,6 +67,9 @@ _hostler() {
             hostler,run)
                 cmd="hostler__subcmd__run"
                 ;;
+            hostler,schedule)
+                cmd="hostler__subcmd__schedule"
+                ;;
             hostler,start)
                 cmd="hostler__subcmd__start"
                 ;;
@@ -133,6 +136,9 @@ _hostler() {
             hostler__subcmd__help,run)
                 cmd="hostler__subcmd__help__subcmd__run"
                 ;;
+            hostler__subcmd__help,schedule)
+                cmd="hostler__subcmd__help__subcmd__schedule"
+                ;;
             hostler__subcmd__help,start)
                 cmd="hostler__subcmd__help__subcmd__start"
                 ;;
@@ -183,6 +189,18 @@ _hostler() {
                 ;;
             hostler__subcmd__help__subcmd__queue,show)
                 cmd="hostler__subcmd__help__subcmd__queue__subcmd__show"
+                ;;
+            hostler__subcmd__help__subcmd__schedule,fire)
+                cmd="hostler__subcmd__help__subcmd__schedule__subcmd__fire"
+                ;;
+            hostler__subcmd__help__subcmd__schedule,ls)
+                cmd="hostler__subcmd__help__subcmd__schedule__subcmd__ls"
+                ;;
+            hostler__subcmd__help__subcmd__schedule,pause)
+                cmd="hostler__subcmd__help__subcmd__schedule__subcmd__pause"
+                ;;
+            hostler__subcmd__help__subcmd__schedule,resume)
+                cmd="hostler__subcmd__help__subcmd__schedule__subcmd__resume"
                 ;;
             hostler__subcmd__node,down)
                 cmd="hostler__subcmd__node__subcmd__down"
@@ -262,6 +280,39 @@ _hostler() {
             hostler__subcmd__queue__subcmd__help,show)
                 cmd="hostler__subcmd__queue__subcmd__help__subcmd__show"
                 ;;
+            hostler__subcmd__schedule,fire)
+                cmd="hostler__subcmd__schedule__subcmd__fire"
+                ;;
+            hostler__subcmd__schedule,help)
+                cmd="hostler__subcmd__schedule__subcmd__help"
+                ;;
+            hostler__subcmd__schedule,list)
+                cmd="hostler__subcmd__schedule__subcmd__ls"
+                ;;
+            hostler__subcmd__schedule,ls)
+                cmd="hostler__subcmd__schedule__subcmd__ls"
+                ;;
+            hostler__subcmd__schedule,pause)
+                cmd="hostler__subcmd__schedule__subcmd__pause"
+                ;;
+            hostler__subcmd__schedule,resume)
+                cmd="hostler__subcmd__schedule__subcmd__resume"
+                ;;
+            hostler__subcmd__schedule__subcmd__help,fire)
+                cmd="hostler__subcmd__schedule__subcmd__help__subcmd__fire"
+                ;;
+            hostler__subcmd__schedule__subcmd__help,help)
+                cmd="hostler__subcmd__schedule__subcmd__help__subcmd__help"
+                ;;
+            hostler__subcmd__schedule__subcmd__help,ls)
+                cmd="hostler__subcmd__schedule__subcmd__help__subcmd__ls"
+                ;;
+            hostler__subcmd__schedule__subcmd__help,pause)
+                cmd="hostler__subcmd__schedule__subcmd__help__subcmd__pause"
+                ;;
+            hostler__subcmd__schedule__subcmd__help,resume)
+                cmd="hostler__subcmd__schedule__subcmd__help__subcmd__resume"
+                ;;
             *)
                 ;;
         esac
@@ -269,7 +320,7 @@ _hostler() {
 
     case "${cmd}" in
         hostler)
-            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs result events wait stop start restart kill rm update exec attach queue stats help"
+            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs result events wait stop start restart schedule kill rm update exec attach queue stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -441,7 +492,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__help)
-            opts="up down node doctor run ps inspect logs result events wait stop start restart kill rm update exec attach queue stats help"
+            opts="up down node doctor run ps inspect logs result events wait stop start restart schedule kill rm update exec attach queue stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -821,6 +872,76 @@ _hostler() {
         hostler__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__schedule)
+            opts="ls pause resume fire"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__schedule__subcmd__fire)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__schedule__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__schedule__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__schedule__subcmd__resume)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1635,7 +1756,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__run)
-            opts="-e -w -u -d -i -t -m -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --each --memory --cpus --pids --rlimit --label --tag --stats-interval --stdin --stdin-text --stdout --stderr --root --json --namespace --help"
+            opts="-e -w -u -d -i -t -m -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --each --every --first-after --cron --time-zone --misfire --overlap --memory --cpus --pids --rlimit --label --tag --stats-interval --stdin --stdin-text --stdout --stderr --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1713,6 +1834,30 @@ _hostler() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --first-after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cron)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --time-zone)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --misfire)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --overlap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --memory)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1765,6 +1910,200 @@ _hostler() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule)
+            opts="-h --root --json --namespace --help ls list pause resume fire help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__fire)
+            opts="-h --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__help)
+            opts="ls pause resume fire help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__help__subcmd__fire)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__help__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__help__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__help__subcmd__resume)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__ls)
+            opts="-h --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__pause)
+            opts="-h --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__schedule__subcmd__resume)
+            opts="-h --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -34,7 +34,7 @@ pub enum WaitFor {
     Accepted,
     /// The program runs, or the start failed.
     Started,
-    /// No run is live and none will come by itself.
+    /// No run is live, and none will come by itself, or only by the schedule.
     Ended,
 }
 

@@ -172,8 +172,40 @@ pub(crate) fn local_time(ms: u64) -> String {
     }
 }
 
-/// How a workload stands, at these two clocks.
+/// Local date and time, to the second, with the zone's abbreviation.
+pub(crate) fn local_date(ms: u64) -> String {
+    date(ms, TimeZone::system(), "%Y-%m-%d %H:%M:%S %Z")
+}
+
+/// Date and time in UTC, to the second.
+pub(crate) fn utc_date(ms: u64) -> String {
+    date(ms, TimeZone::UTC, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+fn date(ms: u64, zone: TimeZone, format: &str) -> String {
+    let timestamp = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    timestamp.map_or_else(|| format!("{ms} ms"), |timestamp| timestamp.to_zoned(zone).strftime(format).to_string())
+}
+
+/// How a workload stands, or how its last run ended while it waits for its next fire.
 pub(crate) fn state(view: &WorkloadView, now_ms: u64, boot_ms: u64) -> Cell {
+    let Some(plan) = view.workload.schedule.as_ref().filter(|_| view.phase == Phase::Scheduled) else {
+        return last(view, now_ms, boot_ms);
+    };
+    let wait_ms = match (plan.next_fire_boot_ms, plan.next_fire_ms) {
+        (Some(at_boot_ms), _) => at_boot_ms.saturating_sub(boot_ms),
+        (None, Some(at_ms)) => at_ms.saturating_sub(now_ms),
+        (None, None) => return Cell("schedule paused".to_owned(), Tone::Warning),
+    };
+    let mut text = format!("scheduled in {}", format_duration(wait_ms));
+    if view.workload.run.is_some() {
+        text = format!("{text}, {}", last(view, now_ms, boot_ms).0);
+    }
+    Cell(text, Tone::Faint)
+}
+
+/// How its last run stands, at these two clocks.
+pub(crate) fn last(view: &WorkloadView, now_ms: u64, boot_ms: u64) -> Cell {
     let run = view.workload.run.as_ref();
     let ago = |then: u64| format!("{} ago", format_duration(now_ms.saturating_sub(then)));
     match (view.phase, run.map(|run| &run.state)) {
@@ -271,6 +303,11 @@ mod tests {
         let cases = [
             (view(r#""state":"running""#, ""), "running 2m59s"),
             (view(r#""state":"stopping""#, ""), "stopping"),
+            (
+                view(ended, r#","schedule":{"next_fire_ms":240000}"#),
+                "scheduled in 1m0s, ended SIGKILL (out of memory) 2m0s ago",
+            ),
+            (view(ended, r#","schedule":{"paused":true}"#), "ended SIGKILL (out of memory) 2m0s ago"),
             (view(ended, ""), "ended SIGKILL (out of memory) 2m0s ago"),
             (view(ended, r#","restart_at_boot_ms":7000"#), "pending, restart in 2s"),
             (

@@ -24,8 +24,7 @@ const CONDITIONS_MAX: usize = 16;
 impl Filter {
     /// `name=…`, `phase=…`, `queue=…`, `label=key[=value]`, `tag=…`.
     pub fn for_workloads(text: Option<&str>) -> Result<Self, Problem> {
-        let keys =
-            "name, phase (pending, queued, preparing, running, stopping, ended, failed, lost), queue, label or tag";
+        let keys = "name, phase (pending, queued, scheduled, preparing, running, stopping, ended, failed, lost), queue, label or tag";
         Self::parse(text, keys, |key, value| {
             Some(match key {
                 "name" => Condition::Name(value.to_owned()),

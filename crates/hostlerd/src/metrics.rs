@@ -207,10 +207,8 @@ fn labelled<const N: usize>(
 
 fn scraped(scrape: &Scrape) -> Registry {
     let mut registry = Registry::default();
-    let all =
-        [Phase::Pending, Phase::Preparing, Phase::Running, Phase::Stopping, Phase::Ended, Phase::Failed, Phase::Lost];
     let count = |phase| i64::from(scrape.workloads.get(&phase).copied().unwrap_or(0));
-    let workloads = labelled(all.map(|phase| ("phase", phase.as_str(), count(phase))));
+    let workloads = labelled(Phase::ALL.map(|phase| ("phase", phase.as_str(), count(phase))));
     registry.register("hostler_workloads", "Workloads known to the node", workloads);
     let mut gauge = |name: &str, help: &str, value: usize| {
         let gauge = Gauge::<i64>::default();

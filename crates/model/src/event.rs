@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::ids::{ExecId, IdError, Namespace, QueueName, RunId, StoreId, WorkloadId, WorkloadName};
 use crate::queue::QueueRecord;
+use crate::schedule::{Misfire, Overlap};
 use crate::spec::Limits;
 use crate::workload::{LostReason, Phase, StartFailure};
 
@@ -61,7 +62,7 @@ pub enum EventKind {
     /// Somebody asked it to stop.
     #[serde(rename = "workload.stopping")]
     WorkloadStopping {
-        /// Why: `stop`, `restart`, `remove`, `owner_gone`, `shutdown`.
+        /// Why: `stop`, `restart`, `replace`, `remove`, `owner_gone`, `shutdown`.
         reason: StopReason,
     },
     /// It will be started again after a delay.
@@ -75,6 +76,47 @@ pub enum EventKind {
     /// It is gone.
     #[serde(rename = "workload.removed")]
     WorkloadRemoved,
+    /// A fire of its schedule: a run starts now, or waits for the end of the one before it.
+    #[serde(rename = "schedule.fired")]
+    ScheduleFired {
+        /// The fire time, wall clock, milliseconds; absent when somebody asked for it beside the plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due_ms: Option<u64>,
+        /// Fires that now wait for the end of the run before them.
+        #[serde(default)]
+        waiting: u32,
+    },
+    /// Fire times of its schedule passed that nobody could keep.
+    #[serde(rename = "schedule.missed")]
+    ScheduleMissed {
+        /// How many.
+        count: u32,
+        /// There were more; counting stopped there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
+        /// What becomes of them.
+        policy: Misfire,
+        /// Of those counted, the ones that no run makes up for.
+        dropped: u32,
+    },
+    /// A fire time of its schedule was left out: the run before it is not over.
+    #[serde(rename = "schedule.skipped")]
+    ScheduleSkipped {
+        /// The fire time, wall clock, milliseconds.
+        due_ms: u64,
+        /// The policy in force.
+        policy: Overlap,
+    },
+    /// Its schedule stands still.
+    #[serde(rename = "schedule.paused")]
+    SchedulePaused,
+    /// Its schedule goes on.
+    #[serde(rename = "schedule.resumed")]
+    ScheduleResumed {
+        /// The next fire time, wall clock, milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_fire_ms: Option<u64>,
+    },
     /// A run was accepted: a sandbox is being prepared.
     #[serde(rename = "run.created")]
     RunCreated,
@@ -177,6 +219,11 @@ impl EventKind {
             Self::WorkloadStopping { .. } => "workload.stopping",
             Self::WorkloadRestarting { .. } => "workload.restarting",
             Self::WorkloadRemoved => "workload.removed",
+            Self::ScheduleFired { .. } => "schedule.fired",
+            Self::ScheduleMissed { .. } => "schedule.missed",
+            Self::ScheduleSkipped { .. } => "schedule.skipped",
+            Self::SchedulePaused => "schedule.paused",
+            Self::ScheduleResumed { .. } => "schedule.resumed",
             Self::RunCreated => "run.created",
             Self::RunStarted { .. } => "run.started",
             Self::RunOom { .. } => "run.oom",
@@ -202,6 +249,8 @@ pub enum StopReason {
     Stop,
     /// `restart`.
     Restart,
+    /// The next fire of its schedule takes its place.
+    Replace,
     /// `rm -f`.
     Remove,
     /// The client of a foreground `run --rm` is gone.

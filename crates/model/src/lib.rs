@@ -16,6 +16,7 @@
 //! - [`queue`]: what is known of a queue, and of a wait in it
 //! - [`record`]: what the store keeps
 //! - [`rundir`]: the files that outlive agent and daemon
+//! - [`schedule`]: when a workload runs by itself
 //! - [`error`]: every refusal, with its stable type and HTTP status
 //! - [`units`]: parsing and printing of sizes, durations and signals
 //! - [`limits`]: the bound of every queue, input and wait
@@ -34,6 +35,7 @@ pub mod outcome;
 pub mod queue;
 pub mod record;
 pub mod rundir;
+pub mod schedule;
 pub mod seldom;
 pub mod spec;
 pub mod statistics;

@@ -156,6 +156,20 @@ pub const BACKOFF_MAX_MS: u64 = 60_000;
 /// A run that lived this long clears the count of failures in a row, milliseconds.
 pub const HEALTHY_AFTER_MS: u64 = 10_000;
 
+/// Shortest interval of a schedule, milliseconds.
+pub const SCHEDULE_EVERY_MIN_MS: u64 = 100;
+/// Longest cron expression, and longest name of a time zone, bytes.
+pub const CRON_LENGTH_MAX: usize = 256;
+/// A fire that is late by no more than this is no misfire: a daemon was replaced, a machine was busy, a clock was
+/// corrected. Milliseconds.
+pub const SCHEDULE_TOLERANCE_MS: u64 = 10_000;
+/// Fires of one schedule that wait for the end of the run before them.
+pub const SCHEDULE_WAITING_MAX: u32 = 100;
+/// Missed fire times of one schedule that are counted one by one.
+pub const SCHEDULE_MISSED_COUNT_MAX: u32 = 1_000;
+/// Timers and fires decided in one step; the others follow at once, after whatever else waits.
+pub const DUE_PER_STEP: usize = 256;
+
 /// Below this free space no new work is accepted, bytes.
 pub const FREE_SPACE_MIN: u64 = 64 * 1024 * 1024;
 /// The file given up when the disk is full, so that ends can still be recorded, bytes.

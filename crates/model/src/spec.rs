@@ -12,6 +12,7 @@ use crate::bytes::ByteString;
 use crate::error::{Problem, ProblemKind};
 use crate::ids::{QueueName, WorkloadName};
 use crate::limits;
+use crate::schedule::Schedule;
 use crate::seldom::{Seldom, Shared};
 use crate::units::Signal;
 
@@ -47,6 +48,9 @@ pub struct Spec {
     /// many at once leaves it out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub protected: bool,
+    /// When it runs by itself; without one it is started once, when it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Box<Schedule>>,
     /// How it is asked to stop.
     #[serde(default)]
     pub stop: Stop,
@@ -343,6 +347,7 @@ impl Spec {
             priority: 0,
             restart: Seldom::default(),
             protected: false,
+            schedule: None,
             stop: Stop::default(),
             max_time_ms: None,
             start_deadline_ms: limits::START_DEADLINE_MS,
@@ -371,6 +376,7 @@ impl Spec {
         self.check_labels()?;
         crate::tags::check(&self.tags)?;
         crate::statistics::check_interval(self.stats_interval_ms)?;
+        self.check_schedule()?;
         self.limits.check()?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
@@ -453,6 +459,33 @@ impl Spec {
                     "command and env take {total} bytes together, more than {}; pass large data through stdin or a file",
                     limits::ARGUMENTS_TOTAL_MAX
                 ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_schedule(&self) -> Result<(), Problem> {
+        let Some(schedule) = &self.schedule else { return Ok(()) };
+        schedule.check()?;
+        if self.restart.when == RestartWhen::Always {
+            return Err(invalid(
+                "restart.when",
+                "cannot be always with a schedule: a run would never make room for the next",
+            ));
+        }
+        if self.protected {
+            return Err(invalid(
+                "protected",
+                "cannot be set with a schedule: a run would never make room for the next",
+            ));
+        }
+        if self.remove {
+            return Err(invalid("remove", "has no effect with a schedule: such a workload never ends by itself"));
+        }
+        if self.stdio.owner {
+            return Err(invalid(
+                "stdio.owner",
+                "cannot be set with a schedule: nobody is there to own each of its runs",
             ));
         }
         Ok(())
@@ -572,6 +605,11 @@ mod tests {
             (r#"{"command":["true"],"tags":["a","a"]}"#, "twice"),
             (r#"{"command":["true"],"stats_interval_ms":99}"#, "at least 100"),
             (r#"{"command":["true"],"remove":true,"restart":{"when":"always"}}"#, "remove"),
+            (r#"{"command":["true"],"schedule":{}}"#, "every_ms or cron"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000,"at":5}}"#, "at"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000},"remove":true}"#, "remove"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000},"restart":{"when":"always"}}"#, "restart.when"),
+            (r#"{"command":["true"],"schedule":{"every_ms":1000},"stdio":{"owner":true}}"#, "stdio.owner"),
             (long.as_str(), "131071"),
         ];
         for (json, word) in cases {

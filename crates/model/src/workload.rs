@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
 use crate::queue::{Queued, Turn};
+use crate::schedule::ScheduleState;
 use crate::spec::{Limits, Spec};
 
 /// Who the program runs as, resolved when the workload was accepted.
@@ -250,6 +251,9 @@ pub struct Workload {
     pub created_at_ms: u64,
     /// Runs so far.
     pub runs: u32,
+    /// How its schedule stands, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleState>,
     /// Failed attempts in a row, for the back-off.
     #[serde(default)]
     pub failures_in_a_row: u32,
@@ -276,6 +280,8 @@ pub enum Phase {
     Pending,
     /// Accepted, waiting for its turn in its queue.
     Queued,
+    /// No run is live; the next one starts when its schedule says so.
+    Scheduled,
     /// A sandbox is being prepared.
     Preparing,
     /// The program runs.
@@ -291,9 +297,11 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
+    /// All of them, in the order of a life.
+    pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Queued,
+        Self::Scheduled,
         Self::Preparing,
         Self::Running,
         Self::Stopping,
@@ -314,6 +322,7 @@ impl Phase {
         match self {
             Self::Pending => "pending",
             Self::Queued => "queued",
+            Self::Scheduled => "scheduled",
             Self::Preparing => "preparing",
             Self::Running => "running",
             Self::Stopping => "stopping",
@@ -348,7 +357,21 @@ impl Workload {
     /// Whether no run is live and none will come by itself.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        !matches!(self.phase(), Phase::Pending | Phase::Queued | Phase::Preparing | Phase::Running | Phase::Stopping)
+        match self.phase() {
+            Phase::Pending | Phase::Queued | Phase::Preparing | Phase::Running | Phase::Stopping => false,
+            Phase::Scheduled => !self.is_schedule_active(),
+            Phase::Ended | Phase::Failed | Phase::Lost => true,
+        }
+    }
+
+    /// Whether no run is live and the next one, if any, is a matter of the schedule: what a `wait` waits for.
+    #[must_use]
+    pub fn is_between_fires(&self) -> bool {
+        self.phase() == Phase::Scheduled || self.is_at_rest()
+    }
+
+    fn is_schedule_active(&self) -> bool {
+        self.schedule.as_ref().is_some_and(ScheduleState::is_active)
     }
 
     /// Where it stands, in one word.
@@ -360,9 +383,12 @@ impl Workload {
             Some(RunState::Stopping { .. }) => Phase::Stopping,
             _ if self.queued.is_some() => Phase::Queued,
             _ if self.restart_at_boot_ms.is_some() => Phase::Pending,
+            _ if self.is_schedule_active() => Phase::Scheduled,
             Some(RunState::Ended { .. }) => Phase::Ended,
             Some(RunState::Failed { .. }) => Phase::Failed,
             Some(RunState::Lost { .. }) => Phase::Lost,
+            // Its schedule was paused before it ever fired.
+            None if self.schedule.is_some() => Phase::Scheduled,
             None => Phase::Pending,
         }
     }

@@ -180,6 +180,7 @@ mod tests {
             desired: hostler_model::workload::Desired::Run,
             created_at_ms: 0,
             runs: 0,
+            schedule: None,
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,

@@ -15,6 +15,7 @@ use hostler_model::ids::RunId;
 use hostler_model::record::{Record, Urgency};
 use hostler_model::workload::{LostReason, RunState, StartFailure, StartFailureKind, Workload};
 
+use crate::fires;
 use crate::input::{Action, Found, FoundState, Outcome};
 use crate::lifecycle::Started;
 use crate::state::State;
@@ -147,12 +148,15 @@ impl State {
         let waiting: Vec<_> = self
             .workloads
             .values()
-            .filter(|workload| workload.restart_at_boot_ms.is_some())
+            .filter(|workload| workload.restart_at_boot_ms.is_some() || workload.schedule.is_some())
             .map(|workload| workload.id)
             .collect();
         for id in waiting {
             let Some(mut workload) = self.edit(id) else { continue };
-            workload.restart_at_boot_ms = Some(now.boot_ms);
+            if workload.restart_at_boot_ms.is_some() {
+                workload.restart_at_boot_ms = Some(now.boot_ms);
+            }
+            fires::carry_over(&mut workload, now);
             self.put(workload, out);
         }
     }

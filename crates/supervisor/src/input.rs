@@ -121,6 +121,8 @@ pub enum Request {
         /// What becomes of the jobs that wait in it.
         waiting: Waiting,
     },
+    /// About its schedule.
+    Schedule(WorkloadId, ScheduleOrder),
     /// Take no new work, or take work again.
     LameDuck(bool),
     /// Stop everything that runs, for the daemon is going down with its workloads.
@@ -149,6 +151,17 @@ pub enum Waiting {
     Keep,
     /// Each gets its result: cancelled.
     Cancel,
+}
+
+/// What can be asked of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScheduleOrder {
+    /// No run starts by itself until it is resumed.
+    Pause,
+    /// Go on, counted from now.
+    Resume,
+    /// One run now, beside the plan.
+    Fire,
 }
 
 /// A creation, verified and normalised by `provision::accept`.

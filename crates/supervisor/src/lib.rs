@@ -13,6 +13,7 @@
 //! - `request`: answers to requests
 //! - `fact`: what the runtime reports
 //! - `lifecycle`: starting, stopping and ending runs; the only place where a run changes its state
+//! - `fires`: what happens when a fire time of a schedule comes; [`schedule`]: when it comes
 //! - `adopt`: what is found when a daemon comes up
 //! - [`queue`]: whose turn it is
 //! - [`policy`]: restart or rest, and the back-off
@@ -24,14 +25,17 @@ mod adopt;
 mod bulk;
 mod exec;
 mod fact;
+mod fires;
 pub mod input;
 mod lifecycle;
 pub mod policy;
 pub mod queue;
 mod request;
+pub mod schedule;
 pub mod state;
 
 pub use input::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token, Verb, Waiting,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, ScheduleOrder, Token, Verb,
+    Waiting,
 };
-pub use state::{Records, Settings, State};
+pub use state::{Records, Settings, State, Wake};

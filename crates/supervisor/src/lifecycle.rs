@@ -7,9 +7,10 @@ use hostler_model::ids::{RunId, SandboxId, WorkloadId};
 use hostler_model::record::Urgency;
 use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailureKind, Workload};
 
+use crate::fires;
 use crate::input::{Action, Notice, Outcome, StopOrder};
 use crate::policy::{self, Next};
-use crate::state::State;
+use crate::state::{State, Timer};
 
 impl State {
     /// Gives the workload a new run and sets it going. There must be no live one.
@@ -21,6 +22,7 @@ impl State {
         workload.runs += 1;
         workload.restart_at_boot_ms = None;
         workload.restart_requested = false;
+        fires::begun(&mut workload);
         let id = RunId { workload: workload.id, number: workload.runs };
         let deadline_boot_ms = now.boot_ms.saturating_add(workload.spec.start_deadline_ms);
         workload.run = Some(Box::new(Run::new(id, RunState::Preparing { deadline_boot_ms }, now.wall_ms)));
@@ -116,6 +118,7 @@ impl State {
                 self.put(workload.clone(), out);
                 self.remove(workload.id, now, out);
             }
+            After::StartNow if workload.schedule.is_some() => self.fire(workload, now, out),
             After::StartNow => self.start_run(workload, now, out),
             After::Wait { delay_ms, attempt } => {
                 Self::event(&workload, EventKind::WorkloadRestarting { delay_ms, attempt }, now, out);
@@ -170,6 +173,7 @@ impl State {
                 workload.restart_at_boot_ms = Some(now.boot_ms.saturating_add(delay_ms));
                 After::Wait { delay_ms, attempt }
             }
+            Next::Rest if Self::next_fire_waits(workload, now) => After::StartNow,
             Next::Rest if workload.spec.remove => After::Remove,
             Next::Rest => After::Rest,
         }
@@ -197,12 +201,18 @@ impl State {
 
     /// Timers that are due.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Outcome) {
-        for id in self.due(now.boot_ms) {
+        for (timer, id) in self.due(now) {
             let Some(mut workload) = self.edit(id) else { continue };
+            if timer == Timer::Fire || (timer == Timer::Start && workload.restart_at_boot_ms.is_none()) {
+                self.fire_due(workload, now, out);
+                continue;
+            }
             let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else {
-                if self.live.len() >= self.settings.live_runs_max {
+                // What a schedule starts by itself is held to the share of its namespace, too.
+                let shared = workload.schedule.is_some() && self.room(&workload.namespace, None).is_err();
+                if shared || self.live.len() >= self.settings.live_runs_max {
                     // Not lost, only late: the next end makes room, and this looks again in a second.
-                    workload.restart_at_boot_ms = Some(now.boot_ms + 1_000);
+                    workload.restart_at_boot_ms = Some(now.boot_ms + fires::LOOK_AGAIN_MS);
                     self.put(workload, out);
                 } else {
                     self.start_run(workload, now, out);

@@ -10,6 +10,7 @@ use hostler_model::units::Signal;
 use hostler_model::workload::{Desired, Identity, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
+use crate::fires;
 use crate::input::{Action, Create, Outcome, Reply, Request, StopOrder, Token};
 use crate::state::State;
 
@@ -42,6 +43,7 @@ impl State {
             Request::RemoveQueue { namespace, name, waiting } => {
                 self.remove_queue(&(namespace, name), waiting, now, out)
             }
+            Request::Schedule(id, order) => self.schedule_asked(id, order, now, out),
             Request::LameDuck(lame_duck) => Ok(self.lame_duck(lame_duck, now, out)),
             Request::StopAll => Ok(self.stop_all(now, out)),
             Request::StayUp => {
@@ -57,6 +59,12 @@ impl State {
 
     /// Whether new work of this namespace may begin, or wait for its turn in a queue.
     fn admit(&self, namespace: &Namespace, queue: Option<&QueueName>) -> Result<(), Problem> {
+        self.takes_work()?;
+        self.room(namespace, queue)
+    }
+
+    /// Whether the node takes new work at all.
+    pub(crate) fn takes_work(&self) -> Result<(), Problem> {
         if self.node.lame_duck {
             let detail = "the node is a lame duck: it lets running work finish and takes no new work; \
                           end that with: hostler node lame-duck --off";
@@ -69,6 +77,11 @@ impl State {
             let detail = "too little disk space is left to record what happens to new work; free some space";
             return Err(Problem::new(ProblemKind::DiskFull, detail));
         }
+        Ok(())
+    }
+
+    /// Whether one more run of this namespace may be live, or wait for its turn in this queue.
+    pub(crate) fn room(&self, namespace: &Namespace, queue: Option<&QueueName>) -> Result<(), Problem> {
         if let Some(queue) = queue {
             return self.admit_to_queue(namespace, queue);
         }
@@ -84,23 +97,29 @@ impl State {
         Ok(())
     }
 
-    fn create(&mut self, mut create: Create, now: Now, out: &mut Outcome) -> Answer {
-        if let Some((key, digest)) = &create.idempotency
-            && let Some(known) = self.keys.get(&(create.namespace.clone(), key.clone()))
-            && now.wall_ms.saturating_sub(known.created_at_ms) <= limits::IDEMPOTENCY_AGE_MAX_MS
-        {
-            if known.digest != *digest {
-                let detail = format!("key {key:?} was used for workload {} with another request", known.workload);
-                return Err(Problem::new(ProblemKind::IdempotencyMismatch, detail));
-            }
-            return match self.workloads.get(&known.workload) {
-                Some(workload) => Ok(Reply::Workload(workload.clone())),
-                None => {
-                    Err(conflict(format!("this request made workload {}, which is removed by now", known.workload)))
-                }
-            };
+    /// The answer to a request that was answered before, under the same key.
+    fn known_request(&self, create: &Create, now: Now) -> Option<Answer> {
+        let (key, digest) = create.idempotency.as_ref()?;
+        let known = self.keys.get(&(create.namespace.clone(), key.clone()))?;
+        if now.wall_ms.saturating_sub(known.created_at_ms) > limits::IDEMPOTENCY_AGE_MAX_MS {
+            return None;
         }
-        self.admit(&create.namespace, create.spec.queue.as_ref())?;
+        if known.digest != *digest {
+            let detail = format!("key {key:?} was used for workload {} with another request", known.workload);
+            return Some(Err(Problem::new(ProblemKind::IdempotencyMismatch, detail)));
+        }
+        Some(match self.workloads.get(&known.workload) {
+            Some(workload) => Ok(Reply::Workload(workload.clone())),
+            None => Err(conflict(format!("this request made workload {}, which is removed by now", known.workload))),
+        })
+    }
+
+    fn create(&mut self, mut create: Create, now: Now, out: &mut Outcome) -> Answer {
+        if let Some(answer) = self.known_request(&create, now) {
+            return answer;
+        }
+        let first = create.spec.schedule.as_ref().map(|schedule| fires::first(schedule, now)).transpose()?;
+        self.admit_first(&create.namespace, create.spec.queue.as_ref(), first.as_ref())?;
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
         let is_owner = create.namespace == Namespace::owner();
         if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)
@@ -142,6 +161,7 @@ impl State {
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,
+            schedule: None,
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,
@@ -150,7 +170,7 @@ impl State {
         };
         Self::event(&workload, EventKind::WorkloadCreated, now, out);
         let id = workload.id;
-        self.begin(workload, now, out);
+        self.begin(workload, first, now, out);
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }
 
@@ -204,13 +224,25 @@ impl State {
         if workload.queued.is_some() {
             return Err(conflict(format!("{} already waits for its turn", workload.name)));
         }
+        if let Some(plan) = workload.schedule.as_ref().filter(|_| workload.restart_at_boot_ms.is_none()) {
+            if !plan.paused {
+                let name = &workload.name;
+                return Err(conflict(format!(
+                    "{name} is already scheduled; for one run now use: hostler schedule fire {name}"
+                )));
+            }
+            self.takes_work()?;
+            workload.desired = Desired::Run;
+            fires::resume(&mut workload, now, out);
+            return Ok(Reply::Workload(self.put(workload, out)));
+        }
         // A second attempt that waits for its back-off has its place already.
         let queue = workload.spec.queue.clone().filter(|_| !workload.holds_place());
         self.admit(&workload.namespace, queue.as_ref())?;
         workload.desired = Desired::Run;
         workload.failures_in_a_row = 0;
         if queue.is_some() {
-            self.begin(workload, now, out)
+            self.start_or_queue(workload, now, out)
         } else {
             self.start_run(workload, now, out)
         }
@@ -226,6 +258,7 @@ impl State {
         if workload.desired == Desired::Run {
             workload.desired = Desired::Stopped;
         }
+        fires::pause(&mut workload, now, out);
         if workload.queued.is_some() {
             let last = workload.clone();
             self.cancel_queued(workload, "stopped while it waited for its turn", now, out);
@@ -256,13 +289,16 @@ impl State {
         }
         workload.desired = Desired::Run;
         workload.failures_in_a_row = 0;
+        if workload.schedule.as_ref().is_some_and(|plan| plan.paused) {
+            fires::resume(&mut workload, now, out);
+        }
         if workload.live_run().is_some() {
             workload.restart_requested = true;
             self.stop_run(workload, order, now, out);
         } else if workload.holds_place() {
             self.start_run(workload, now, out);
         } else {
-            self.begin(workload, now, out);
+            self.start_or_queue(workload, now, out);
         }
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }

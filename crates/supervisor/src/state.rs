@@ -46,6 +46,23 @@ pub struct Records {
     pub queues: Vec<QueueRecord>,
 }
 
+/// When something is to be decided next, if nothing else happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wake {
+    /// Boot clock, milliseconds: deadlines, attempts, intervals.
+    pub boot_ms: Option<u64>,
+    /// Wall clock, milliseconds: dates.
+    pub wall_ms: Option<u64>,
+}
+
+impl Wake {
+    /// Whether that time has come.
+    #[must_use]
+    pub fn is_due(self, boot_ms: u64, wall_ms: u64) -> bool {
+        self.boot_ms.is_some_and(|due| due <= boot_ms) || self.wall_ms.is_some_and(|due| due <= wall_ms)
+    }
+}
+
 /// What one namespace has of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Share {
@@ -66,7 +83,12 @@ pub struct State {
 
     // Derived from the records above.
     pub(crate) live: HashSet<WorkloadId>,
-    timers: BTreeSet<(u64, WorkloadId)>,
+    /// Of live runs, boot clock: these are kept whatever the node takes.
+    deadlines: BTreeSet<(u64, WorkloadId)>,
+    /// Runs that wait for their start, boot clock.
+    starts: BTreeSet<(u64, WorkloadId)>,
+    /// Dates of schedules, wall clock.
+    fires: BTreeSet<(u64, WorkloadId)>,
     pub(crate) shares: HashMap<Namespace, Share>,
     pub(crate) key_order: VecDeque<(Namespace, String)>,
     pub(crate) queues: Queues,
@@ -131,10 +153,15 @@ impl State {
         }
     }
 
-    /// When the next timer is due, boot clock, milliseconds.
+    /// When the next timers are due.
     #[must_use]
-    pub fn next_wake_ms(&self) -> Option<u64> {
-        self.timers.iter().find(|(_, id)| !self.is_held(&self.workloads[id])).map(|(due, _)| *due)
+    pub fn next_wake(&self) -> Wake {
+        let first = |timers: &BTreeSet<(u64, WorkloadId)>| timers.first().map(|(due, _)| *due);
+        let starts = if self.holds_starts() { None } else { first(&self.starts) };
+        Wake {
+            boot_ms: first(&self.deadlines).into_iter().chain(starts).min(),
+            wall_ms: if self.holds_starts() { None } else { first(&self.fires) },
+        }
     }
 
     /// Everything known, by id.
@@ -158,7 +185,7 @@ impl State {
     /// Timers armed: the pending actions.
     #[must_use]
     pub fn timers(&self) -> usize {
-        self.timers.len()
+        self.deadlines.len() + self.starts.len() + self.fires.len()
     }
 
     /// Puts a changed workload back: into the map, the indexes and the batch. The only way a workload changes.
@@ -186,17 +213,23 @@ impl State {
         self.workloads.get(&id).map(|workload| Workload::clone(workload))
     }
 
-    /// Workloads whose timer is due and not held back.
-    pub(crate) fn due(&self, boot_ms: u64) -> Vec<WorkloadId> {
-        let due = self.timers.range(..=(boot_ms, WorkloadId::from_bytes([0xff; 6])));
-        due.map(|(_, id)| *id).filter(|id| !self.is_held(&self.workloads[id])).collect()
+    /// Workloads whose timers are due and not held back, as many as one step takes.
+    pub(crate) fn due(&self, now: Now) -> Vec<(Timer, WorkloadId)> {
+        let none = BTreeSet::new();
+        let held = self.holds_starts();
+        let timers = [
+            (Timer::Deadline, &self.deadlines, now.boot_ms),
+            (Timer::Start, if held { &none } else { &self.starts }, now.boot_ms),
+            (Timer::Fire, if held { &none } else { &self.fires }, now.wall_ms),
+        ];
+        let due = timers.into_iter().flat_map(|(timer, timers, now_ms)| {
+            let due = timers.range(..=(now_ms, WorkloadId::from_bytes([0xff; 6])));
+            due.map(move |(_, id)| (timer, *id)).take(limits::DUE_PER_STEP)
+        });
+        due.collect()
     }
 
     /// New runs wait while the node takes no work; running ones keep their deadlines.
-    fn is_held(&self, workload: &Workload) -> bool {
-        workload.live_run().is_none() && self.holds_starts()
-    }
-
     /// Nothing is begun now: the node is a lame duck, goes down, or has no space to record what would happen.
     #[must_use]
     pub fn holds_starts(&self) -> bool {
@@ -221,7 +254,7 @@ impl State {
     }
 
     pub(crate) fn event(workload: &Workload, kind: EventKind, now: Now, out: &mut Outcome) {
-        let about_run = !kind.name().starts_with("workload.");
+        let about_run = !kind.name().starts_with("workload.") && !kind.name().starts_with("schedule.");
         let subject = Subject {
             workload: workload.id,
             namespace: workload.namespace.clone(),
@@ -245,8 +278,8 @@ impl State {
             share.live += 1;
             self.live.insert(workload.id);
         }
-        if let Some(due) = timer(workload) {
-            self.timers.insert((due, workload.id));
+        for (timer, due) in timers(workload) {
+            self.set(timer).insert((due, workload.id));
         }
         self.queues.index(workload);
     }
@@ -265,8 +298,16 @@ impl State {
             }
         }
         self.live.remove(&workload.id);
-        if let Some(due) = timer(workload) {
-            self.timers.remove(&(due, workload.id));
+        for (timer, due) in timers(workload) {
+            self.set(timer).remove(&(due, workload.id));
+        }
+    }
+
+    fn set(&mut self, timer: Timer) -> &mut BTreeSet<(u64, WorkloadId)> {
+        match timer {
+            Timer::Deadline => &mut self.deadlines,
+            Timer::Start => &mut self.starts,
+            Timer::Fire => &mut self.fires,
         }
     }
 
@@ -295,19 +336,35 @@ fn touched(out: &Outcome) -> BTreeSet<Namespace> {
 /// A step that brings one workload to rest makes at most this many records of it and of what follows.
 const RECORDS_PER_STEP: usize = 4;
 
-/// The one timer a workload can have, from its state.
-fn timer(workload: &Workload) -> Option<u64> {
-    match workload.live_run().map(|run| &run.state) {
-        Some(RunState::Preparing { deadline_boot_ms }) => Some(*deadline_boot_ms),
-        Some(RunState::Stopping { kill_at_boot_ms }) => *kill_at_boot_ms,
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The end of a live run's patience.
+    Deadline,
+    /// The next attempt, or the end of an interval.
+    Start,
+    /// A date of a schedule.
+    Fire,
+}
+
+/// The timers that a workload has, from its state: one on the boot clock, and one on the wall clock.
+fn timers(workload: &Workload) -> impl Iterator<Item = (Timer, u64)> {
+    let plan = workload.schedule.as_ref().filter(|plan| !plan.paused && workload.desired == Desired::Run);
+    let interval = plan.and_then(|plan| plan.next_fire_boot_ms);
+    let deadline = |due: u64| (Timer::Deadline, due);
+    let boot = match workload.live_run().map(|run| &run.state) {
+        Some(RunState::Preparing { deadline_boot_ms }) => Some(deadline(*deadline_boot_ms)),
+        Some(RunState::Stopping { kill_at_boot_ms }) => kill_at_boot_ms.map(deadline),
         Some(_) => None,
-        None => workload.restart_at_boot_ms,
-    }
+        None => workload.restart_at_boot_ms.or(interval).map(|due| (Timer::Start, due)),
+    };
+    let date = plan.filter(|_| interval.is_none()).and_then(|plan| plan.next_fire_ms);
+    boot.into_iter().chain(date.map(|due| (Timer::Fire, due)))
 }
 
 /// Since when a workload is at rest, if it may be forgotten.
 fn resting_since(workload: &Workload) -> Option<u64> {
-    if !workload.is_at_rest() || workload.desired != Desired::Run {
+    if !workload.is_at_rest() || workload.desired != Desired::Run || workload.schedule.is_some() {
         return None;
     }
     match workload.run.as_ref().map(|run| (&run.state, run.created_at_ms)) {

@@ -1,6 +1,9 @@
 //! Generated sequences of everything that can happen, against a simulated machine: crashes at every point between
 //! decision, commit and action, and the promises of DESIGN section 4 checked after every step.
 
+#[path = "sequences/plans.rs"]
+mod plans;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -10,13 +13,14 @@ use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, Workloa
 use hostler_model::launch::{ExecLaunch, Program};
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
+use hostler_model::schedule::Schedule;
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
 use hostler_supervisor::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, Settings, State, Verb,
-    Waiting,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, ScheduleOrder, Settings,
+    State, Verb, Waiting, Wake,
 };
 use proptest::prelude::*;
 
@@ -62,6 +66,16 @@ enum Op {
         kind: u8,
         which: usize,
     },
+    /// A creation with a schedule.
+    Plan {
+        schedule: Schedule,
+        when: u8,
+        queue: Option<u8>,
+    },
+    /// Somebody sets the wall clock.
+    SetClock {
+        minutes: i8,
+    },
     /// Something happens in a process: it starts, fails, exits, is lost.
     World {
         which: usize,
@@ -95,7 +109,10 @@ fn op() -> impl Strategy<Value = Op> {
             }),
         2 => (0u8..3, 0u8..8).prop_map(|(which, what)| Op::Queue { which, what }),
         1 => (0u8..4).prop_map(|verb| Op::Bulk { verb }),
-        5 => (0u8..13, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
+        2 => (plans::schedule(), 0u8..2, prop::option::of(0u8..3))
+            .prop_map(|(schedule, when, queue)| Op::Plan { schedule, when, queue }),
+        1 => any::<i8>().prop_map(|minutes| Op::SetClock { minutes }),
+        5 => (0u8..16, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
         3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
@@ -127,6 +144,7 @@ struct World {
     executed: HashSet<RunId>,
     started: HashSet<RunId>,
     ended: HashSet<RunId>,
+    dates: plans::Dates,
     token: u64,
     answered: HashSet<u64>,
     asked: HashSet<u64>,
@@ -149,6 +167,7 @@ impl World {
             executed: HashSet::new(),
             started: HashSet::new(),
             ended: HashSet::new(),
+            dates: plans::Dates::default(),
             token: 0,
             answered: HashSet::new(),
             asked: HashSet::new(),
@@ -207,6 +226,8 @@ impl World {
     fn commit(&mut self, out: &Outcome) {
         for event in &out.batch.events {
             let run = event.subject.as_ref().and_then(|subject| subject.run);
+            let workload = event.subject.as_ref().and_then(|subject| self.disk.workloads.get(&subject.workload));
+            self.dates.event(workload, &event.kind);
             match &event.kind {
                 EventKind::RunExited { .. } | EventKind::RunFailed { .. } | EventKind::RunLost { .. } => {
                     let run = run.expect("ends are of runs");
@@ -320,11 +341,16 @@ impl World {
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         for workload in self.state.workloads().values() {
             let told = workload.outcome().is_some();
-            assert!(told || !workload.is_at_rest(), "at rest without a result: {workload:?}");
+            // A schedule that was paused before its first fire has nothing to tell.
+            let has_run = workload.run.is_some() || workload.schedule.is_none();
+            assert!(told || !workload.is_at_rest() || !has_run, "at rest without a result: {workload:?}");
             assert!(!told || workload.live_run().is_none(), "a result while it is live: {workload:?}");
         }
         let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
         assert_eq!(names.len(), kept.len(), "names are unique");
+        for workload in kept.values() {
+            plans::check(workload);
+        }
     }
 
     /// Who starts from a queue goes before all that wait in it.
@@ -495,10 +521,23 @@ impl World {
                         Request::Exec { workload, exec, launch: Box::new(exec_launch()) }
                     }
                     10 => Request::LameDuck(which % 2 == 0),
+                    13 => Request::Schedule(workload, ScheduleOrder::Pause),
+                    14 => Request::Schedule(workload, ScheduleOrder::Resume),
+                    15 => Request::Schedule(workload, ScheduleOrder::Fire),
                     11 => Request::StayUp,
                     _ => Request::StopAll,
                 };
                 self.ask(request);
+            }
+            Op::Plan { schedule, when, queue } => {
+                let queue = queue.map(|number| (number, 0));
+                let mut create = self.creation(when, None, false, None, false, false, queue, false);
+                Arc::make_mut(&mut create.spec).schedule = Some(schedule.into());
+                self.ask(Request::Create(Box::new(create)));
+            }
+            Op::SetClock { minutes } => {
+                self.now.wall_ms = self.now.wall_ms.saturating_add_signed(i64::from(minutes) * 60_000);
+                self.input(Input::Tick);
             }
             Op::World { which, what } => self.happen(which, what),
             Op::Exec { which, started_only } => self.happen_exec(which, started_only),
@@ -584,7 +623,7 @@ impl World {
             self.input(Input::Tick);
         }
         assert!(self.state.workloads().values().all(|workload| workload.live_run().is_none()), "something never ends");
-        assert_eq!(self.state.next_wake_ms(), None, "a timer is left");
+        assert_eq!(self.state.next_wake(), Wake::default(), "a timer is left");
         assert!(self.processes.is_empty(), "never released: {:?}", self.processes);
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");

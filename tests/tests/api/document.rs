@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hostler_api::endpoints::{Answer, ENDPOINTS, Method};
+use hostler_model::schedule::{Overlap, Schedule};
 use hostler_tests::TestNode;
 
 fn verb(method: Method) -> &'static str {
@@ -46,7 +47,12 @@ fn every_endpoint_answers() {
         // Asked of what has ended.
         let of_ended = endpoint.path.ends_with("/start") || endpoint.path.ends_with("/result");
         let command: &[&str] = if of_ended { &["true"] } else { &["sleep", "60"] };
-        let id = node.create_started(&node.spec(command)).workload.id.to_string();
+        let mut spec = node.spec(command);
+        if endpoint.path.contains("/schedule/") {
+            let schedule = Schedule { every_ms: Some(60_000), overlap: Overlap::Queue, ..Schedule::default() };
+            spec.schedule = Some(schedule.into());
+        }
+        let id = node.create_started(&spec).workload.id.to_string();
         if of_ended {
             node.ended(&id);
         }

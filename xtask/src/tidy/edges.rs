@@ -42,10 +42,12 @@ const EDGES: [(&str, &[&str]); 11] = [
 const FREE: [&str; 3] = ["hostler-bench", "hostler-tests", "xtask"];
 
 /// Crates from outside that only these rooms name.
-const HEAVY: [(&str, &[&str]); 10] = [
+const HEAVY: [(&str, &[&str]); 12] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
+    ("croner", &["hostler-supervisor"]),
     ("hyper", &["hostler-api", "hostlerd"]),
+    ("jiff", &["hostler", "hostler-supervisor"]),
     ("libc", &["hostler-linux"]),
     ("prometheus-client", &["hostlerd"]),
     ("redb", &["hostler-store"]),
@@ -159,9 +161,10 @@ mod tests {
     fn edges_outside_the_tables_are_found() {
         let others =
             [package("hostler-model", &[]), package("hostler-runtime", &[]), package("hostler-tests", &["redb"])];
-        let cases: [(&str, &[&str], usize); 8] = [
+        let cases: [(&str, &[&str], usize); 9] = [
             ("hostler-supervisor", &["hostler-model", "serde_json"], 0),
             ("hostler-supervisor", &["hostler-runtime", "tokio"], 2),
+            ("hostler-model", &["croner", "jiff"], 2),
             ("hostler-provision", &["hostler-runtime"], 1),
             ("hostler-store", &["redb"], 0),
             ("hostler-runtime", &["redb"], 1),

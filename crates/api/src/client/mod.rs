@@ -275,6 +275,21 @@ impl Client {
         self.json(Call::new(Method::Post, target).body(request)?.endless_if(true)).await
     }
 
+    /// `POST …/schedule/pause`.
+    pub async fn pause_schedule(&self, reference: &str) -> Result<WorkloadView, ClientError> {
+        self.json(Call::new(Method::Post, self.of(reference, "/schedule/pause", &NamespaceQuery::default())?)).await
+    }
+
+    /// `POST …/schedule/resume`.
+    pub async fn resume_schedule(&self, reference: &str) -> Result<WorkloadView, ClientError> {
+        self.json(Call::new(Method::Post, self.of(reference, "/schedule/resume", &NamespaceQuery::default())?)).await
+    }
+
+    /// `POST …/schedule/fire`.
+    pub async fn fire_schedule(&self, reference: &str) -> Result<WorkloadView, ClientError> {
+        self.json(Call::new(Method::Post, self.of(reference, "/schedule/fire", &NamespaceQuery::default())?)).await
+    }
+
     /// `POST …/kill`.
     pub async fn kill(&self, reference: &str, request: &KillRequest) -> Result<WorkloadView, ClientError> {
         let target = self.of(reference, "/kill", &NamespaceQuery::default())?;

@@ -3,6 +3,7 @@
 mod node;
 mod queue;
 mod run;
+mod schedule;
 mod workload;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, LimitArguments, Run};
+pub use self::schedule::{ScheduleArguments, ScheduleCommand, Scheduled};
 pub use self::workload::{
     Inspect, Kill, Logs, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Update, Wait,
 };
@@ -99,6 +101,12 @@ pub enum Command {
     /// Stop workloads and start them again
     #[command(after_help = "Examples:\n  hostler restart web\n  hostler restart --timeout 2s web")]
     Restart(Restart),
+    /// List schedules, pause and resume them, or run one now
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  hostler schedule ls\n  hostler schedule pause backup\n  hostler schedule fire backup"
+    )]
+    Schedule(ScheduleCommand),
     /// Send a signal to workloads; their restart policy applies
     #[command(
         after_help = "Examples:\n  hostler kill web\n  hostler kill -s HUP web\n  hostler kill -s TERM --exec 1a2b3c4d web\n  hostler kill --all"
@@ -209,6 +217,15 @@ mod tests {
             "stats --history --no-stream job",
             "run --stop-signal NOPE true",
             "run --rlimit files=3 true",
+            "run --every 5s --cron @daily true",
+            "run --every 5s -i true",
+            "run --every 5s --rm true",
+            "run --every 5x true",
+            "run --misfire all true",
+            "run --time-zone UTC --every 5s true",
+            "run --cron @daily --overlap sometimes true",
+            "run --cron @daily --first-after 5s true",
+            "schedule fire",
             "stop",
             "kill -s NOPE x",
             "update x",

@@ -8,6 +8,7 @@ use hostler_model::spec::{Limits, Rlimit};
 use hostler_model::units::{Signal, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
 use hostler_model::{QueueName, WorkloadName};
 
+use super::ScheduleArguments;
 use crate::parse;
 
 pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n  \
@@ -15,6 +16,7 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n 
      hostler run --rm -it -- bash\n  \
      hostler run -d --queue encode -- ./encode a.wav\n  \
      ls *.wav | hostler run -d --queue encode --each - -- ./encode {}\n  \
+     hostler run --name backup --cron '30 3 * * *' --time-zone Europe/Zurich -- ./backup\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n  \
      hostler run -d --tag nightly --stats-interval 5s --stdin - -- sort < names\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
@@ -93,6 +95,9 @@ pub struct Run {
     /// otherwise becomes its last argument
     #[arg(long, value_name = "FILE", requires = "detach", conflicts_with = "name")]
     pub each: Option<PathBuf>,
+    /// When it runs by itself.
+    #[command(flatten)]
+    pub schedule: ScheduleArguments,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

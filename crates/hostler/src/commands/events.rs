@@ -101,6 +101,7 @@ fn details(kind: &EventKind) -> String {
         EventKind::WorkloadStopping { reason } => match reason {
             StopReason::Stop => "asked to stop".to_owned(),
             StopReason::Restart => "asked to restart".to_owned(),
+            StopReason::Replace => "the next fire takes its place".to_owned(),
             StopReason::Remove => "asked to go".to_owned(),
             StopReason::OwnerGone => "whoever ran it is gone".to_owned(),
             StopReason::Shutdown => "the node is taken down".to_owned(),
@@ -108,6 +109,11 @@ fn details(kind: &EventKind) -> String {
         EventKind::WorkloadRestarting { delay_ms, attempt } => {
             format!("in {}, failures in a row: {attempt}", format_duration(*delay_ms))
         }
+        EventKind::ScheduleFired { .. }
+        | EventKind::ScheduleMissed { .. }
+        | EventKind::ScheduleSkipped { .. }
+        | EventKind::SchedulePaused
+        | EventKind::ScheduleResumed { .. } => schedule_details(kind),
         EventKind::RunStarted { pid } => pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
         EventKind::RunOom { oom_kills } => format!("killed for memory: {oom_kills}"),
         EventKind::RunExited { exit } | EventKind::ExecExited { exit, .. } => {
@@ -122,6 +128,25 @@ fn details(kind: &EventKind) -> String {
         EventKind::NodeLameDuck { lame_duck } => {
             if *lame_duck { "no new work" } else { "work is taken again" }.to_owned()
         }
+    }
+}
+
+fn schedule_details(kind: &EventKind) -> String {
+    match kind {
+        EventKind::ScheduleFired { due_ms, waiting } => {
+            let due =
+                due_ms.map_or_else(|| "beside the plan".to_owned(), |due| format!("due {}", output::local_date(due)));
+            if *waiting > 0 { format!("{due}, {waiting} waiting") } else { due }
+        }
+        EventKind::ScheduleMissed { count, more, policy, dropped } => {
+            let more = if *more { " or more" } else { "" };
+            format!("{count}{more} missed, misfire {}: {dropped} dropped", policy.as_str())
+        }
+        EventKind::ScheduleSkipped { due_ms, policy } => {
+            format!("due {}, the run before is not over, overlap {}", output::local_date(*due_ms), policy.as_str())
+        }
+        EventKind::ScheduleResumed { next_fire_ms: Some(next_ms) } => format!("next {}", output::local_date(*next_ms)),
+        _ => String::new(),
     }
 }
 

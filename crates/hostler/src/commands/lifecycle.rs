@@ -26,7 +26,7 @@ pub(super) fn keep_last(context: &Context, last: &mut Option<Failure>, failure: 
 }
 
 /// Does something to each; says the names, or with `--json` all answers in one array.
-async fn each(
+pub(super) async fn each(
     context: &Context,
     references: &[String],
     mut act: impl AsyncFnMut(&str) -> Result<WorkloadView, Failure>,
@@ -65,7 +65,8 @@ async fn until_started(context: &Context, view: WorkloadView) -> Result<Workload
         answer => answer?,
     };
     match view.workload.run.as_ref().map(|run| &run.state) {
-        Some(RunState::Failed { failure }) => {
+        // What a scheduled workload waits for is its next run, not its last.
+        Some(RunState::Failed { failure }) if view.phase != Phase::Scheduled => {
             Err(Failure::new(format!("{} was not started: {}", view.workload.name, failure.message)))
         }
         _ => Ok(view),

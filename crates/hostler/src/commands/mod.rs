@@ -3,6 +3,7 @@
 //! - `node`: up, down, info, lame-duck; `doctor`
 //! - `run`: run, exec, attach
 //! - `list`: ps, inspect; `result`; `stats`
+//! - `schedule`: ls, pause, resume, fire
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
 //! - `logs`, `events`: the streams to read
 
@@ -16,6 +17,7 @@ mod node;
 mod queue;
 mod result;
 mod run;
+mod schedule;
 mod stats;
 
 use std::path::PathBuf;
@@ -93,6 +95,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Stop(stop) => lifecycle::stop(context, &stop).await,
         Command::Start(start) => lifecycle::start(context, &start).await,
         Command::Restart(restart) => lifecycle::restart(context, &restart).await,
+        Command::Schedule(schedule) => schedule::schedule(context, &schedule).await,
         Command::Kill(kill) => lifecycle::kill(context, &kill).await,
         Command::Rm(remove) => lifecycle::remove(context, &remove).await,
         Command::Update(update) => lifecycle::update(context, &update).await,

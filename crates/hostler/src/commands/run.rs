@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, run: Run) -> Result<u8, Failure> {
     if let Some(file) = &run.each {
         return super::each::each(context, &spec, file).await;
     }
-    if run.detach {
+    if run.detach || spec.schedule.is_some() {
         return detached(context, &spec).await;
     }
     // Before the program exists: a Ctrl-C from here on is meant for it.
@@ -159,6 +159,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         }
         .into(),
         protected: run.protected,
+        schedule: run.schedule.schedule().map(Box::new),
         stop: Stop {
             signal: run.stop_signal.unwrap_or(stop.signal),
             grace_ms: run.stop_timeout.unwrap_or(stop.grace_ms),
@@ -170,7 +171,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         stdio: Stdio {
             interactive: run.interactive,
             tty: tty_size(run.tty),
-            owner: !run.detach,
+            owner: !run.detach && run.schedule.schedule().is_none(),
             stdin: if inline { None } else { path(&run.stdin)? },
             stdin_data,
             stdout: path(&run.stdout)?,
@@ -286,5 +287,12 @@ mod tests {
         assert_eq!((full.tags.len(), full.stats_interval_ms), (2, Some(5_000)));
         assert_eq!(full.stdio.stdin_data, Some("typed".into()));
         assert_eq!(full.labels.get("k").map(String::as_str), Some("v"));
+
+        let every = spec_of(&["--every", "30s", "--first-after", "1m", "--misfire", "once", "--", "true"]);
+        every.check().expect("valid");
+        let schedule = every.schedule.expect("a schedule");
+        assert_eq!((schedule.every_ms, schedule.first_after_ms), (Some(30_000), Some(60_000)));
+        assert_eq!((schedule.misfire.as_str(), schedule.overlap.as_str()), ("once", "forbid"));
+        assert!(!every.stdio.owner);
     }
 }

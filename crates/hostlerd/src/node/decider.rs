@@ -2,9 +2,9 @@
 //! goes on. It waits for nothing but inputs and timers, and for the writer only when its queue is full.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hostler_linux::clock;
 use hostler_model::limits;
@@ -15,11 +15,9 @@ use hostler_supervisor::input::Token;
 use hostler_supervisor::{Action, Fact, Input, Outcome, State};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::alarm::Alarm;
 use super::publisher::{Publication, ReplySender};
 use super::{Failure, Message, now};
-
-/// Longest sleep before the boot clock is looked at again, milliseconds.
-const SLEEP_MAX_MS: u64 = 30_000;
 
 pub(crate) struct Decider {
     state: State,
@@ -28,6 +26,7 @@ pub(crate) struct Decider {
     runtime: Runtime,
     logs: PathBuf,
     privileged: bool,
+    alarm: Alarm,
     /// One permit for each batch that the writer may hold.
     room: Arc<Semaphore>,
     failure: watch::Sender<Option<Failure>>,
@@ -36,6 +35,7 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
+    /// Fails when the kernel gives no timers.
     pub(crate) fn new(
         state: State,
         store: Store,
@@ -44,19 +44,20 @@ impl Decider {
         logs: PathBuf,
         privileged: bool,
         failure: watch::Sender<Option<Failure>>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
             state,
             store,
             published,
             runtime,
             logs,
             privileged,
+            alarm: Alarm::new()?,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
             failure,
             waiting: HashMap::new(),
             next_token: 0,
-        }
+        })
     }
 
     /// Runs until it is told to close, or every sender of inputs is gone; then what is under way is committed and the
@@ -71,17 +72,10 @@ impl Decider {
         let mut messages = Vec::new();
         let mut news = Vec::new();
         loop {
-            let wake = self.state.next_wake_ms();
-            let due = async {
-                match wake {
-                    // Not longer than this at a time: the runtime's clock stands still while the machine sleeps.
-                    Some(at) => {
-                        let wait = at.saturating_sub(clock::boot_ms()).min(SLEEP_MAX_MS);
-                        tokio::time::sleep(Duration::from_millis(wait)).await;
-                    }
-                    None => std::future::pending().await,
-                }
-            };
+            let wake = self.state.next_wake();
+            if let Err(error) = self.alarm.set(wake) {
+                tracing::error!(%error, "setting a timer");
+            }
             let mut batch = Vec::new();
             tokio::select! {
                 biased;
@@ -95,11 +89,11 @@ impl Decider {
                         break;
                     }
                 }
-                () = due => batch.push(Input::Tick),
+                () = self.alarm.ring() => {}
             }
             batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));
-            // Under a steady stream of news the timer itself may never be looked at.
-            if batch.is_empty() && wake.is_some_and(|at| at <= clock::boot_ms()) {
+            // Whatever woke it: under a steady stream of news the timer itself may never be looked at.
+            if wake.is_due(clock::boot_ms(), clock::wall_ms()) {
                 batch.push(Input::Tick);
             }
             let closing = messages.iter().any(|message| matches!(message, Message::Close));

@@ -10,9 +10,10 @@
 //! by a fresh one ([`Failure`]), which replays the store and adopts what runs.
 //!
 //! - [`view`]: the committed state for readers, and those who wait for it to change
-//! - `decider`: the loop around `State::step`
+//! - `decider`: the loop around `State::step`, woken by its `alarm`
 //! - `publisher`: what happens after a commit
 
+mod alarm;
 mod decider;
 mod publisher;
 pub mod view;
@@ -128,11 +129,22 @@ pub struct Parts {
     pub boot_id: String,
 }
 
+/// Why a node does not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot be told what runs.
+    #[error("asking what runs")]
+    Runtime(#[from] hostler_runtime::RuntimeError),
+    /// The kernel gives no timers.
+    #[error("making the timers that wake the daemon")]
+    Alarm(#[from] std::io::Error),
+}
+
 /// Adopts what runs, sets decider and publisher going, and is back when what was found is on disk: the first answer
 /// already tells what became of everything meanwhile.
 ///
 /// Fails when it cannot be told what runs; then nothing was decided.
-pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime::RuntimeError> {
+pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
     let meta = loaded.meta.clone();
     let state = load(&config, loaded);
@@ -161,7 +173,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
     let decider =
-        decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0, failure_sender);
+        decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0, failure_sender)?;
     let adopted = Input::Adopted {
         found: adoption.found.into_iter().map(found).collect(),
         boot_id,

@@ -292,7 +292,7 @@ pub fn is_reached(workload: &Workload, until: WaitFor) -> bool {
             Phase::Stopping => workload.live_run().is_some_and(|run| run.started_at_ms.is_some()),
             _ => true,
         },
-        WaitFor::Ended => workload.is_at_rest(),
+        WaitFor::Ended => workload.is_between_fires(),
     }
 }
 

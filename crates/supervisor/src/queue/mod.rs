@@ -25,6 +25,7 @@ use hostler_model::record::Record;
 use hostler_model::workload::{Run, RunState, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, QueueName, RunId, limits};
 
+use crate::fires;
 use crate::input::{Outcome, Reply, Waiting};
 use crate::request::{Answer, conflict};
 use crate::state::State;
@@ -50,7 +51,7 @@ impl State {
     }
 
     /// Sets a workload going: at once, or in its queue. There must be no live run, and it must not wait already.
-    pub(crate) fn begin(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) {
+    pub(crate) fn start_or_queue(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) {
         let Some(name) = workload.spec.queue.clone() else { return self.start_run(workload, now, out) };
         self.queue_for(&workload.namespace, &name, now, out);
         workload.restart_at_boot_ms = None;
@@ -79,6 +80,7 @@ impl State {
         assert!(workload.live_run().is_none() && workload.queued.is_some(), "only who waits is cancelled");
         workload.queued = None;
         workload.runs += 1;
+        fires::cancelled(&mut workload, now);
         let failure = StartFailure { kind: StartFailureKind::Cancelled, message: why.to_owned() };
         let id = RunId { workload: workload.id, number: workload.runs };
         let state = RunState::Failed { failure: failure.clone() };

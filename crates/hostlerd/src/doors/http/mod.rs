@@ -5,7 +5,7 @@
 //!
 //! - `connections`: who is connected, and how many may be
 //! - `answer`: problems as responses, bodies and queries as typed values
-//! - `workloads`: create, list, start, stop, …
+//! - `workloads`: create, list, start, stop, …; `schedule`: pause, resume, fire
 //! - `batch`: many workloads with one request
 //! - `queues`: list, change, remove
 //! - `result`, `stats`: what became of one, and what it uses
@@ -25,6 +25,7 @@ mod parked;
 mod queues;
 mod relay;
 mod result;
+mod schedule;
 mod stats;
 mod workloads;
 
@@ -92,6 +93,9 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/workloads/{ref}/stop", post(workloads::stop))
         .route("/v1/workloads/{ref}/restart", post(workloads::restart))
         .route("/v1/workloads/{ref}/kill", post(workloads::kill))
+        .route("/v1/workloads/{ref}/schedule/pause", post(schedule::pause))
+        .route("/v1/workloads/{ref}/schedule/resume", post(schedule::resume))
+        .route("/v1/workloads/{ref}/schedule/fire", post(schedule::fire))
         .route("/v1/workloads/{ref}/wait", get(workloads::wait))
         .route("/v1/workloads/{ref}/result", get(result::get))
         .route("/v1/workloads/{ref}/logs", get(logs::read))

@@ -19,7 +19,7 @@ use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
 use hostler_provision::{Caller, accept_workload};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Create, Request};
+use hostler_supervisor::{Create, Request, schedule};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
@@ -81,6 +81,11 @@ pub(crate) async fn create(
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// Here and not in the decider: that a date never comes takes a while to find out.
+fn check_schedule(spec: &Spec) -> Result<(), Problem> {
+    spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))
 }
 
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
@@ -225,7 +230,7 @@ impl Door {
         Ok(self.node.view.resolve(&namespace, reference)?)
     }
 
-    async fn ask(&self, request: Request) -> Answer<Response> {
+    pub(crate) async fn ask(&self, request: Request) -> Answer<Response> {
         let workload = workload_of(self.node.request(request).await?)?;
         Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
     }
@@ -241,6 +246,7 @@ impl Door {
         let identity = accept_workload(caller, &spec, &self.node.users)?;
         self.check_limits(&spec.limits)?;
         check_rlimits(caller, &spec.rlimits)?;
+        check_schedule(&spec)?;
         Ok(Create { id: WorkloadId::from_bytes(random()), namespace, spec: Arc::new(spec), identity, idempotency })
     }
 
