@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hostler_model::ids::{ExecId, NodeTag, StoreId};
+pub use hostler_model::log_stream::LogStream;
 use hostler_model::spec::{Limits, Rlimit, TtySize};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Phase, Workload};
@@ -176,17 +177,6 @@ pub struct LogsQuery {
     /// `stdout` or `stderr`; both when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<LogStream>,
-}
-
-/// Which of a workload's output streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum LogStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
 }
 
 /// Query of `GET /v1/events`.

@@ -9,11 +9,14 @@
 //! - [`workload`]: an accepted workload and its run, with the run's states
 //! - [`exit`]: how a run or an exec ended, told apart by cause
 //! - [`event`]: the numbered facts that readers follow
+//! - [`hook`]: what is done when something happens to a run
 //! - [`launch`]: what the agent is told to start, fully resolved
 //! - [`record`]: what the store keeps
 //! - [`rundir`]: the files that outlive agent and daemon
 //! - [`error`]: every refusal, with its stable type and HTTP status
 //! - [`units`]: parsing and printing of sizes, durations and signals
+//! - [`log_stream`]: stdout or stderr
+//! - [`url`]: addresses that Hostler itself calls
 //! - [`limits`]: the bound of every queue, input and wait
 //! - [`config`] is `hostler.toml`
 #![forbid(unsafe_code)]
@@ -23,13 +26,16 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod hook;
 pub mod ids;
 pub mod launch;
 pub mod limits;
+pub mod log_stream;
 pub mod record;
 pub mod rundir;
 pub mod spec;
 pub mod units;
+pub mod url;
 pub mod workload;
 
 pub use bytes::ByteString;
