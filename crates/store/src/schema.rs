@@ -7,19 +7,21 @@
 //! | `workloads` | workload id | `Workload` |
 //! | `keys` | namespace, key | `IdempotencyKey` |
 //! | `events` | sequence number | `Event` |
+//! | `hooks` | run, hook's number | `HookCall` |
 //!
 //! All values are JSON. Fields that are new and have a default need no new layout; a change that an older version
 //! would misread does. Then `SCHEMA` goes up by one and [`MIGRATIONS`] gets a function; all that are needed run in
 //! one transaction, after the old file was copied to `<file>.v<layout>` beside it.
 //!
 //! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
+//! **3** has `hooks`, and specs, workloads and events with hooks, which an older version refuses to read.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::error::Corruption;
 
 /// The layout that this version writes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Text to JSON.
 pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -32,6 +34,9 @@ pub(crate) const KEYS: TableDefinition<'static, (&'static str, &'static str), &'
     TableDefinition::new("keys");
 /// Sequence number to JSON.
 pub(crate) const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
+
+/// (Run, hook's number) to JSON.
+pub(crate) const HOOKS: TableDefinition<'static, (&'static str, u8), &'static [u8]> = TableDefinition::new("hooks");
 
 /// The only key of `meta`.
 pub(crate) const META_KEY: &str = "meta";
@@ -55,7 +60,7 @@ impl<E: Into<redb::Error>> From<E> for MigrationError {
 type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
 
 /// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table];
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, hooks_get_their_table];
 
 /// Leads from layout `from` (at least 1) to [`SCHEMA`].
 pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
@@ -72,6 +77,12 @@ fn node_gets_its_table(transaction: &WriteTransaction) -> Result<(), MigrationEr
     Ok(())
 }
 
+/// 2 → 3: a table for the calls of hooks, without any.
+fn hooks_get_their_table(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+    transaction.open_table(HOOKS)?;
+    Ok(())
+}
+
 /// Makes every table, so that readers need not ask whether one is there.
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?;
@@ -79,6 +90,7 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(WORKLOADS)?;
     transaction.open_table(KEYS)?;
     transaction.open_table(EVENTS)?;
+    transaction.open_table(HOOKS)?;
     Ok(())
 }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use hostler_model::event::{Event, EventKind};
 use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
-use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::hook::{HookCall, HookKey};
+use hostler_model::record::{Batch, FiredHook, IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::workload::Workload;
 use redb::StorageBackend;
 
@@ -54,6 +55,23 @@ fn key(name: &str) -> IdempotencyKey {
         workload: WorkloadId::from_bytes([9; 6]),
         created_at_ms: 3,
     }
+}
+
+/// A hook that fires with the batch's event of this number.
+fn fired(hook: u8, event: usize) -> Record {
+    let workload = workload(1, 1);
+    let run = hostler_model::RunId { workload: workload.id, number: 1 };
+    let json = serde_json::json!({
+        "run": run, "hook": hook, "fired_at_ms": 6,
+        "definition": {"on": "end", "action": {"http": {"url": "http://localhost/"}}},
+        "subject": {"workload": workload.id, "namespace": workload.namespace, "name": workload.name, "phase": "ended",
+            "generation": 1, "runs": 1},
+    });
+    Record::HookFired(FiredHook { call: Arc::new(serde_json::from_value(json).expect("a call")), event })
+}
+
+fn done(hook: u8) -> Record {
+    Record::HookDone((hostler_model::RunId { workload: workload(1, 1).id, number: 1 }, hook))
 }
 
 fn submit(store: &Store, batch: Batch, now_ms: u64) -> Receiver<Result<Committed, CommitError>> {
@@ -102,11 +120,13 @@ struct Model {
     node: NodeRecord,
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: BTreeMap<String, IdempotencyKey>,
+    hooks: BTreeMap<HookKey, HookCall>,
     events: Vec<Event>,
 }
 
 impl Model {
     fn apply(&mut self, batch: &Batch) {
+        let first_event = self.events.len() as u64 + 1;
         for record in &batch.records {
             match record {
                 Record::Workload(workload) => drop(self.workloads.insert(workload.id, (**workload).clone())),
@@ -114,6 +134,8 @@ impl Model {
                 Record::Node(node) => self.node = node.clone(),
                 Record::IdempotencyKey(key) => drop(self.keys.insert(key.key.clone(), key.clone())),
                 Record::IdempotencyKeyForgotten(_, key) => drop(self.keys.remove(key)),
+                Record::HookFired(fired) => drop(self.hooks.insert(fired.call.key(), fired.numbered(first_event))),
+                Record::HookDone(key) => drop(self.hooks.remove(key)),
             }
         }
         self.events.extend(batch.events.iter().cloned());
@@ -124,6 +146,7 @@ impl Model {
             node: loaded.node.clone(),
             workloads: loaded.workloads.iter().map(|workload| (workload.id, workload.clone())).collect(),
             keys: loaded.idempotency_keys.iter().map(|key| (key.key.clone(), key.clone())).collect(),
+            hooks: loaded.hook_calls.iter().map(|call| (call.key(), call.clone())).collect(),
             events: read_all(reader),
         }
     }
