@@ -13,6 +13,7 @@
 //! - `request`: answers to requests
 //! - `fact`: what the runtime reports
 //! - `lifecycle`: starting, stopping and ending runs; the only place where a run changes its state
+//! - `hooks`: what is done when something happens to a run, and what comes of it
 //! - `adopt`: what is found when a daemon comes up
 //! - [`policy`]: restart or rest, and the back-off
 //!
@@ -22,11 +23,12 @@
 mod adopt;
 mod exec;
 mod fact;
+mod hooks;
 pub mod input;
 mod lifecycle;
 pub mod policy;
 mod request;
 pub mod state;
 
-pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token};
+pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request, Token};
 pub use state::{Settings, State};

@@ -9,7 +9,7 @@ use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailure
 
 use crate::input::{Action, Notice, Outcome, StopOrder};
 use crate::policy::{self, Next};
-use crate::state::State;
+use crate::state::{self, State};
 
 impl State {
     /// Gives the workload a new run and sets it going. There must be no live one.
@@ -26,6 +26,8 @@ impl State {
             },
             created_at_ms: now.wall_ms,
             started_at_ms: None,
+            started_boot_ms: None,
+            hooks_fired: Vec::new(),
             pid: None,
             sandbox: None,
             oom_kills: 0,
@@ -51,6 +53,7 @@ impl State {
         }
         if news {
             Self::event(&workload, EventKind::RunStarted { pid: Some(found.pid) }, now, out);
+            self.hooks_at_start(&mut workload, now, out);
         }
         self.put(workload, out);
     }
@@ -93,6 +96,7 @@ impl State {
         if let RunState::Ended { exit } = &end {
             Self::tell_missed(&mut workload, exit, now, out);
         }
+        self.hooks_before_end(&mut workload, &end, now, out);
         let Some(run) = workload.run.as_mut() else { return };
         if let RunState::Failed { failure } = &mut end
             && failure.kind == StartFailureKind::Cancelled
@@ -117,6 +121,7 @@ impl State {
             _ => unreachable!("checked above"),
         };
         Self::event(&workload, kind, now, out);
+        let next = self.hooks_at_end(&mut workload, next, now, out);
         out.actions.push(Action::Release(id));
         out.batch.urgency = Urgency::Prompt;
         match next {
@@ -196,6 +201,7 @@ impl State {
 
     /// Takes a workload without a live run out for good, with its log.
     pub(crate) fn remove(&mut self, id: WorkloadId, now: Now, out: &mut Outcome) {
+        self.hooks_at_removal(id, now, out);
         let Some(workload) = self.take(id, out) else { return };
         assert!(workload.live_run().is_none(), "a live workload is stopped before it is removed");
         Self::event(&workload, EventKind::WorkloadRemoved, now, out);
@@ -206,7 +212,9 @@ impl State {
     /// Timers that are due.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Outcome) {
         for id in self.due(now.boot_ms) {
-            let Some(mut workload) = self.edit(id) else { continue };
+            self.hooks_at_tick(id, now, out);
+            let due = |workload: &Workload| state::run_timer(workload).is_some_and(|due| due <= now.boot_ms);
+            let Some(mut workload) = self.edit(id).filter(due) else { continue };
             let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else {
                 if self.live.len() >= self.settings.live_runs_max {
                     // Not lost, only late: the next end makes room, and this looks again in a second.
@@ -253,7 +261,7 @@ impl State {
 }
 
 /// A step of splitmix64 over both, so that neighbours differ in every bit.
-fn mixed(entropy: u64, id: WorkloadId) -> u64 {
+pub(crate) fn mixed(entropy: u64, id: WorkloadId) -> u64 {
     let id = id.as_bytes().iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     let mut mixed = (entropy ^ id).wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -269,7 +277,8 @@ pub(crate) struct Started {
     pub(crate) oom_kills: u64,
 }
 
-enum After {
+/// What follows the end of a run.
+pub(crate) enum After {
     Rest,
     Remove,
     StartNow,

@@ -49,12 +49,17 @@ impl State {
     }
 
     /// Whether new work of this namespace may begin.
-    fn admit(&self, namespace: &Namespace) -> Result<(), Problem> {
+    pub(crate) fn admit(&self, namespace: &Namespace) -> Result<(), Problem> {
         if self.node.lame_duck {
             let detail = "the node is a lame duck: it lets running work finish and takes no new work; \
                           end that with: hostler node lame-duck --off";
             return Err(Problem::new(ProblemKind::LameDuck, detail));
         }
+        self.has_room(namespace)
+    }
+
+    /// The same for what belongs to work that was accepted before: a lame duck lets that finish.
+    fn has_room(&self, namespace: &Namespace) -> Result<(), Problem> {
         if self.going_down {
             return Err(Problem::new(ProblemKind::Unavailable, "the node is going down"));
         }
@@ -75,7 +80,7 @@ impl State {
         Ok(())
     }
 
-    fn create(&mut self, create: Create, now: Now, out: &mut Outcome) -> Answer {
+    pub(crate) fn create(&mut self, create: Create, now: Now, out: &mut Outcome) -> Answer {
         if let Some((key, digest)) = &create.idempotency
             && let Some(known) = self.keys.get(&(create.namespace.clone(), key.clone()))
             && now.wall_ms.saturating_sub(known.created_at_ms) <= limits::IDEMPOTENCY_AGE_MAX_MS
@@ -91,7 +96,10 @@ impl State {
                 }
             };
         }
-        self.admit(&create.namespace)?;
+        match &create.hook_of {
+            Some(_) => self.has_room(&create.namespace)?,
+            None => self.admit(&create.namespace)?,
+        }
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
         let is_owner = create.namespace == Namespace::owner();
         if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)
@@ -132,6 +140,8 @@ impl State {
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,
+            line_tails: Vec::new(),
+            hook_of: create.hook_of,
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,
@@ -191,6 +201,8 @@ impl State {
         if workload.live_run().is_some() {
             self.stop_run(workload, order, now, out);
         } else {
+            // The end it had was not its last, and now is.
+            self.hooks_at_rest(&mut workload, now, out);
             self.put(workload, out);
         }
         Ok(Reply::Workload(self.workloads[&id].clone()))

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind, Subject};
+use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{Namespace, RunId, WorkloadId, WorkloadName};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::spec::Limits;
 use hostler_model::workload::{Desired, RunState, Workload};
 use hostler_model::{Now, limits};
 
+use crate::hooks;
 use crate::input::{Input, Outcome, Token};
 
 /// Bounds that configuration may change.
@@ -44,6 +46,7 @@ pub struct State {
     pub(crate) workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     pub(crate) node: NodeRecord,
     pub(crate) keys: HashMap<(Namespace, String), IdempotencyKey>,
+    pub(crate) calls: BTreeMap<HookKey, Arc<HookCall>>,
 
     // Derived from the records above.
     pub(crate) names: HashMap<(Namespace, WorkloadName), WorkloadId>,
@@ -66,8 +69,10 @@ impl State {
         node: NodeRecord,
         workloads: impl IntoIterator<Item = Workload>,
         mut keys: Vec<IdempotencyKey>,
+        calls: Vec<HookCall>,
     ) -> Self {
         let mut state = Self { settings, node, ..Self::default() };
+        state.calls = calls.into_iter().map(|call| (call.key(), Arc::new(call))).collect();
         for workload in workloads {
             state.index(&workload);
             state.workloads.insert(workload.id, Arc::new(workload));
@@ -129,6 +134,12 @@ impl State {
         &self.keys
     }
 
+    /// Hooks that have fired and whose outcome is not recorded.
+    #[must_use]
+    pub fn calls(&self) -> &BTreeMap<HookKey, Arc<HookCall>> {
+        &self.calls
+    }
+
     /// Timers armed: the pending actions.
     #[must_use]
     pub fn timers(&self) -> usize {
@@ -166,23 +177,31 @@ impl State {
         due.map(|(_, id)| *id).filter(|id| !self.is_held(&self.workloads[id])).collect()
     }
 
-    /// New runs wait while the node takes no work; running ones keep their deadlines.
+    /// New runs wait while the node takes no work; running ones keep their deadlines. The command of a hook belongs to
+    /// work that a lame duck lets finish.
     fn is_held(&self, workload: &Workload) -> bool {
-        workload.live_run().is_none() && (self.node.lame_duck || self.going_down || self.disk_full)
+        let lame_duck = self.node.lame_duck && workload.hook_of.is_none();
+        workload.live_run().is_none() && (lame_duck || self.going_down || self.disk_full)
     }
 
     pub(crate) fn event(workload: &Workload, kind: EventKind, now: Now, out: &mut Outcome) {
         let about_run = !kind.name().starts_with("workload.");
-        let subject = Subject {
+        let run = workload.run.as_ref().filter(|_| about_run).map(|run| run.id);
+        let subject = Subject { run, ..Self::subject(workload) };
+        out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: Some(subject) });
+    }
+
+    /// How it stands, without a run.
+    pub(crate) fn subject(workload: &Workload) -> Subject {
+        Subject {
             workload: workload.id,
             namespace: workload.namespace.clone(),
             name: workload.name.clone(),
-            run: workload.run.as_ref().filter(|_| about_run).map(|run| run.id),
+            run: None,
             phase: workload.phase(),
             generation: workload.generation,
             runs: workload.runs,
-        };
-        out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: Some(subject) });
+        }
     }
 
     fn index(&mut self, workload: &Workload) {
@@ -244,8 +263,13 @@ fn touched(out: &Outcome) -> BTreeSet<Namespace> {
 /// A step that brings one workload to rest makes at most this many records of it and of what follows.
 const RECORDS_PER_STEP: usize = 4;
 
-/// The one timer a workload can have, from its state.
+/// When something is due, from the workload's state.
 fn timer(workload: &Workload) -> Option<u64> {
+    [run_timer(workload), hooks::timer(workload)].into_iter().flatten().min()
+}
+
+/// The one timer that its run, or the wait for the next, can have.
+pub(crate) fn run_timer(workload: &Workload) -> Option<u64> {
     match workload.live_run().map(|run| &run.state) {
         Some(RunState::Preparing { deadline_boot_ms }) => Some(*deadline_boot_ms),
         Some(RunState::Stopping { kill_at_boot_ms }) => *kill_at_boot_ms,
