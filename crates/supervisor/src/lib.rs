@@ -30,5 +30,7 @@ pub mod policy;
 mod request;
 pub mod state;
 
-pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request, Token};
+pub use input::{
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request, Token,
+};
 pub use state::{Settings, State};

@@ -1,6 +1,9 @@
 //! Generated sequences of everything that can happen, against a simulated machine: crashes at every point between
 //! decision, commit and action, and the promises of DESIGN section 4 checked after every step.
 
+#[path = "sequences/hooks.rs"]
+mod hooks;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -43,6 +46,7 @@ enum Op {
         key: Option<u8>,
         limited: bool,
         owner: bool,
+        hooks: bool,
     },
     Request {
         kind: u8,
@@ -66,6 +70,16 @@ enum Op {
         committed: bool,
         reboot: bool,
     },
+    /// A hook's request is over, or its command due.
+    Hook {
+        which: usize,
+        good: bool,
+    },
+    /// The reader of logs is a step further.
+    Lines {
+        which: usize,
+        matched: bool,
+    },
     DiskFull(bool),
     OwnerGone {
         which: usize,
@@ -74,8 +88,13 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        3 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>())
-            .prop_map(|(when, max, remove, key, limited, owner)| Op::Create { when, max, remove, key, limited, owner }),
+        3 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>(),
+            any::<bool>())
+            .prop_map(|(when, max, remove, key, limited, owner, hooks)| {
+                Op::Create { when, max, remove, key, limited, owner, hooks }
+            }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, good)| Op::Hook { which, good }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, matched)| Op::Lines { which, matched }),
         5 => (0u8..13, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
@@ -91,6 +110,8 @@ struct Disk {
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: HashMap<(Namespace, String), IdempotencyKey>,
     node: NodeRecord,
+    hooks: hooks::Hooks,
+    events: u64,
 }
 
 struct World {
@@ -117,7 +138,7 @@ const SETTINGS: Settings = Settings { live_runs_max: 5, ended_workloads: 4 };
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            state: State::load(SETTINGS, NodeRecord::default(), [], Vec::new()),
+            state: State::load(SETTINGS, NodeRecord::default(), [], Vec::new(), Vec::new()),
             disk: Disk::default(),
             processes: HashMap::new(),
             execs: BTreeMap::new(),
@@ -185,7 +206,10 @@ impl World {
     }
 
     fn commit(&mut self, out: &Outcome) {
+        let first_event = self.disk.events + 1;
+        self.disk.events += out.batch.events.len() as u64;
         for event in &out.batch.events {
+            self.disk.hooks.event(event);
             let run = event.subject.as_ref().and_then(|subject| subject.run);
             match &event.kind {
                 EventKind::RunExited { .. } | EventKind::RunFailed { .. } | EventKind::RunLost { .. } => {
@@ -221,6 +245,7 @@ impl World {
                 }
                 Record::WorkloadRemoved(id) => {
                     let gone = self.disk.workloads.remove(id).expect("removed once");
+                    self.disk.hooks.at_rest(&gone);
                     assert!(gone.live_run().is_none(), "removed while live");
                 }
                 Record::Node(node) => self.disk.node = node.clone(),
@@ -230,6 +255,17 @@ impl World {
                 Record::IdempotencyKeyForgotten(namespace, key) => {
                     self.disk.keys.remove(&(namespace.clone(), key.clone()));
                 }
+                Record::HookFired(fired) => {
+                    self.disk.hooks.calls.insert(fired.call.key(), fired.numbered(first_event));
+                }
+                Record::HookDone(key) => drop(self.disk.hooks.calls.remove(key)),
+            }
+        }
+        for workload in self.disk.workloads.values() {
+            let run = workload.run.as_ref().map(|run| run.id).filter(|run| self.started.contains(run));
+            run.into_iter().for_each(|run| self.disk.hooks.started(workload, run));
+            if workload.is_at_rest() {
+                self.disk.hooks.at_rest(workload);
             }
         }
     }
@@ -290,6 +326,7 @@ impl World {
         assert_eq!(kept, self.disk.workloads, "the state is what replay gives");
         assert_eq!(self.state.node(), &self.disk.node);
         assert_eq!(self.state.keys(), &self.disk.keys);
+        self.disk.hooks.check(self.state.calls());
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
@@ -300,7 +337,7 @@ impl World {
         // A decision is under way when the daemon dies.
         self.token += 1;
         self.asked.insert(self.token);
-        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false)));
+        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false, true)));
         let out = self.decide(Input::Request(self.token, request));
         if committed {
             self.commit(&out);
@@ -319,6 +356,7 @@ impl World {
             self.disk.node.clone(),
             self.disk.workloads.values().cloned(),
             self.disk.keys.values().cloned().collect(),
+            self.disk.hooks.calls.values().cloned().collect(),
         );
         self.adopt();
         self.asked.clear();
@@ -333,6 +371,7 @@ impl World {
         key: Option<u8>,
         limited: bool,
         owner: bool,
+        hooks: bool,
     ) -> Create {
         self.next += 1;
         let mut spec = Spec::new(vec!["true".into()]);
@@ -343,6 +382,7 @@ impl World {
         };
         spec.remove = remove && when != 2;
         spec.stdio.owner = owner;
+        spec.hooks = hooks::some(hooks);
         if limited {
             spec.limits = Limits { pids: Some(5), ..Limits::default() };
         }
@@ -353,6 +393,7 @@ impl World {
             spec: Arc::new(spec),
             identity: Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None },
             idempotency: key.map(|key| (key.to_string(), when.to_string())),
+            hook_of: None,
         }
     }
 
@@ -364,8 +405,8 @@ impl World {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Create { when, max, remove, key, limited, owner } => {
-                let create = self.creation(when, max, remove, key, limited, owner);
+            Op::Create { when, max, remove, key, limited, owner, hooks } => {
+                let create = self.creation(when, max, remove, key, limited, owner, hooks);
                 self.ask(Request::Create(Box::new(create)));
             }
             Op::Request { kind, which } => {
@@ -398,11 +439,19 @@ impl World {
                 self.input(Input::Tick);
             }
             Op::Crash { committed, reboot } => self.crash(committed, reboot),
+            Op::Hook { which, good } => self.tell(self.disk.hooks.happen(which, good)),
+            Op::Lines { which, matched } => self.tell(hooks::read(self.state.workloads(), which, matched)),
             Op::DiskFull(full) => self.input(Input::DiskFull(full)),
             Op::OwnerGone { which } => {
                 let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
                 self.input(Input::OwnerGone(run.workload));
             }
+        }
+    }
+
+    fn tell(&mut self, fact: Option<Fact>) {
+        if let Some(fact) = fact {
+            self.input(Input::Fact(fact));
         }
     }
 
@@ -460,10 +509,19 @@ impl World {
     /// Everything is told to stop; after every process has ended, nothing may be left over.
     fn settle(&mut self) {
         self.ask(Request::LameDuck(true));
+        self.ask(Request::StayUp);
+        self.input(Input::DiskFull(false));
         for _ in 0..20 {
+            for call in 0..self.disk.hooks.calls.len() {
+                self.tell(self.disk.hooks.happen(call, true));
+            }
+            while let Some(fact) = hooks::read(self.state.workloads(), 0, false) {
+                self.tell(Some(fact));
+            }
             let all: Vec<_> = self.state.workloads().keys().copied().collect();
             for workload in all {
-                if self.state.workloads().get(&workload).is_some_and(|w| w.live_run().is_some()) {
+                if self.state.workloads().get(&workload).is_some_and(|w| w.live_run().is_some() || w.hook_of.is_some())
+                {
                     self.ask(Request::Remove { workload, force: true });
                 }
             }
@@ -471,11 +529,13 @@ impl World {
                 self.happen(which, 4);
             }
             self.now.boot_ms += 100_000;
+            self.now.wall_ms += 2 * hostler_model::limits::HOOK_ROOM_WAIT_MAX_MS;
             self.input(Input::Tick);
         }
         assert!(self.state.workloads().values().all(|workload| workload.live_run().is_none()), "something never ends");
         assert_eq!(self.state.next_wake_ms(), None, "a timer is left");
         assert!(self.processes.is_empty(), "never released: {:?}", self.processes);
+        self.disk.hooks.settled();
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");
     }

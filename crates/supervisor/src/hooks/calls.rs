@@ -180,14 +180,7 @@ impl State {
         self.outcome(call, job.runs, result, now, out);
     }
 
-    fn outcome(
-        &mut self,
-        call: &HookCall,
-        attempts: u32,
-        result: Result<(), String>,
-        now: Now,
-        out: &mut Outcome,
-    ) {
+    fn outcome(&mut self, call: &HookCall, attempts: u32, result: Result<(), String>, now: Now, out: &mut Outcome) {
         let hook = call.hook;
         let kind = match result {
             Ok(()) => EventKind::HookSucceeded { hook, attempts },

@@ -54,9 +54,9 @@ impl State {
         let Some(run) = workload.run.as_ref().filter(|run| !matches!(run.state, RunState::Failed { .. })) else {
             return;
         };
-        let open = (0..).zip(&workload.spec.hooks).filter(|(number, hook)| {
-            matches!(hook.on, HookOn::Line { .. }) && !run.hooks_fired.contains(number)
-        });
+        let open = (0..)
+            .zip(&workload.spec.hooks)
+            .filter(|(number, hook)| matches!(hook.on, HookOn::Line { .. }) && !run.hooks_fired.contains(number));
         let hooks: Vec<u8> = open.map(|(number, _)| number).collect();
         if hooks.is_empty() {
             return;
