@@ -12,7 +12,9 @@ mod doctor;
 mod doors;
 mod failpoint;
 mod filter;
+mod hooks;
 mod logs;
+mod matcher;
 mod metrics;
 mod node;
 
@@ -172,7 +174,8 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     tracing::info!(node = %node.meta.store, created, socket = %socket.display(), "ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    let node::Handles { failure, down, closed } = handles;
+    let node::Handles { failure, down, closed, calls, news } = handles;
+    tokio::spawn(hooks::run(node.clone(), watcher.clone(), calls, news));
     let ended = serve(node.clone(), failure, down, listener, watcher).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {

@@ -241,15 +241,8 @@ fn invalid(hook: usize, what: &str) -> Problem {
 }
 
 /// Headers that are set for every call, or that would break the request.
-const RESERVED_HEADERS: [&str; 7] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "idempotency-key",
-    "transfer-encoding",
-    "user-agent",
-];
+const RESERVED_HEADERS: [&str; 7] =
+    ["connection", "content-length", "content-type", "host", "idempotency-key", "transfer-encoding", "user-agent"];
 
 /// Everything about a spec's hooks that can be judged without looking at the machine.
 pub(crate) fn check(spec: &Spec) -> Result<(), Problem> {

@@ -92,9 +92,26 @@ mod tests {
         assert_eq!(parts("https://a:8443/x/y?z=1"), (true, "a", 8443, "a:8443", "/x/y?z=1"));
         assert_eq!(parts("http://[::1]:9/"), (false, "::1", 9, "[::1]:9", "/"));
         for bad in [
-            "", "a.b", "http://", "http:///x", "http://:80", "http://a:0", "http://a:", "http://a:65536", "http://a:+1",
-            "http://u@a", "http://a b", "http://ä", "http://a/#x", "http://a?x", "http://[::1", "http://[x]", "HTTP://a",
-            "http://a:1:2", "http://a\r\nX: y", "file:///etc/passwd",
+            "",
+            "a.b",
+            "http://",
+            "http:///x",
+            "http://:80",
+            "http://a:0",
+            "http://a:",
+            "http://a:65536",
+            "http://a:+1",
+            "http://u@a",
+            "http://a b",
+            "http://ä",
+            "http://a/#x",
+            "http://a?x",
+            "http://[::1",
+            "http://[x]",
+            "HTTP://a",
+            "http://a:1:2",
+            "http://a\r\nX: y",
+            "file:///etc/passwd",
         ] {
             assert!(HttpUrl::parse(bad).is_err(), "{bad:?}");
         }

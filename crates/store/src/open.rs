@@ -190,7 +190,14 @@ pub(crate) fn create(
         Ok(database)
     };
     let database = make().map_err(|failure| failure.at(path))?;
-    let loaded = Loaded { meta, node, workloads: Vec::new(), idempotency_keys: Vec::new(), hook_calls: Vec::new(), created: true };
+    let loaded = Loaded {
+        meta,
+        node,
+        workloads: Vec::new(),
+        idempotency_keys: Vec::new(),
+        hook_calls: Vec::new(),
+        created: true,
+    };
     Ok((database, loaded, (1, 0)))
 }
 

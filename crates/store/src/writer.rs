@@ -280,7 +280,8 @@ impl<'a> Changes<'a> {
     /// `ranges` are the numbers of each job's events.
     fn of(group: &'a [Job], ranges: &[Range<u64>]) -> Self {
         let mut changes = Self::default();
-        let records = group.iter().zip(ranges).flat_map(|(job, range)| job.batch.records.iter().zip(repeat(range.start)));
+        let records =
+            group.iter().zip(ranges).flat_map(|(job, range)| job.batch.records.iter().zip(repeat(range.start)));
         for (record, first_event) in records {
             match record {
                 Record::Workload(workload) => {

@@ -337,7 +337,7 @@ impl World {
         // A decision is under way when the daemon dies.
         self.token += 1;
         self.asked.insert(self.token);
-        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false, true)));
+        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false)));
         let out = self.decide(Input::Request(self.token, request));
         if committed {
             self.commit(&out);
@@ -371,7 +371,6 @@ impl World {
         key: Option<u8>,
         limited: bool,
         owner: bool,
-        hooks: bool,
     ) -> Create {
         self.next += 1;
         let mut spec = Spec::new(vec!["true".into()]);
@@ -382,7 +381,6 @@ impl World {
         };
         spec.remove = remove && when != 2;
         spec.stdio.owner = owner;
-        spec.hooks = hooks::some(hooks);
         if limited {
             spec.limits = Limits { pids: Some(5), ..Limits::default() };
         }
@@ -406,7 +404,8 @@ impl World {
     fn run(&mut self, op: Op) {
         match op {
             Op::Create { when, max, remove, key, limited, owner, hooks } => {
-                let create = self.creation(when, max, remove, key, limited, owner, hooks);
+                let mut create = self.creation(when, max, remove, key, limited, owner);
+                Arc::make_mut(&mut create.spec).hooks = hooks::some(hooks);
                 self.ask(Request::Create(Box::new(create)));
             }
             Op::Request { kind, which } => {

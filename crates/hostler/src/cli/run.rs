@@ -5,15 +5,19 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hostler_model::WorkloadName;
+use hostler_model::hook::Hook;
 use hostler_model::spec::{Limits, Rlimit};
 use hostler_model::units::{Signal, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
 
+use crate::hooks;
 use crate::parse;
 
 pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n  \
      hostler run -d --name web --restart always -- python3 -m http.server\n  \
      hostler run --rm -it -- bash\n  \
-     hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n\n\
+     hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n  \
+     hostler run -d --on-failure 'mail -s \"$HOSTLER_HOOK_WORKLOAD failed\" me' -- ./backup\n  \
+     hostler run -d --hook line:READY=http://localhost:8080/ready -- ./server\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
      126 when it cannot be executed, 125 when anything else went wrong.\n\
      Ctrl-C is passed on; three times within 5 seconds leaves. With -it, Ctrl-P Ctrl-Q leaves.\n\
@@ -71,6 +75,22 @@ pub struct Run {
     /// When it is started again: never, on-failure[:N] or always
     #[arg(long, value_name = "POLICY", value_parser = parse::restart, default_value = "never")]
     pub restart: parse::RestartPolicy,
+    /// Shell command when the program has ended well, with no restart to follow
+    #[arg(long, value_name = "SHELL COMMAND", help_heading = "Hooks")]
+    pub on_success: Vec<String>,
+    /// Shell command when it has ended in any other way, with no restart to follow
+    #[arg(long, value_name = "SHELL COMMAND", help_heading = "Hooks")]
+    pub on_failure: Vec<String>,
+    /// Shell command when it has ended, with no restart to follow
+    #[arg(long, value_name = "SHELL COMMAND", help_heading = "Hooks")]
+    pub on_end: Vec<String>,
+    /// What to do when: started, success, failure, end, after:TIME or line:PATTERN, then = and a shell command,
+    /// http(s)://… to POST to, or start:WORKLOAD
+    #[arg(long, value_name = "WHEN=ACTION", value_parser = hooks::hook, help_heading = "Hooks")]
+    pub hook: Vec<Hook>,
+    /// Hooks in full: a TOML file with [[hooks]] tables, or a JSON list
+    #[arg(long, value_name = "FILE", help_heading = "Hooks")]
+    pub hooks: Vec<PathBuf>,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

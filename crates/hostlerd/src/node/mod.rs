@@ -24,16 +24,18 @@ use std::time::Duration;
 use hostler_api::paths::Layout;
 use hostler_linux::{clock, daemon};
 use hostler_model::config::Config;
+use hostler_model::hook::HookCall;
 use hostler_model::ids::WorkloadId;
 use hostler_model::{Now, Problem, ProblemKind, limits};
 use hostler_provision::Users;
 use hostler_runtime::Runtime;
 use hostler_store::{Loaded, Reader, Store};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Found, FoundExec, FoundState, Input, Request, Settings, State};
+use hostler_supervisor::{Fact, Found, FoundExec, FoundState, Input, Request, Settings, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::doctor;
+use crate::hooks::News;
 use crate::metrics::Metrics;
 pub use view::View;
 
@@ -101,6 +103,10 @@ pub struct Handles {
     pub down: watch::Receiver<bool>,
     /// Ends when the store is closed, after [`Node::close`].
     pub closed: tokio::task::JoinHandle<()>,
+    /// Calls of hooks that the last daemon left.
+    pub calls: Vec<HookCall>,
+    /// What was committed since, for hooks. Unbounded, but its reader waits for nothing.
+    pub(crate) news: mpsc::UnboundedReceiver<News>,
 }
 
 /// What a node is made of.
@@ -135,7 +141,8 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         live_runs_max: config.node.live_runs_max as usize,
         ended_workloads: config.retention.ended_workloads as usize,
     };
-    let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys);
+    let calls = loaded.hook_calls.clone();
+    let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys, loaded.hook_calls);
     let view =
         Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
@@ -147,7 +154,9 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
 
+    let (hooks, news) = mpsc::unbounded_channel();
     let publisher = publisher::Publisher {
+        hooks,
         view: view.clone(),
         runtime: runtime.clone(),
         inputs: inputs.downgrade(),
@@ -197,7 +206,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         down,
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
-    Ok((Arc::new(node), Handles { failure, down: down_receiver, closed }))
+    Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
 }
 
 fn found(found: hostler_runtime::Found) -> Found {
@@ -236,6 +245,11 @@ impl Node {
         let unavailable = |_| Problem::new(ProblemKind::Unavailable, "the node is going down");
         self.inputs.send(Message::Request(request, sender)).await.map_err(|_| unavailable(()))?;
         receiver.await.map_err(|_| unavailable(()))?
+    }
+
+    /// Reports something that happened.
+    pub(crate) async fn tell(&self, fact: Fact) {
+        let _ = self.inputs.send(Message::Input(Input::Fact(fact))).await;
     }
 
     /// The client of a foreground workload is gone.

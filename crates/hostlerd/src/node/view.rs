@@ -74,7 +74,10 @@ impl View {
                     Record::Workload(workload) => known.insert(workload.clone()),
                     Record::WorkloadRemoved(id) => known.remove(*id),
                     Record::Node(node) => known.node = node.clone(),
-                    Record::IdempotencyKey(_) | Record::IdempotencyKeyForgotten(..) => {}
+                    Record::IdempotencyKey(_)
+                    | Record::IdempotencyKeyForgotten(..)
+                    | Record::HookFired(_)
+                    | Record::HookDone(_) => {}
                 }
             }
         }

@@ -14,8 +14,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use hostler_model::event::{Event, EventKind};
-use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
 use hostler_model::hook::{HookCall, HookKey};
+use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
 use hostler_model::record::{Batch, FiredHook, IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::workload::Workload;
 use redb::StorageBackend;

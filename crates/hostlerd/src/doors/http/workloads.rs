@@ -52,7 +52,7 @@ pub(crate) async fn create(
     let mut watched = door.node.view.watch(id);
     let first = RunId { workload: id, number: 1 };
     let streams = foreground.then(|| door.parked.attach_ahead(first));
-    let create = Create { id, namespace, spec: Arc::new(spec), identity, idempotency };
+    let create = Create { id, namespace, spec: Arc::new(spec), identity, idempotency, hook_of: None };
     // In a task of its own: a client that vanishes while his request is decided is missed all the same.
     let accepting = {
         let (door, watched) = (door.clone(), watched.clone());
