@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use hostler_model::event::EventKind;
 use hostler_model::hook::{Hook, HookOn};
-use hostler_tests::endpoint::{Answer, Endpoint};
-use hostler_tests::{PATIENCE, TestNode, is_root, skip, until};
+use hostler_tests::endpoint::{self, Answer, Endpoint};
+use hostler_tests::{PATIENCE, Setup, TestNode, is_root, skip, until};
 
 use super::{fired, hook, http, line, outcome, script, shell, start, story, told};
 
@@ -74,6 +74,27 @@ fn what_is_no_success_is_said() {
 }
 
 #[test]
+fn a_certificate_is_checked_against_the_machines_authorities() {
+    let endpoint = Endpoint::with_tls(&[]);
+    let once = || vec![Hook { attempts: 1, ..hook(HookOn::End, http(endpoint.url("/tls"))) }];
+    let authority = endpoint::authority();
+    let node = Setup::new().env("SSL_CERT_FILE", &authority.to_string_lossy()).start();
+    node.create(&script(&node, "job", "true", once()));
+    assert_eq!(told(&outcome(&node, "job", 0)), Ok(1));
+    assert_eq!(endpoint.posted()[0].line, "POST /tls HTTP/1.1");
+    node.finish();
+
+    // Another authority did not sign it: its own certificate is none.
+    let other = authority.with_file_name("certificate.pem");
+    let node = Setup::new().env("SSL_CERT_FILE", &other.to_string_lossy()).start();
+    node.create(&script(&node, "job", "true", once()));
+    let (_, message) = told(&outcome(&node, "job", 0)).expect_err("not trusted");
+    assert!(message.contains("certificate"), "{message}");
+    assert_eq!(endpoint.posted().len(), 1);
+    node.finish();
+}
+
+#[test]
 fn a_command_knows_why_it_runs_and_leaves_its_log_when_it_fails() {
     let node = TestNode::new();
     let say = "env | grep ^HOSTLER_ | sort >told; echo $MINE >>told; pwd >>told";
@@ -118,7 +139,6 @@ fn a_workload_starts_others_of_its_own_namespace_only() {
     let node = TestNode::new();
     node.create(&script(&node, "next", "echo x >>next", Vec::new()));
     node.ended("next");
-    std::thread::sleep(Duration::from_millis(hostler_model::limits::HOOK_START_PAUSE_MS));
     let hooks = vec![hook(HookOn::Success, start("next")), hook(HookOn::End, start("nothing"))];
     node.create(&script(&node, "first", "true", hooks));
     assert_eq!(told(&outcome(&node, "first", 0)), Ok(1));
