@@ -107,6 +107,11 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l start-timeout -d
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l stop-signal -d 'First signal of a stop; TERM when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l stop-timeout -d 'Time between that signal and the kill' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l restart -d 'When it is started again: never, on-failure[:N] or always' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l on-success -d 'Shell command when the program has ended well, with no restart to follow' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l on-failure -d 'Shell command when it has ended in any other way, with no restart to follow' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l on-end -d 'Shell command when it has ended, with no restart to follow' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l hook -d 'What to do when: started, success, failure, end, after:TIME or line:PATTERN, then = and a shell command, http(s)://… to POST to, or start:WORKLOAD' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l hooks -d 'Hooks in full: a TOML file with [[hooks]] tables, or a JSON list' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l pids -d 'Processes and threads at one time' -r

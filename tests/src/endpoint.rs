@@ -65,7 +65,7 @@ impl Endpoint {
     /// One that gives these answers, one after the other, and then 200 for ever.
     #[must_use]
     pub fn new(answers: &[Answer]) -> Self {
-        Self::serving("http", answers, |stream, shared| serve(stream, shared))
+        Self::serving("http", answers, serve)
     }
 
     /// The same with TLS, under a certificate for `localhost` and 127.0.0.1 by [`authority`].

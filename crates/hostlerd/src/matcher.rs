@@ -89,14 +89,15 @@ impl Matcher {
                     self.over = true;
                     self.lines.end();
                 }
-                Ok(true) => {
+                Ok(true) if self.lines.found.is_empty() => {
                     tokio::select! {
                         () = self.changes.changed() => {}
                         // The last word of a workload that is gone is that it is.
                         _ = self.watched.changed() => {}
                     }
                 }
-                Ok(false) => {}
+                // What was found is told before anything is waited for.
+                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(run = %self.run, %error, "searching a log");
                     self.failures += 1;
@@ -178,6 +179,28 @@ fn is_over(seen: Option<&Seen>, run: RunId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_there_already_is_told_without_a_change() {
+        let root = tempfile::tempdir().expect("a directory");
+        let record = |text: &str| format!("2024-05-01T12:00:00.000000000Z stdout {text}\n");
+        let log = [record("F:run=2 word"), record("F:run=3 other"), record("F word")].concat();
+        std::fs::write(root.path().join("00000001.log"), log).expect("a log");
+        let workload = serde_json::json!({
+            "id": "00ff1234abcd", "namespace": "default", "name": "w", "generation": 1, "spec": {"command": ["x"]},
+            "identity": {"uid": 0, "gid": 0}, "limits": {}, "desired": "run", "created_at_ms": 5, "runs": 3,
+            "run": {"id": "00ff1234abcd-3", "state": "running", "created_at_ms": 5},
+        });
+        let workload = std::sync::Arc::new(serde_json::from_value(workload).expect("a workload"));
+        let (_sender, watched) = watch::channel(Some(Seen { workload, removed: false }));
+        let wanted = Wanted { key: 7, pattern: Pattern::new("^(word|other)$").expect("valid"), stream: None };
+        let watcher = Watcher::new().expect("inotify");
+        let run = "00ff1234abcd-3".parse().expect("a run");
+        let mut matcher = Matcher::new(&watcher, root.path().to_owned(), run, watched, vec![wanted]);
+        let (key, line) = matcher.next().await.expect("a line");
+        assert_eq!((key, line.text.as_bytes()), (7, b"other".as_slice()));
+        assert!(matcher.next().await.is_none(), "each pattern once");
+    }
 
     #[test]
     fn long_lines_are_put_together_and_each_pattern_told_once() {

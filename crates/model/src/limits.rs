@@ -81,8 +81,6 @@ pub const HOOK_REQUESTS_PER_ADDRESS_MAX: usize = 4;
 pub const HOOK_REQUESTS_PER_NAMESPACE_MAX: usize = 64;
 /// Requests of hooks under way on a node.
 pub const HOOK_REQUESTS_MAX: usize = 512;
-/// Of an answer to a hook's request, what is read before the connection is closed, bytes.
-pub const HOOK_ANSWER_MAX: usize = 64 * 1024;
 /// Of a line that matched, what a hook is told, bytes.
 pub const HOOK_LINE_MAX: usize = 4 * 1024;
 /// Of a line longer than a log record, what is searched for a pattern, bytes.

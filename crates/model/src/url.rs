@@ -50,7 +50,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("has an IPv6 address without its closing bracket")?;
-            if host.parse::<std::net::Ipv6Addr>().is_err() {
+            if host.parse::<core::net::Ipv6Addr>().is_err() {
                 return Err("has brackets around what is no IPv6 address");
             }
             let port = match after {

@@ -58,7 +58,11 @@ impl State {
         self.has_room(namespace)
     }
 
-    /// The same for what belongs to work that was accepted before: a lame duck lets that finish.
+    /// The command of a hook belongs to work that was accepted before: a lame duck lets that finish.
+    fn admit_creation(&self, create: &Create) -> Result<(), Problem> {
+        if create.hook_of.is_some() { self.has_room(&create.namespace) } else { self.admit(&create.namespace) }
+    }
+
     fn has_room(&self, namespace: &Namespace) -> Result<(), Problem> {
         if self.going_down {
             return Err(Problem::new(ProblemKind::Unavailable, "the node is going down"));
@@ -96,10 +100,7 @@ impl State {
                 }
             };
         }
-        match &create.hook_of {
-            Some(_) => self.has_room(&create.namespace)?,
-            None => self.admit(&create.namespace)?,
-        }
+        self.admit_creation(&create)?;
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
         let is_owner = create.namespace == Namespace::owner();
         if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)

@@ -42,16 +42,19 @@ const EDGES: [(&str, &[&str]); 11] = [
 const FREE: [&str; 3] = ["hostler-bench", "hostler-tests", "xtask"];
 
 /// Crates from outside that only these rooms name.
-const HEAVY: [(&str, &[&str]); 10] = [
+const HEAVY: [(&str, &[&str]); 13] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
     ("hyper", &["hostler-api", "hostlerd"]),
     ("libc", &["hostler-linux"]),
     ("prometheus-client", &["hostlerd"]),
     ("redb", &["hostler-store"]),
+    ("regex", &["hostler-provision"]),
     ("rustix", &["hostler", "hostler-linux"]),
+    ("rustls-native-certs", &["hostlerd"]),
     ("schemars", &["hostler-api", "hostler-model"]),
     ("sd-notify", &["hostlerd"]),
+    ("tokio-rustls", &["hostlerd"]),
     ("tracing-subscriber", &["hostlerd"]),
 ];
 

@@ -137,12 +137,9 @@ pub struct Parts {
 /// Fails when it cannot be told what runs; then nothing was decided.
 pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime::RuntimeError> {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
-    let settings = Settings {
-        live_runs_max: config.node.live_runs_max as usize,
-        ended_workloads: config.retention.ended_workloads as usize,
-    };
     let calls = loaded.hook_calls.clone();
-    let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys, loaded.hook_calls);
+    let state =
+        State::load(settings(&config), loaded.node, loaded.workloads, loaded.idempotency_keys, loaded.hook_calls);
     let view =
         Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
@@ -207,6 +204,13 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        live_runs_max: config.node.live_runs_max as usize,
+        ended_workloads: config.retention.ended_workloads as usize,
+    }
 }
 
 fn found(found: hostler_runtime::Found) -> Found {
