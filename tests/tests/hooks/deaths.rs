@@ -22,10 +22,7 @@ fn dies_at(point: &str, text: &str) {
     node.start_with(&[("HOSTLER_TEST_FAILPOINT", point)]);
     node.create(&spec);
     let _ = node.wait_daemon_end();
-    // An agent that was being spawned in that moment has the store open until it is one.
-    while !node.start_or_die(&[]) {
-        let _ = node.wait_daemon_end();
-    }
+    node.start();
     for number in 0..3 {
         assert!(told(&outcome(&node, "job", number)).is_ok(), "{point}: {:?}", story(&node, "job"));
     }

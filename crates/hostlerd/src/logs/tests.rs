@@ -347,7 +347,7 @@ fn the_output_of_one_run() {
     log.record(0, "stdout", "F:run=10", b"f");
     log.record(0, "stdout", "F:run=11", b"g");
     for (run, expected) in [(1, ""), (2, "ab"), (3, ""), (10, "cdef"), (11, "g"), (12, "")] {
-        assert_eq!(log.read(of(run)).replace('\n', "").replace(' ', ""), expected, "run {run}");
+        assert_eq!(log.read(of(run)).replace(['\n', ' '], ""), expected, "run {run}");
     }
     // Its beginning is gone, and it goes on.
     log.delete(1);
