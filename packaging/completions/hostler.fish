@@ -121,6 +121,11 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l cron -d 'Run it 
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l time-zone -d 'With --cron: where these dates are, such as Europe/Zurich; UTC when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l misfire -d 'Runs that nobody could start in time (daemon down, machine asleep): skip (default), once for all, or all' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l overlap -d 'When the run before is not over: forbid the next (default), queue it, or replace the run' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l on-success -d 'Shell command when the program has ended well, with no restart to follow' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l on-failure -d 'Shell command when it has ended in any other way, with no restart to follow' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l on-end -d 'Shell command when it has ended, with no restart to follow' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l hook -d 'What to do when: started, success, failure, end, after:TIME or line:PATTERN, then = and a shell command, http(s)://… to POST to, or start:WORKLOAD' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l hooks -d 'Hooks in full: a TOML file with [[hooks]] tables, or a JSON list' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l pids -d 'Processes and threads at one time' -r

@@ -2,6 +2,7 @@
 //!
 //! - [`node`]: a node of its own: start, kill, start again, take down; requests through the typed client
 //! - [`cli`]: the `hostler` program with a deadline, its streams apart
+//! - [`endpoint`]: an HTTP server that keeps what it was sent
 //! - [`events`]: the journal, and the rule that every run has at most one start and exactly one end
 //! - [`raw`]: HTTP as it should not be sent
 //! - [`leaks`]: what may not be left after a test: processes, cgroups, mounts, sockets, files, zombies
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod endpoint;
 pub mod events;
 pub mod leaks;
 pub mod node;

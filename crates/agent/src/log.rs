@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 2024-05-01T12:34:56.123456789Z stdout F a whole line, or the last part of one
+//! 2024-05-01T12:34:56.123456789Z stdout F:run=3 the first record of this run in this segment
 //! 2024-05-01T12:34:56.123456789Z stderr P a part of a line longer than LOG_LINE_MAX
 //! ```
 //! Segments are `00000001.log`, `00000002.log`, …; a restarted workload goes on in the newest. What the program wrote
@@ -24,6 +25,9 @@ const WRITE_SIZE: usize = 256 * 1024;
 /// Formatted bytes that are kept allocated between reads.
 const KEEP: usize = 8 * 1024;
 
+/// Where in a record more tags can follow the first: after the time, the stream, and `F` or `P`.
+const TAGS_AT: usize = "YYYY-MM-DDTHH:MM:SS.nnnnnnnnnZ stdout F".len();
+
 /// Which stream a line came from; a terminal has `Stdout` only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -36,10 +40,14 @@ struct Segment {
     file: File,
     number: u32,
     size: u64,
+    /// A record of this run is in it: the next ones are the same run's.
+    tagged: bool,
 }
 
 /// The log of one run.
 pub(crate) struct Log {
+    /// The run's number: readers tell by it where the output of a run begins.
+    run: u32,
     directory: PathBuf,
     kept: spec::Log,
     segment: Option<Segment>,
@@ -96,8 +104,9 @@ fn segment_number(name: &str) -> Option<u32> {
 }
 
 impl Log {
-    pub(crate) fn new(directory: &Path, kept: spec::Log) -> Self {
+    pub(crate) fn new(directory: &Path, kept: spec::Log, run: u32) -> Self {
         Self {
+            run,
             directory: directory.to_path_buf(),
             kept,
             segment: None,
@@ -246,9 +255,14 @@ impl Log {
             self.next_segment()?;
         }
         let segment = self.segment.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        if !segment.tagged {
+            let tag = format!(":run={}", self.run);
+            self.batch.splice(TAGS_AT..TAGS_AT, tag.into_bytes());
+        }
         match segment.file.write_all(&self.batch) {
             Ok(()) => {
                 self.from.get_or_insert(LogPlace { segment: segment.number, offset: segment.size });
+                segment.tagged = true;
                 segment.size += self.batch.len() as u64;
                 Ok(())
             }
@@ -311,7 +325,7 @@ impl Log {
                 size += 1;
             }
         }
-        Ok(Segment { file, number, size })
+        Ok(Segment { file, number, size, tagged: false })
     }
 }
 
@@ -339,6 +353,7 @@ mod tests {
             .map(|entry| {
                 let entry = entry.unwrap();
                 let text = std::fs::read_to_string(entry.path()).unwrap();
+                let text = text.replace(":run=3 ", " ");
                 let lines: Vec<_> = text.lines().map(|line| line.split_once("Z ").unwrap().1).collect();
                 (entry.file_name().into_string().unwrap(), lines.join("\n"))
             })
@@ -351,7 +366,7 @@ mod tests {
     fn lines_parts_and_ends() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("a/b");
-        let mut log = Log::new(&directory, spec::Log::default());
+        let mut log = Log::new(&directory, spec::Log::default(), 3);
         let long = "x".repeat(LOG_LINE_MAX);
         log.write(Source::Stdout, b"one\ntwo\n\nthr");
         log.write(Source::Stderr, b"between\n");
@@ -370,12 +385,39 @@ mod tests {
     }
 
     #[test]
+    fn each_run_marks_where_it_begins_in_each_segment() {
+        let root = tempfile::tempdir().unwrap();
+        let kept = spec::Log { segment_bytes: 4_096, segments: 9 };
+        for run in 7..9 {
+            let mut log = Log::new(root.path(), kept, run);
+            let source = if run == 7 { Source::Stdout } else { Source::Stderr };
+            log.write(source, "z\n".repeat(120).as_bytes());
+            log.close();
+        }
+        let mut marks = Vec::new();
+        for (name, text) in contents(root.path()) {
+            let marked =
+                text.lines().filter_map(|line| line.split_once(":run=")).map(|(stream, rest)| (stream, &rest[..3]));
+            marks.push((
+                name[6..8].to_owned(),
+                marked.map(|(stream, run)| format!("{stream} {run}")).collect::<Vec<_>>(),
+            ));
+        }
+        let expected =
+            [("01", vec!["stdout F 7 z"]), ("02", vec!["stdout F 7 z", "stderr F 8 z"]), ("03", vec!["stderr F 8 z"])];
+        assert_eq!(
+            marks,
+            expected.map(|(name, marks)| (name.to_owned(), marks.into_iter().map(str::to_owned).collect()))
+        );
+    }
+
+    #[test]
     fn rotation_and_going_on() {
         let root = tempfile::tempdir().unwrap();
         let kept = spec::Log { segment_bytes: 4_096, segments: 2 };
         let mut begin = None;
         for run in 0..3 {
-            let mut log = Log::new(root.path(), kept);
+            let mut log = Log::new(root.path(), kept, 3);
             assert_eq!(log.from(), None);
             for line in 0..200 {
                 log.write(Source::Stdout, format!("run {run} line {line}\n").as_bytes());
@@ -390,7 +432,7 @@ mod tests {
         assert!(files.iter().all(|(name, _)| segment_number(name).unwrap() > 5), "{:?}", files[0].0);
         assert!(files[1].1.ends_with("run 2 line 199"));
         // One read of many lines is spread over segments as well.
-        let mut log = Log::new(root.path(), kept);
+        let mut log = Log::new(root.path(), kept, 3);
         log.write(Source::Stdout, "z\n".repeat(1_000).as_bytes());
         log.close();
         for (name, _) in contents(root.path()) {
@@ -404,7 +446,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("log");
         std::fs::write(&directory, "in the way").unwrap();
-        let mut log = Log::new(&directory, spec::Log::default());
+        let mut log = Log::new(&directory, spec::Log::default(), 3);
         log.write(Source::Stdout, b"lost\n");
         log.write(Source::Stdout, b"lost too\n");
         assert_eq!(log.dropped_bytes(), 14);
@@ -418,7 +460,7 @@ mod tests {
         assert!(text.ends_with("]\nstdout F kept"), "{text}");
 
         OpenOptions::new().append(true).open(directory.join("00000001.log")).unwrap().write_all(b"xZ torn").unwrap();
-        let mut log = Log::new(&directory, spec::Log::default());
+        let mut log = Log::new(&directory, spec::Log::default(), 3);
         log.write(Source::Stdout, b"after\n");
         log.close();
         assert!(contents(&directory)[0].1.ends_with("torn\nstdout F after"));

@@ -131,7 +131,7 @@ impl Run {
             targets: Vec::new(),
             exec_ends: Vec::new(),
             channels: Channels::default(),
-            log: Log::new(launch.log_directory.as_path(), launch.log),
+            log: Log::new(launch.log_directory.as_path(), launch.log, launch.run.number),
             statistics: None,
             timed_out: false,
             kill_at_ms: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hostler_model::error::ProblemDocument;
 use hostler_model::ids::{ExecId, NodeTag, QueueName, StoreId, WorkloadId, WorkloadName};
+pub use hostler_model::log_stream::LogStream;
 use hostler_model::queue::QueueRecord;
 use hostler_model::spec::{Limits, Rlimit, TtySize};
 use hostler_model::statistics::Used;
@@ -343,17 +344,6 @@ pub struct LogsQuery {
     /// `stdout` or `stderr`; both when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<LogStream>,
-}
-
-/// Which of a workload's output streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum LogStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
 }
 
 /// Query of `GET /v1/events`.

@@ -1,6 +1,6 @@
 //! The command line of Hostler: asks the node over its socket and says the answer in plain words.
 //!
-//! - [`cli`]: the arguments; `parse`: values in them
+//! - [`cli`]: the arguments; `parse`: values in them; `hooks`: those of `run --hook`
 //! - `commands`: one file for each group of verbs
 //! - `foreground`: the loop that `run`, `exec` and `attach` share; `stdio`: its stdin and outputs
 //! - `output`: tables, colours, times; `terminal`: sizes, raw mode, the spinner; `failure`: what is said when it goes wrong
@@ -12,6 +12,7 @@ pub mod cli;
 mod commands;
 mod failure;
 mod foreground;
+mod hooks;
 mod output;
 mod parse;
 mod stdio;

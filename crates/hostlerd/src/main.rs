@@ -12,7 +12,9 @@ mod doctor;
 mod doors;
 mod failpoint;
 mod filter;
+mod hooks;
 mod logs;
+mod matcher;
 mod metrics;
 mod node;
 mod sampling;
@@ -22,7 +24,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
@@ -60,6 +62,9 @@ const REPLACED: &str = "HOSTLER_REPLACED";
 const REPLACED_MAX: u32 = 5;
 /// Having lived so long, it starts to count anew.
 const REPLACED_RESET: Duration = Duration::from_secs(30);
+/// How long the lock of a store may be left over, and how often it is looked at.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// How long short answers, and then the store, may take to finish on the way down.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -173,7 +178,8 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     tracing::info!(node = %node.meta.store, created, socket = %socket.display(), "ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    let node::Handles { failure, down, closed } = handles;
+    let node::Handles { failure, down, closed, calls, news } = handles;
+    tokio::spawn(hooks::run(node.clone(), watcher.clone(), calls, news));
     let ended = serve(node.clone(), failure, down, listener, watcher).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {
@@ -261,7 +267,23 @@ fn open_store(layout: &Layout, config: &Config) -> anyhow::Result<(Store, hostle
         tag: NodeTag::from_bytes(node::random()),
         now_ms: clock::wall_ms(),
     };
-    Ok(Store::open(&layout.store(), options, identity)?)
+    // A daemon that was killed while it spawned an agent has left a child that holds its files, and with them the lock,
+    // until it has become that agent: a few milliseconds.
+    let began = Instant::now();
+    loop {
+        match Store::open(&layout.store(), options.clone(), identity) {
+            Err(OpenError::Locked { .. }) if began.elapsed() < LOCK_WAIT && !other_lives(layout) => {
+                std::thread::sleep(LOCK_LOOK);
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Whether the daemon that wrote the pid file is there: then the lock is its own.
+fn other_lives(layout: &Layout) -> bool {
+    let written = std::fs::read_to_string(layout.pid_file()).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    written.is_some_and(|pid| procfs::stats(pid).is_ok_and(|stats| !matches!(stats.state, 'Z' | 'X' | 'x')))
 }
 
 /// Where limits are enforced; a machine without usable cgroups runs work without them, and `doctor` says so.

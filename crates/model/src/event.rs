@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::hook::HookTrigger;
 use crate::ids::{ExecId, IdError, Namespace, QueueName, RunId, StoreId, WorkloadId, WorkloadName};
 use crate::queue::QueueRecord;
 use crate::schedule::{Misfire, Overlap};
@@ -167,6 +168,32 @@ pub enum EventKind {
         /// How.
         exit: Exit,
     },
+    /// A hook's trigger came: its action will be carried out, with this event's id as its key.
+    #[serde(rename = "hook.fired")]
+    HookFired {
+        /// The hook's number in the spec.
+        hook: u8,
+        /// What made it fire.
+        on: HookTrigger,
+    },
+    /// A hook's action was carried out.
+    #[serde(rename = "hook.succeeded")]
+    HookSucceeded {
+        /// The hook's number in the spec.
+        hook: u8,
+        /// Attempts it took.
+        attempts: u32,
+    },
+    /// A hook's action was given up.
+    #[serde(rename = "hook.failed")]
+    HookFailed {
+        /// The hook's number in the spec.
+        hook: u8,
+        /// Attempts that were made.
+        attempts: u32,
+        /// What went wrong the last time.
+        message: String,
+    },
     /// The daemon came up.
     #[serde(rename = "node.started")]
     NodeStarted {
@@ -232,6 +259,9 @@ impl EventKind {
             Self::RunLost { .. } => "run.lost",
             Self::ExecStarted { .. } => "exec.started",
             Self::ExecExited { .. } => "exec.exited",
+            Self::HookFired { .. } => "hook.fired",
+            Self::HookSucceeded { .. } => "hook.succeeded",
+            Self::HookFailed { .. } => "hook.failed",
             Self::NodeStarted { .. } => "node.started",
             Self::QueueChanged { .. } => "queue.changed",
             Self::QueueRemoved { .. } => "queue.removed",

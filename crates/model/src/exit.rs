@@ -52,6 +52,21 @@ pub enum Cause {
     Oom,
 }
 
+impl Cause {
+    /// The word as JSON and people see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Error => "error",
+            Self::Signal => "signal",
+            Self::Timeout => "timeout",
+            Self::Killed => "killed",
+            Self::Oom => "oom",
+        }
+    }
+}
+
 /// What a run used, from `wait4` and its cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -12,6 +12,7 @@
 //! - [`outcome`]: the same in one word, for results
 //! - [`statistics`]: what samples of a run's resources come to
 //! - [`event`]: the numbered facts that readers follow
+//! - [`hook`]: what is done when something happens to a run
 //! - [`launch`]: what the agent is told to start, fully resolved
 //! - [`queue`]: what is known of a queue, and of a wait in it
 //! - [`record`]: what the store keeps
@@ -19,6 +20,8 @@
 //! - [`schedule`]: when a workload runs by itself
 //! - [`error`]: every refusal, with its stable type and HTTP status
 //! - [`units`]: parsing and printing of sizes, durations and signals
+//! - [`log_stream`]: stdout or stderr
+//! - [`url`]: addresses that Hostler itself calls
 //! - [`limits`]: the bound of every queue, input and wait
 //! - [`config`] is `hostler.toml`
 #![forbid(unsafe_code)]
@@ -28,9 +31,11 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod hook;
 pub mod ids;
 pub mod launch;
 pub mod limits;
+pub mod log_stream;
 pub mod outcome;
 pub mod queue;
 pub mod record;
@@ -41,6 +46,7 @@ pub mod spec;
 pub mod statistics;
 mod tags;
 pub mod units;
+pub mod url;
 pub mod workload;
 
 pub use bytes::ByteString;

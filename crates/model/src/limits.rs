@@ -45,6 +45,54 @@ pub const LIVE_RUNS_MAX: usize = 10_000;
 pub const LIVE_RUNS_SHARE: usize = 4;
 /// Workloads known in one namespace other than the owner's.
 pub const WORKLOADS_PER_NAMESPACE_MAX: usize = 10_000;
+/// Hooks of one workload.
+pub const HOOKS_MAX: usize = 16;
+/// Longest regular expression of a hook, bytes.
+pub const HOOK_PATTERN_MAX: usize = 1_024;
+/// What a compiled expression may take, bytes; as much again for each of its caches.
+pub const HOOK_PATTERN_COMPILED_MAX: usize = 256 * 1024;
+/// Longest address that a hook calls, bytes.
+pub const HOOK_URL_MAX: usize = 2_048;
+/// Headers that a hook adds to its request.
+pub const HOOK_HEADERS_MAX: usize = 16;
+/// Longest header of a hook, name and value, bytes.
+pub const HOOK_HEADER_MAX: usize = 2_048;
+/// A hook's command with its own environment, bytes.
+pub const HOOK_COMMAND_MAX: usize = 64 * 1024;
+/// Longest time of one attempt, unless the hook says otherwise, milliseconds.
+pub const HOOK_DEADLINE_MS: u64 = 30_000;
+/// Longest time of one attempt that can be asked for, milliseconds.
+pub const HOOK_DEADLINE_MAX_MS: u64 = 24 * 3_600 * 1_000;
+/// Attempts, unless the hook says otherwise.
+pub const HOOK_ATTEMPTS: u32 = 3;
+/// Most attempts that can be asked for.
+pub const HOOK_ATTEMPTS_MAX: u32 = 100;
+/// Pause after the first attempt that failed, milliseconds; doubles with each.
+pub const HOOK_BACKOFF_INITIAL_MS: u64 = 500;
+/// Longest pause between two attempts, milliseconds.
+pub const HOOK_BACKOFF_MAX_MS: u64 = 60_000;
+/// Calls of hooks that wait or are under way on a node; one more fails at once. A namespace other than the owner's may
+/// have its share of [`LIVE_RUNS_SHARE`].
+pub const HOOK_CALLS_MAX: usize = 10_000;
+/// How long a hook's command waits for room to run before it is given up, milliseconds.
+pub const HOOK_ROOM_WAIT_MAX_MS: u64 = 3_600 * 1_000;
+/// How often it asks, milliseconds.
+pub const HOOK_ROOM_ASK_MS: u64 = 1_000;
+/// A workload that a hook starts and that began to run less than this ago waits as long: two that start each other
+/// must not spin, milliseconds.
+pub const HOOK_START_PAUSE_MS: u64 = 1_000;
+/// Requests of hooks under way to one address for one namespace; others wait, and hold up no other address.
+pub const HOOK_REQUESTS_PER_ADDRESS_MAX: usize = 4;
+/// Requests of hooks under way for one namespace.
+pub const HOOK_REQUESTS_PER_NAMESPACE_MAX: usize = 64;
+/// Requests of hooks under way on a node.
+pub const HOOK_REQUESTS_MAX: usize = 512;
+/// Of a line that matched, what a hook is told, bytes.
+pub const HOOK_LINE_MAX: usize = 4 * 1024;
+/// Of a line longer than a log record, what is searched for a pattern, bytes.
+pub const MATCH_LINE_MAX: usize = 64 * 1024;
+/// Runs of one workload that are over and whose last output is still to be searched; the oldest is given up first.
+pub const LINE_TAILS_MAX: usize = 16;
 /// Execs alive in one run.
 pub const EXECS_PER_RUN_MAX: usize = 64;
 /// Queues known to the node.

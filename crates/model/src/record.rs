@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::hook::{HookCall, HookKey};
 use crate::ids::{Namespace, QueueName, WorkloadId};
 use crate::queue::QueueRecord;
 use crate::workload::Workload;
@@ -27,6 +28,27 @@ pub enum Record {
     IdempotencyKey(IdempotencyKey),
     /// The key is forgotten.
     IdempotencyKeyForgotten(Namespace, String),
+    /// A hook has fired, and its action is to be carried out.
+    HookFired(FiredHook),
+    /// The action is carried out, given up, or in the hands of a job.
+    HookDone(HookKey),
+}
+
+/// A call whose number comes with the commit: it is that of an event in the same batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FiredHook {
+    /// The call, without its number.
+    pub call: Arc<HookCall>,
+    /// Which event of the batch is its `hook.fired`.
+    pub event: usize,
+}
+
+impl FiredHook {
+    /// The call with its number, given that of the batch's first event.
+    #[must_use]
+    pub fn numbered(&self, first_event: u64) -> HookCall {
+        HookCall { sequence: first_event + self.event as u64, ..HookCall::clone(&self.call) }
+    }
 }
 
 /// What is known of the node itself.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::ByteString;
 use crate::error::{Problem, ProblemKind};
+use crate::hook::{self, Hook};
 use crate::ids::{QueueName, WorkloadName};
 use crate::limits;
 use crate::schedule::Schedule;
@@ -54,6 +55,9 @@ pub struct Spec {
     /// How it is asked to stop.
     #[serde(default)]
     pub stop: Stop,
+    /// What is done when something happens to a run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
     /// Longest time one run may take, milliseconds; then it is stopped with cause `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_time_ms: Option<u64>,
@@ -349,6 +353,7 @@ impl Spec {
             protected: false,
             schedule: None,
             stop: Stop::default(),
+            hooks: Vec::new(),
             max_time_ms: None,
             start_deadline_ms: limits::START_DEADLINE_MS,
             limits: Limits::default(),
@@ -378,6 +383,7 @@ impl Spec {
         crate::statistics::check_interval(self.stats_interval_ms)?;
         self.check_schedule()?;
         self.limits.check()?;
+        hook::check(self)?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
                 return Err(invalid("rlimits", &format!("{:?}: the soft limit is above the hard one", rlimit.kind)));

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::hook::{HookCall, LineTail};
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
 use crate::queue::{Queued, Turn};
 use crate::schedule::ScheduleState;
@@ -181,6 +182,12 @@ pub struct Run {
     /// When the program started, wall clock, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at_ms: Option<u64>,
+    /// The same on the boot clock, milliseconds: what its `delay` hooks count from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_boot_ms: Option<u64>,
+    /// Numbers of the hooks that have fired, in the order in which they did: none fires twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks_fired: Vec<u8>,
     /// The main process, while it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -207,6 +214,8 @@ impl Run {
             state,
             created_at_ms,
             started_at_ms: None,
+            started_boot_ms: None,
+            hooks_fired: Vec::new(),
             pid: None,
             sandbox: None,
             oom_kills: 0,
@@ -254,6 +263,12 @@ pub struct Workload {
     /// How its schedule stands, when it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleState>,
+    /// Runs that are over and whose last output was not yet searched for the patterns of `line` hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub line_tails: Vec<LineTail>,
+    /// The call that this workload carries out, if it was made for the command of another one's hook; until its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook_of: Option<Box<HookCall>>,
     /// Failed attempts in a row, for the back-off.
     #[serde(default)]
     pub failures_in_a_row: u32,

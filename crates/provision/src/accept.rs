@@ -8,6 +8,7 @@ use hostler_model::{ByteString, Problem, ProblemKind};
 
 use crate::caller::Caller;
 use crate::launch;
+use crate::pattern;
 use crate::program;
 use crate::users::Users;
 
@@ -15,6 +16,7 @@ use crate::users::Users;
 pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
     caller.admit()?;
     spec.check()?;
+    pattern::check(spec)?;
     check_rights(caller, &spec.rlimits)?;
     if !spec.no_new_privileges && !caller.is_owner() {
         return Err(Problem::new(
@@ -181,6 +183,8 @@ mod tests {
             created_at_ms: 0,
             runs: 0,
             schedule: None,
+            line_tails: Vec::new(),
+            hook_of: None,
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,

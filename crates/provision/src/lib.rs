@@ -5,6 +5,7 @@
 //! - [`caller`]: who asks, and what he may touch
 //! - [`users`]: the machine's user database, read from its files
 //! - [`program`]: whether the program is there at all
+//! - [`pattern`]: regular expressions, bounded
 //! - [`launch`]: from an accepted workload to what the agent is told
 //!
 //! Not here yet: signed reservations, sources and feedback.
@@ -13,9 +14,11 @@
 pub mod accept;
 pub mod caller;
 pub mod launch;
+pub mod pattern;
 pub mod program;
 pub mod users;
 
 pub use accept::{accept_exec, accept_workload, may_enter};
 pub use caller::{Caller, Scope};
+pub use pattern::Pattern;
 pub use users::Users;

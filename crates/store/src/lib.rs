@@ -6,7 +6,7 @@
 //!   writer thread      gather ──► one transaction ──► one fdatasync ──► done(Ok), in order
 //!        │             (lazy batches linger for company, a prompt one ends the wait)
 //!        │                              └── fails: done(Err) to the group, and to all that come after
-//!   store.redb         meta · node · workloads · keys · queues · events
+//!   store.redb         meta · node · workloads · keys · queues · events · hooks
 //!        │
 //!   Reader             short read transactions, up to the committed mark
 //! ```
@@ -41,6 +41,7 @@ mod tests;
 
 use std::time::Duration;
 
+use hostler_model::hook::HookCall;
 use hostler_model::ids::{NodeTag, StoreId};
 use hostler_model::limits;
 use hostler_model::queue::QueueRecord;
@@ -120,6 +121,8 @@ pub struct Loaded {
     pub idempotency_keys: Vec<IdempotencyKey>,
     /// All queues, by namespace and name.
     pub queues: Vec<QueueRecord>,
+    /// All calls of hooks whose outcome is not recorded, with their numbers.
+    pub hook_calls: Vec<HookCall>,
     /// Whether the file was made just now.
     pub created: bool,
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hostler_model::hook::HookCall;
 use hostler_model::limits;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
@@ -190,8 +191,15 @@ pub(crate) fn create(
         Ok(database)
     };
     let database = make().map_err(|failure| failure.at(path))?;
-    let loaded =
-        Loaded { meta, node, workloads: Vec::new(), idempotency_keys: Vec::new(), queues: Vec::new(), created: true };
+    let loaded = Loaded {
+        meta,
+        node,
+        workloads: Vec::new(),
+        idempotency_keys: Vec::new(),
+        queues: Vec::new(),
+        hook_calls: Vec::new(),
+        created: true,
+    };
     Ok((database, loaded, (1, 0)))
 }
 
@@ -339,8 +347,9 @@ fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failu
     let queues = load_named(transaction, "queues", schema::QUEUES, |queue: &QueueRecord| {
         (queue.namespace.as_str().to_owned(), queue.name.as_str().to_owned())
     })?;
+    let hook_calls = load_hook_calls(transaction)?;
     let bounds = load_event_bounds(transaction)?;
-    Ok((Loaded { meta, node, workloads, idempotency_keys, queues, created: false }, bounds))
+    Ok((Loaded { meta, node, workloads, idempotency_keys, queues, hook_calls, created: false }, bounds))
 }
 
 /// All records of a table whose things are known by namespace and name, which `id` tells.
@@ -365,6 +374,23 @@ fn load_named<T: DeserializeOwned>(
     }
     check_count(name, records.len(), table.len()?)?;
     Ok(records)
+}
+
+fn load_hook_calls(transaction: &ReadTransaction) -> Result<Vec<HookCall>, Failure> {
+    let mut calls: Vec<HookCall> = Vec::new();
+    let table = transaction.open_table(schema::HOOKS)?;
+    for entry in table.iter()? {
+        let (id, value) = entry?;
+        let (run, hook) = id.value();
+        let call: HookCall = parse("hooks", run, value.value())?;
+        let twice = calls.last().is_some_and(|last| last.key() == call.key());
+        if call.run.to_string() != run || call.hook != hook || twice || calls.len() >= limits::HOOK_CALLS_MAX {
+            return Err(bad_record("hooks", run, "it is not where it belongs"));
+        }
+        calls.push(call);
+    }
+    check_count("hooks", calls.len(), table.len()?)?;
+    Ok(calls)
 }
 
 /// The tree's own count of its records is in another page than they are.

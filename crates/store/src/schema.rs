@@ -8,13 +8,15 @@
 //! | `keys` | namespace, key | `IdempotencyKey` |
 //! | `queues` | namespace, name | `QueueRecord` |
 //! | `events` | sequence number | `Event` |
+//! | `hooks` | run, hook's number | `HookCall` |
 //!
 //! All values are JSON. Fields that are new and have a default need no new layout; a change that an older version
 //! would misread does. Then `SCHEMA` goes up by one and [`MIGRATIONS`] gets a function; all that are needed run in
 //! one transaction, after the old file was copied to `<file>.v<layout>` beside it.
 //!
-//! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own. **3** has queues: an older version
-//! would take a job that waits in one for a job that waits for nothing.
+//! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
+//! **3** has `queues` and `hooks`, and workloads that wait in the first or fire the second: an older version would
+//! misread them.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
@@ -36,6 +38,9 @@ pub(crate) const KEYS: NamedTable = TableDefinition::new("keys");
 pub(crate) const QUEUES: NamedTable = TableDefinition::new("queues");
 /// Sequence number to JSON.
 pub(crate) const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
+
+/// (Run, hook's number) to JSON.
+pub(crate) const HOOKS: TableDefinition<'static, (&'static str, u8), &'static [u8]> = TableDefinition::new("hooks");
 
 /// The only key of `meta`.
 pub(crate) const META_KEY: &str = "meta";
@@ -59,7 +64,7 @@ impl<E: Into<redb::Error>> From<E> for MigrationError {
 type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
 
 /// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, queues_come];
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, queues_and_hooks_get_theirs];
 
 /// Leads from layout `from` (at least 1) to [`SCHEMA`].
 pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
@@ -76,9 +81,10 @@ fn node_gets_its_table(transaction: &WriteTransaction) -> Result<(), MigrationEr
     Ok(())
 }
 
-/// 2 → 3: the table of queues; no workload is in one yet.
-fn queues_come(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+/// 2 → 3: tables for queues and for the calls of hooks, with nothing in them.
+fn queues_and_hooks_get_theirs(transaction: &WriteTransaction) -> Result<(), MigrationError> {
     transaction.open_table(QUEUES)?;
+    transaction.open_table(HOOKS)?;
     Ok(())
 }
 
@@ -90,6 +96,7 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(KEYS)?;
     transaction.open_table(QUEUES)?;
     transaction.open_table(EVENTS)?;
+    transaction.open_table(HOOKS)?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter::repeat;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::WorkloadId;
 use hostler_model::limits;
 use hostler_model::queue::QueueRecord;
@@ -224,10 +226,9 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &[Job]) -> Result<Vec<Range<u64>>, CommitError> {
-        let changes = Changes::of(group);
         let events = group.iter().map(|job| job.batch.events.len()).sum::<usize>();
         let mut next = self.bounds.1 + 1;
-        let ranges = group
+        let ranges: Vec<Range<u64>> = group
             .iter()
             .map(|job| {
                 let start = next;
@@ -235,6 +236,7 @@ impl Writer {
                 start..next
             })
             .collect();
+        let changes = Changes::of(group, &ranges);
         if changes.is_empty() && events == 0 {
             return Ok(ranges);
         }
@@ -273,12 +275,16 @@ struct Changes<'a> {
     workloads: BTreeMap<WorkloadId, Option<&'a Workload>>,
     keys: BTreeMap<(&'a str, &'a str), Option<&'a IdempotencyKey>>,
     queues: BTreeMap<(&'a str, &'a str), Option<&'a QueueRecord>>,
+    hooks: BTreeMap<HookKey, Option<HookCall>>,
 }
 
 impl<'a> Changes<'a> {
-    fn of(group: &'a [Job]) -> Self {
+    /// `ranges` are the numbers of each job's events.
+    fn of(group: &'a [Job], ranges: &[Range<u64>]) -> Self {
         let mut changes = Self::default();
-        for record in group.iter().flat_map(|job| &job.batch.records) {
+        let records =
+            group.iter().zip(ranges).flat_map(|(job, range)| job.batch.records.iter().zip(repeat(range.start)));
+        for (record, first_event) in records {
             match record {
                 Record::Workload(workload) => {
                     changes.workloads.insert(workload.id, Some(workload));
@@ -299,13 +305,20 @@ impl<'a> Changes<'a> {
                 Record::IdempotencyKeyForgotten(namespace, key) => {
                     changes.keys.insert((namespace.as_str(), key.as_str()), None);
                 }
+                Record::HookFired(fired) => {
+                    changes.hooks.insert(fired.call.key(), Some(fired.numbered(first_event)));
+                }
+                Record::HookDone(key) => {
+                    changes.hooks.insert(*key, None);
+                }
             }
         }
         changes
     }
 
     fn is_empty(&self) -> bool {
-        self.node.is_none() && self.workloads.is_empty() && self.keys.is_empty() && self.queues.is_empty()
+        let named = self.keys.is_empty() && self.queues.is_empty();
+        self.node.is_none() && self.workloads.is_empty() && named && self.hooks.is_empty()
     }
 
     fn write(&self, transaction: &redb::WriteTransaction, json: &mut Vec<u8>) -> Result<(), redb::Error> {
@@ -324,6 +337,16 @@ impl<'a> Changes<'a> {
         }
         write_named(transaction, schema::KEYS, &self.keys, json)?;
         write_named(transaction, schema::QUEUES, &self.queues, json)?;
+        if !self.hooks.is_empty() {
+            let mut table = transaction.open_table(schema::HOOKS)?;
+            for ((run, hook), call) in &self.hooks {
+                let run = run.to_string();
+                match call {
+                    Some(call) => drop(table.insert((run.as_str(), *hook), to_json(json, call)?)?),
+                    None => drop(table.remove((run.as_str(), *hook))?),
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -35,6 +35,10 @@ impl State {
             Fact::ExecFailed { run, exec, failure } => self.exec_failed(run, exec, failure, out),
             Fact::ExecExited { run, exec, exit } => self.exec_exited(run, exec, exit, now, out),
             Fact::Updated { run, result } => self.updated(run, result, now, out),
+            Fact::LineMatched { run, hook, line } => self.line_matched(run, hook, line, now, out),
+            Fact::LinesRead { run } => self.lines_read(run, now, out),
+            Fact::HookDue { key, event } => self.hook_due(key, event, now, out),
+            Fact::HookDelivered { key, attempts, result } => self.hook_delivered(key, attempts, result, now, out),
         }
     }
 

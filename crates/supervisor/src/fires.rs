@@ -267,7 +267,6 @@ impl State {
         workload.failures_in_a_row = 0;
         workload.restart_requested = false;
         if workload.spec.queue.is_some() {
-            begun(&mut workload);
             return self.start_or_queue(workload, now, out);
         }
         let wait_ms = if self.takes_work().is_err() {
@@ -333,7 +332,7 @@ impl State {
         Ok(Reply::Workload(self.workloads[&id].clone()))
     }
 
-    fn fire_asked(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) -> Result<(), Problem> {
+    pub(crate) fn fire_asked(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) -> Result<(), Problem> {
         self.takes_work()?;
         let overlap = workload.spec.schedule.as_ref().map(|schedule| schedule.overlap).unwrap_or_default();
         let waiting = workload.schedule.as_ref().map_or(0, |state| state.waiting);

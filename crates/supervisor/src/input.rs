@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use hostler_model::event::StopReason;
+use hostler_model::event::{EventId, StopReason};
 use hostler_model::exit::Exit;
+use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, WorkloadId};
+use hostler_model::log_stream::LogStream;
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::Batch;
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, Workload};
-use hostler_model::{Problem, launch::ExecLaunch};
+use hostler_model::{ByteString, Problem, launch::ExecLaunch};
 
 /// Ties an answer to its question. The caller numbers them.
 pub type Token = u64;
@@ -177,6 +179,8 @@ pub struct Create {
     pub identity: Identity,
     /// The caller's idempotency key and the digest of his request.
     pub idempotency: Option<(String, String)>,
+    /// The call of a hook whose command this is; never from a door.
+    pub hook_of: Option<Box<HookCall>>,
 }
 
 /// What the runtime reports. Facts of one run arrive in order; a fact of a run that is over is an echo, not news.
@@ -201,6 +205,23 @@ pub enum Fact {
     AgentLost { run: RunId },
     /// New limits are in force, or why not.
     Updated { run: RunId, result: Result<(), String> },
+    /// A line of the run's output matches the pattern of this hook of its.
+    LineMatched { run: RunId, hook: u8, line: MatchedLine },
+    /// The run is over, and all its output was searched.
+    LinesRead { run: RunId },
+    /// The `hook.fired` of this command is on disk, and has this id.
+    HookDue { key: HookKey, event: EventId },
+    /// The request of this hook was answered well, or given up.
+    HookDelivered { key: HookKey, attempts: u32, result: Result<(), String> },
+}
+
+/// A line that matched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatchedLine {
+    /// Its text without the newline, or the beginning of it.
+    pub text: ByteString,
+    /// Where the program wrote it.
+    pub stream: LogStream,
 }
 
 /// A run found when the daemon came up.

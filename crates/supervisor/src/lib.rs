@@ -14,6 +14,7 @@
 //! - `fact`: what the runtime reports
 //! - `lifecycle`: starting, stopping and ending runs; the only place where a run changes its state
 //! - `fires`: what happens when a fire time of a schedule comes; [`schedule`]: when it comes
+//! - `hooks`: what is done when something happens to a run, and what comes of it
 //! - `adopt`: what is found when a daemon comes up
 //! - [`queue`]: whose turn it is
 //! - [`policy`]: restart or rest, and the back-off
@@ -26,6 +27,7 @@ mod bulk;
 mod exec;
 mod fact;
 mod fires;
+mod hooks;
 pub mod input;
 mod lifecycle;
 pub mod policy;
@@ -35,7 +37,7 @@ pub mod schedule;
 pub mod state;
 
 pub use input::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, ScheduleOrder, Token, Verb,
-    Waiting,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request, ScheduleOrder,
+    Token, Verb, Waiting,
 };
 pub use state::{Records, Settings, State, Wake};

@@ -10,7 +10,7 @@ use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailure
 use crate::fires;
 use crate::input::{Action, Notice, Outcome, StopOrder};
 use crate::policy::{self, Next};
-use crate::state::{State, Timer};
+use crate::state::{self, State, Timer};
 
 impl State {
     /// Gives the workload a new run and sets it going. There must be no live one.
@@ -45,6 +45,7 @@ impl State {
         }
         if news {
             Self::event(&workload, EventKind::RunStarted { pid: Some(found.pid) }, now, out);
+            self.hooks_at_start(&mut workload, now, out);
         }
         self.put(workload, out);
     }
@@ -87,6 +88,7 @@ impl State {
         if let RunState::Ended { exit } = &end {
             Self::tell_missed(&mut workload, exit, now, out);
         }
+        self.hooks_before_end(&mut workload, &end, now, out);
         let Some(run) = workload.run.as_mut() else { return };
         if let RunState::Failed { failure } = &mut end
             && failure.kind == StartFailureKind::Cancelled
@@ -111,6 +113,7 @@ impl State {
             _ => unreachable!("checked above"),
         };
         Self::event(&workload, kind, now, out);
+        let next = self.hooks_at_end(&mut workload, next, now, out);
         out.actions.push(Action::Release(id));
         out.batch.urgency = Urgency::Prompt;
         match next {
@@ -118,6 +121,7 @@ impl State {
                 self.put(workload.clone(), out);
                 self.remove(workload.id, now, out);
             }
+            After::NextFire => self.fire(workload, now, out),
             After::StartNow if workload.schedule.is_some() => self.fire(workload, now, out),
             After::StartNow => self.start_run(workload, now, out),
             After::Wait { delay_ms, attempt } => {
@@ -173,7 +177,7 @@ impl State {
                 workload.restart_at_boot_ms = Some(now.boot_ms.saturating_add(delay_ms));
                 After::Wait { delay_ms, attempt }
             }
-            Next::Rest if Self::next_fire_waits(workload, now) => After::StartNow,
+            Next::Rest if Self::next_fire_waits(workload, now) => After::NextFire,
             Next::Rest if workload.spec.remove => After::Remove,
             Next::Rest => After::Rest,
         }
@@ -192,6 +196,7 @@ impl State {
 
     /// Takes a workload without a live run out for good, with its log.
     pub(crate) fn remove(&mut self, id: WorkloadId, now: Now, out: &mut Outcome) {
+        self.hooks_at_removal(id, now, out);
         let Some(workload) = self.take(id, out) else { return };
         assert!(workload.live_run().is_none(), "a live workload is stopped before it is removed");
         Self::event(&workload, EventKind::WorkloadRemoved, now, out);
@@ -202,7 +207,13 @@ impl State {
     /// Timers that are due.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Outcome) {
         for (timer, id) in self.due(now) {
-            let Some(mut workload) = self.edit(id) else { continue };
+            // What came before in this step may have changed it.
+            let due = |workload: &Workload| state::is_due(workload, timer, now);
+            let Some(mut workload) = self.edit(id).filter(due) else { continue };
+            if timer == Timer::Hook {
+                self.hooks_at_tick(workload, now, out);
+                continue;
+            }
             if timer == Timer::Fire || (timer == Timer::Start && workload.restart_at_boot_ms.is_none()) {
                 self.fire_due(workload, now, out);
                 continue;
@@ -258,7 +269,7 @@ impl State {
 }
 
 /// A step of splitmix64 over both, so that neighbours differ in every bit.
-fn mixed(entropy: u64, id: WorkloadId) -> u64 {
+pub(crate) fn mixed(entropy: u64, id: WorkloadId) -> u64 {
     let id = id.as_bytes().iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     let mut mixed = (entropy ^ id).wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -274,9 +285,15 @@ pub(crate) struct Started {
     pub(crate) oom_kills: u64,
 }
 
-enum After {
+/// What follows the end of a run.
+pub(crate) enum After {
     Rest,
     Remove,
     StartNow,
-    Wait { delay_ms: u64, attempt: u32 },
+    /// Its schedule had a fire waiting for this end.
+    NextFire,
+    Wait {
+        delay_ms: u64,
+        attempt: u32,
+    },
 }

@@ -58,7 +58,7 @@ impl State {
     }
 
     /// Whether new work of this namespace may begin, or wait for its turn in a queue.
-    fn admit(&self, namespace: &Namespace, queue: Option<&QueueName>) -> Result<(), Problem> {
+    pub(crate) fn admit(&self, namespace: &Namespace, queue: Option<&QueueName>) -> Result<(), Problem> {
         self.takes_work()?;
         self.room(namespace, queue)
     }
@@ -70,6 +70,20 @@ impl State {
                           end that with: hostler node lame-duck --off";
             return Err(Problem::new(ProblemKind::LameDuck, detail));
         }
+        self.can_record()
+    }
+
+    /// The command of a hook belongs to work that was accepted before: a lame duck lets that finish.
+    fn admit_creation(&self, create: &Create, first: Option<&fires::First>) -> Result<(), Problem> {
+        if create.hook_of.is_some() {
+            self.can_record()?;
+            return self.room(&create.namespace, None);
+        }
+        self.admit_first(&create.namespace, create.spec.queue.as_ref(), first)
+    }
+
+    /// Whether what happens to new work can be recorded.
+    fn can_record(&self) -> Result<(), Problem> {
         if self.going_down {
             return Err(Problem::new(ProblemKind::Unavailable, "the node is going down"));
         }
@@ -114,12 +128,12 @@ impl State {
         })
     }
 
-    fn create(&mut self, mut create: Create, now: Now, out: &mut Outcome) -> Answer {
+    pub(crate) fn create(&mut self, mut create: Create, now: Now, out: &mut Outcome) -> Answer {
         if let Some(answer) = self.known_request(&create, now) {
             return answer;
         }
         let first = create.spec.schedule.as_ref().map(|schedule| fires::first(schedule, now)).transpose()?;
-        self.admit_first(&create.namespace, create.spec.queue.as_ref(), first.as_ref())?;
+        self.admit_creation(&create, first.as_ref())?;
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);
         let is_owner = create.namespace == Namespace::owner();
         if (!is_owner && known >= limits::WORKLOADS_PER_NAMESPACE_MAX)
@@ -162,6 +176,8 @@ impl State {
             created_at_ms: now.wall_ms,
             runs: 0,
             schedule: None,
+            line_tails: Vec::new(),
+            hook_of: create.hook_of,
             failures_in_a_row: 0,
             restart_requested: false,
             restart_at_boot_ms: None,
@@ -269,6 +285,8 @@ impl State {
         if workload.live_run().is_some() {
             self.stop_run(workload, order, now, out);
         } else {
+            // The end it had was not its last, and now is.
+            self.hooks_at_rest(&mut workload, now, out);
             self.put(workload, out);
         }
         Ok(Reply::Workload(self.workloads[&id].clone()))

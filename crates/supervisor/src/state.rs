@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind, Subject};
+use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{Namespace, RunId, WorkloadId, WorkloadName};
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
@@ -12,6 +13,7 @@ use hostler_model::spec::Limits;
 use hostler_model::workload::{Desired, Identity, RunState, Workload};
 use hostler_model::{Now, limits};
 
+use crate::hooks;
 use crate::input::{Input, Outcome, Token};
 use crate::queue::index::{QueueKey, Queues};
 
@@ -44,6 +46,7 @@ pub struct Records {
     pub workloads: Vec<Workload>,
     pub keys: Vec<IdempotencyKey>,
     pub queues: Vec<QueueRecord>,
+    pub calls: Vec<HookCall>,
 }
 
 /// When something is to be decided next, if nothing else happens.
@@ -80,6 +83,7 @@ pub struct State {
     pub(crate) workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     pub(crate) node: NodeRecord,
     pub(crate) keys: HashMap<(Namespace, String), IdempotencyKey>,
+    pub(crate) calls: BTreeMap<HookKey, Arc<HookCall>>,
 
     // Derived from the records above.
     pub(crate) live: HashSet<WorkloadId>,
@@ -87,6 +91,10 @@ pub struct State {
     deadlines: BTreeSet<(u64, WorkloadId)>,
     /// Runs that wait for their start, boot clock.
     starts: BTreeSet<(u64, WorkloadId)>,
+    /// The same of jobs that hooks made: they belong to work that a lame duck lets finish.
+    hook_jobs: BTreeSet<(u64, WorkloadId)>,
+    /// Delays of hooks, boot clock.
+    delays: BTreeSet<(u64, WorkloadId)>,
     /// Dates of schedules, wall clock.
     fires: BTreeSet<(u64, WorkloadId)>,
     pub(crate) shares: HashMap<Namespace, Share>,
@@ -107,11 +115,12 @@ impl State {
     /// The state that these records describe.
     #[must_use]
     pub fn load(settings: Settings, records: Records) -> Self {
-        let Records { node, workloads, mut keys, queues } = records;
+        let Records { node, workloads, mut keys, queues, calls } = records;
         let mut state = Self { settings, node, ..Self::default() };
         for queue in queues {
             state.queues.put(Arc::new(queue));
         }
+        state.calls = calls.into_iter().map(|call| (call.key(), Arc::new(call))).collect();
         for workload in workloads {
             state.index(&workload);
             state.workloads.insert(workload.id, Arc::new(workload));
@@ -127,6 +136,7 @@ impl State {
 
     /// One thing happened: change the state, and add to the outcome what comes of it.
     pub fn step(&mut self, input: Input, now: Now, out: &mut Outcome) {
+        let before = out.batch.records.len();
         match input {
             Input::Request(token, request) => {
                 let reply = self.request(token, request, now, out);
@@ -144,7 +154,7 @@ impl State {
             Input::DiskFull(full) => self.disk_full = full,
             Input::OwnerGone(workload) => self.owner_gone(workload, now, out),
         }
-        for namespace in touched(out) {
+        for namespace in touched(&out.batch.records[before..]) {
             self.forget_oldest(&namespace, now, out);
         }
         self.serve_queues(now, out);
@@ -156,12 +166,11 @@ impl State {
     /// When the next timers are due.
     #[must_use]
     pub fn next_wake(&self) -> Wake {
-        let first = |timers: &BTreeSet<(u64, WorkloadId)>| timers.first().map(|(due, _)| *due);
-        let starts = if self.holds_starts() { None } else { first(&self.starts) };
-        Wake {
-            boot_ms: first(&self.deadlines).into_iter().chain(starts).min(),
-            wall_ms: if self.holds_starts() { None } else { first(&self.fires) },
-        }
+        let next = |wanted: Clock| {
+            let timers = self.open_timers().filter(|(.., clock)| *clock == wanted);
+            timers.filter_map(|(_, timers, _)| timers.first().map(|(due, _)| *due)).min()
+        };
+        Wake { boot_ms: next(Clock::Boot), wall_ms: next(Clock::Wall) }
     }
 
     /// Everything known, by id.
@@ -182,10 +191,10 @@ impl State {
         &self.keys
     }
 
-    /// Timers armed: the pending actions.
+    /// Hooks that have fired and whose outcome is not recorded.
     #[must_use]
-    pub fn timers(&self) -> usize {
-        self.deadlines.len() + self.starts.len() + self.fires.len()
+    pub fn calls(&self) -> &BTreeMap<HookKey, Arc<HookCall>> {
+        &self.calls
     }
 
     /// Puts a changed workload back: into the map, the indexes and the batch. The only way a workload changes.
@@ -215,21 +224,27 @@ impl State {
 
     /// Workloads whose timers are due and not held back, as many as one step takes.
     pub(crate) fn due(&self, now: Now) -> Vec<(Timer, WorkloadId)> {
-        let none = BTreeSet::new();
-        let held = self.holds_starts();
-        let timers = [
-            (Timer::Deadline, &self.deadlines, now.boot_ms),
-            (Timer::Start, if held { &none } else { &self.starts }, now.boot_ms),
-            (Timer::Fire, if held { &none } else { &self.fires }, now.wall_ms),
-        ];
-        let due = timers.into_iter().flat_map(|(timer, timers, now_ms)| {
+        let due = self.open_timers().flat_map(|(timer, timers, clock)| {
+            let now_ms = if clock == Clock::Boot { now.boot_ms } else { now.wall_ms };
             let due = timers.range(..=(now_ms, WorkloadId::from_bytes([0xff; 6])));
             due.map(move |(_, id)| (timer, *id)).take(limits::DUE_PER_STEP)
         });
         due.collect()
     }
 
-    /// New runs wait while the node takes no work; running ones keep their deadlines.
+    /// The timers that are not held back.
+    fn open_timers(&self) -> impl Iterator<Item = (Timer, &BTreeSet<(u64, WorkloadId)>, Clock)> {
+        let (held, stopped) = (self.holds_starts(), self.going_down || self.disk_full);
+        let all = [
+            (Timer::Deadline, &self.deadlines, Clock::Boot, false),
+            (Timer::Hook, &self.delays, Clock::Boot, false),
+            (Timer::HookJob, &self.hook_jobs, Clock::Boot, stopped),
+            (Timer::Start, &self.starts, Clock::Boot, held),
+            (Timer::Fire, &self.fires, Clock::Wall, held),
+        ];
+        all.into_iter().filter(|(.., held)| !held).map(|(timer, timers, clock, _)| (timer, timers, clock))
+    }
+
     /// Nothing is begun now: the node is a lame duck, goes down, or has no space to record what would happen.
     #[must_use]
     pub fn holds_starts(&self) -> bool {
@@ -255,16 +270,22 @@ impl State {
 
     pub(crate) fn event(workload: &Workload, kind: EventKind, now: Now, out: &mut Outcome) {
         let about_run = !kind.name().starts_with("workload.") && !kind.name().starts_with("schedule.");
-        let subject = Subject {
+        let run = workload.run.as_ref().filter(|_| about_run).map(|run| run.id);
+        let subject = Subject { run, ..Self::subject(workload) };
+        out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: Some(subject) });
+    }
+
+    /// How it stands, without a run.
+    pub(crate) fn subject(workload: &Workload) -> Subject {
+        Subject {
             workload: workload.id,
             namespace: workload.namespace.clone(),
             name: workload.name.clone(),
-            run: workload.run.as_ref().filter(|_| about_run).map(|run| run.id),
+            run: None,
             phase: workload.phase(),
             generation: workload.generation,
             runs: workload.runs,
-        };
-        out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: Some(subject) });
+        }
     }
 
     fn index(&mut self, workload: &Workload) {
@@ -307,6 +328,8 @@ impl State {
         match timer {
             Timer::Deadline => &mut self.deadlines,
             Timer::Start => &mut self.starts,
+            Timer::HookJob => &mut self.hook_jobs,
+            Timer::Hook => &mut self.delays,
             Timer::Fire => &mut self.fires,
         }
     }
@@ -324,17 +347,14 @@ impl State {
     }
 }
 
-/// The namespaces whose workloads changed with this outcome, which may hold more than one step.
-fn touched(out: &Outcome) -> BTreeSet<Namespace> {
+/// The namespaces whose workloads these records change.
+fn touched(records: &[Record]) -> BTreeSet<Namespace> {
     let namespace = |record: &Record| match record {
         Record::Workload(workload) => Some(workload.namespace.clone()),
         _ => None,
     };
-    out.batch.records.iter().rev().take(RECORDS_PER_STEP).filter_map(namespace).collect()
+    records.iter().filter_map(namespace).collect()
 }
-
-/// A step that brings one workload to rest makes at most this many records of it and of what follows.
-const RECORDS_PER_STEP: usize = 4;
 
 /// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,8 +363,24 @@ pub(crate) enum Timer {
     Deadline,
     /// The next attempt, or the end of an interval.
     Start,
+    /// The next attempt of a job that a hook made.
+    HookJob,
+    /// The delay of a hook.
+    Hook,
     /// A date of a schedule.
     Fire,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    Boot,
+    Wall,
+}
+
+/// Whether this timer of a workload is due.
+pub(crate) fn is_due(workload: &Workload, timer: Timer, now: Now) -> bool {
+    let now_ms = if timer == Timer::Fire { now.wall_ms } else { now.boot_ms };
+    timers(workload).any(|(other, due)| other == timer && due <= now_ms)
 }
 
 /// The timers that a workload has, from its state: one on the boot clock, and one on the wall clock.
@@ -356,10 +392,14 @@ fn timers(workload: &Workload) -> impl Iterator<Item = (Timer, u64)> {
         Some(RunState::Preparing { deadline_boot_ms }) => Some(deadline(*deadline_boot_ms)),
         Some(RunState::Stopping { kill_at_boot_ms }) => kill_at_boot_ms.map(deadline),
         Some(_) => None,
-        None => workload.restart_at_boot_ms.or(interval).map(|due| (Timer::Start, due)),
+        None => {
+            let timer = if workload.hook_of.is_some() { Timer::HookJob } else { Timer::Start };
+            workload.restart_at_boot_ms.or(interval).map(|due| (timer, due))
+        }
     };
+    let delay = hooks::timer(workload).map(|due| (Timer::Hook, due));
     let date = plan.filter(|_| interval.is_none()).and_then(|plan| plan.next_fire_ms);
-    boot.into_iter().chain(date.map(|due| (Timer::Fire, due)))
+    boot.into_iter().chain(delay).chain(date.map(|due| (Timer::Fire, due)))
 }
 
 /// Since when a workload is at rest, if it may be forgotten.

@@ -1,6 +1,8 @@
 //! Generated sequences of everything that can happen, against a simulated machine: crashes at every point between
 //! decision, commit and action, and the promises of DESIGN section 4 checked after every step.
 
+#[path = "sequences/hooks.rs"]
+mod hooks;
 #[path = "sequences/plans.rs"]
 mod plans;
 
@@ -16,7 +18,7 @@ use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
 use hostler_model::schedule::Schedule;
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
 use hostler_model::units::Signal;
-use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
+use hostler_model::workload::{Desired, Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
 use hostler_supervisor::{
     Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, ScheduleOrder, Settings,
@@ -52,6 +54,7 @@ enum Op {
         /// One of the queues, and a priority in it.
         queue: Option<(u8, i8)>,
         protected: bool,
+        hooks: bool,
     },
     /// A queue is changed or removed.
     Queue {
@@ -94,6 +97,16 @@ enum Op {
         committed: bool,
         reboot: bool,
     },
+    /// A hook's request is over, or its command due.
+    Hook {
+        which: usize,
+        good: bool,
+    },
+    /// The reader of logs is a step further.
+    Lines {
+        which: usize,
+        matched: bool,
+    },
     DiskFull(bool),
     OwnerGone {
         which: usize,
@@ -103,10 +116,12 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>(),
-            prop::option::of((0u8..3, -1i8..2)), prop::bool::weighted(0.1))
-            .prop_map(|(when, max, remove, key, limited, owner, queue, protected)| {
-                Op::Create { when, max, remove, key, limited, owner, queue, protected }
+            prop::option::of((0u8..3, -1i8..2)), prop::bool::weighted(0.1), any::<bool>())
+            .prop_map(|(when, max, remove, key, limited, owner, queue, protected, hooks)| {
+                Op::Create { when, max, remove, key, limited, owner, queue, protected, hooks }
             }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, good)| Op::Hook { which, good }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, matched)| Op::Lines { which, matched }),
         2 => (0u8..3, 0u8..8).prop_map(|(which, what)| Op::Queue { which, what }),
         1 => (0u8..4).prop_map(|verb| Op::Bulk { verb }),
         2 => (plans::schedule(), 0u8..2, prop::option::of(0u8..3))
@@ -128,6 +143,8 @@ struct Disk {
     keys: HashMap<(Namespace, String), IdempotencyKey>,
     queues: BTreeMap<QueueName, QueueRecord>,
     node: NodeRecord,
+    hooks: hooks::Hooks,
+    events: u64,
 }
 
 struct World {
@@ -224,7 +241,10 @@ impl World {
     }
 
     fn commit(&mut self, out: &Outcome) {
+        let first_event = self.disk.events + 1;
+        self.disk.events += out.batch.events.len() as u64;
         for event in &out.batch.events {
+            self.disk.hooks.event(event);
             let run = event.subject.as_ref().and_then(|subject| subject.run);
             let workload = event.subject.as_ref().and_then(|subject| self.disk.workloads.get(&subject.workload));
             self.dates.event(workload, &event.kind);
@@ -263,6 +283,7 @@ impl World {
                 }
                 Record::WorkloadRemoved(id) => {
                     let gone = self.disk.workloads.remove(id).expect("removed once");
+                    self.disk.hooks.at_rest(&gone);
                     assert!(gone.live_run().is_none(), "removed while live");
                 }
                 Record::Node(node) => self.disk.node = node.clone(),
@@ -276,6 +297,17 @@ impl World {
                 Record::IdempotencyKeyForgotten(namespace, key) => {
                     self.disk.keys.remove(&(namespace.clone(), key.clone()));
                 }
+                Record::HookFired(fired) => {
+                    self.disk.hooks.calls.insert(fired.call.key(), fired.numbered(first_event));
+                }
+                Record::HookDone(key) => drop(self.disk.hooks.calls.remove(key)),
+            }
+        }
+        for workload in self.disk.workloads.values() {
+            let run = workload.run.as_ref().map(|run| run.id).filter(|run| self.started.contains(run));
+            run.into_iter().for_each(|run| self.disk.hooks.started(workload, run));
+            if workload.is_at_rest() {
+                self.disk.hooks.at_rest(workload);
             }
         }
     }
@@ -337,6 +369,7 @@ impl World {
         assert_eq!(self.state.node(), &self.disk.node);
         assert_eq!(self.state.keys(), &self.disk.keys);
         self.check_queues();
+        self.disk.hooks.check(self.state.calls());
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         for workload in self.state.workloads().values() {
@@ -408,6 +441,7 @@ impl World {
             node: self.disk.node.clone(),
             workloads: self.disk.workloads.values().cloned().collect(),
             keys: self.disk.keys.values().cloned().collect(),
+            calls: self.disk.hooks.calls.values().cloned().collect(),
             queues: self.disk.queues.values().cloned().collect(),
         };
         self.state = State::load(SETTINGS, records);
@@ -453,6 +487,7 @@ impl World {
             spec: Arc::new(spec),
             identity: Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None },
             idempotency: key.map(|key| (key.to_string(), when.to_string())),
+            hook_of: None,
         }
     }
 
@@ -464,8 +499,9 @@ impl World {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Create { when, max, remove, key, limited, owner, queue, protected } => {
-                let create = self.creation(when, max, remove, key, limited, owner, queue, protected);
+            Op::Create { when, max, remove, key, limited, owner, queue, protected, hooks } => {
+                let mut create = self.creation(when, max, remove, key, limited, owner, queue, protected);
+                Arc::make_mut(&mut create.spec).hooks = hooks::some(hooks);
                 self.ask(Request::Create(Box::new(create)));
             }
             Op::Queue { which, what } => {
@@ -497,11 +533,10 @@ impl World {
                 self.ask(Request::Bulk { verb, workloads });
                 let after = is_protected(&self.state);
                 for workload in before {
-                    // Others that made room may have let it start; nothing else was done to it.
+                    // Others that made room, or their hooks, may have let it start; nothing else was done to it.
                     let now = after.iter().find(|now| now.id == workload.id).expect("protected ones stay");
-                    assert!(
-                        now.desired == workload.desired && now.live_run().is_some() >= workload.live_run().is_some()
-                    );
+                    let same = now.desired == workload.desired || now.desired == Desired::Run;
+                    assert!(same && now.live_run().is_some() >= workload.live_run().is_some());
                 }
             }
             Op::Request { kind, which } => {
@@ -547,11 +582,19 @@ impl World {
                 self.input(Input::Tick);
             }
             Op::Crash { committed, reboot } => self.crash(committed, reboot),
+            Op::Hook { which, good } => self.tell(self.disk.hooks.happen(which, good)),
+            Op::Lines { which, matched } => self.tell(hooks::read(self.state.workloads(), which, matched)),
             Op::DiskFull(full) => self.input(Input::DiskFull(full)),
             Op::OwnerGone { which } => {
                 let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
                 self.input(Input::OwnerGone(run.workload));
             }
+        }
+    }
+
+    fn tell(&mut self, fact: Option<Fact>) {
+        if let Some(fact) = fact {
+            self.input(Input::Fact(fact));
         }
     }
 
@@ -609,10 +652,19 @@ impl World {
     /// Everything is told to stop; after every process has ended, nothing may be left over.
     fn settle(&mut self) {
         self.ask(Request::LameDuck(true));
+        self.ask(Request::StayUp);
+        self.input(Input::DiskFull(false));
         for _ in 0..20 {
+            for call in 0..self.disk.hooks.calls.len() {
+                self.tell(self.disk.hooks.happen(call, true));
+            }
+            while let Some(fact) = hooks::read(self.state.workloads(), 0, false) {
+                self.tell(Some(fact));
+            }
             let all: Vec<_> = self.state.workloads().keys().copied().collect();
             for workload in all {
-                if self.state.workloads().get(&workload).is_some_and(|w| w.live_run().is_some()) {
+                if self.state.workloads().get(&workload).is_some_and(|w| w.live_run().is_some() || w.hook_of.is_some())
+                {
                     self.ask(Request::Remove { workload, force: true });
                 }
             }
@@ -620,11 +672,13 @@ impl World {
                 self.happen(which, 4);
             }
             self.now.boot_ms += 100_000;
+            self.now.wall_ms += 2 * hostler_model::limits::HOOK_ROOM_WAIT_MAX_MS;
             self.input(Input::Tick);
         }
         assert!(self.state.workloads().values().all(|workload| workload.live_run().is_none()), "something never ends");
         assert_eq!(self.state.next_wake(), Wake::default(), "a timer is left");
         assert!(self.processes.is_empty(), "never released: {:?}", self.processes);
+        self.disk.hooks.settled();
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");
     }

@@ -131,6 +131,11 @@ fn every_point_is_armed_by_a_test() {
         "exited",
         "adopted",
         "before-release",
+        // In the tests of hooks.
+        "hook-calling",
+        "hook-called",
+        "hook-due",
+        "line-matched",
     ];
     let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/hostlerd/src");
     let mut open = vec![crates];

@@ -42,7 +42,7 @@ const EDGES: [(&str, &[&str]); 11] = [
 const FREE: [&str; 3] = ["hostler-bench", "hostler-tests", "xtask"];
 
 /// Crates from outside that only these rooms name.
-const HEAVY: [(&str, &[&str]); 12] = [
+const HEAVY: [(&str, &[&str]); 15] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
     ("croner", &["hostler-supervisor"]),
@@ -51,9 +51,12 @@ const HEAVY: [(&str, &[&str]); 12] = [
     ("libc", &["hostler-linux"]),
     ("prometheus-client", &["hostlerd"]),
     ("redb", &["hostler-store"]),
+    ("regex", &["hostler-provision"]),
     ("rustix", &["hostler", "hostler-linux"]),
+    ("rustls-native-certs", &["hostlerd"]),
     ("schemars", &["hostler-api", "hostler-model"]),
     ("sd-notify", &["hostlerd"]),
+    ("tokio-rustls", &["hostlerd"]),
     ("tracing-subscriber", &["hostlerd"]),
 ];
 

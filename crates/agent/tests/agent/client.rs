@@ -379,6 +379,14 @@ impl Node {
     }
 }
 
+/// Where a run begins is marked; what it wrote is the same.
+fn without_tag(record: &str) -> String {
+    let (stream, rest) = record.split_once(' ').expect("a stream");
+    let (tags, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    let first = tags.split(':').next().expect("a first tag");
+    format!("{stream} {first} {text}")
+}
+
 pub(crate) fn log_lines(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(directory)
         .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
@@ -390,7 +398,7 @@ pub(crate) fn log_lines(directory: &Path) -> Vec<String> {
         for line in text.lines() {
             let (time, rest) = line.split_once(' ').expect("a time");
             assert!(time.len() == 30 && time.ends_with('Z'), "{line}");
-            lines.push(rest.to_owned());
+            lines.push(without_tag(rest));
         }
     }
     lines

@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use hostler_model::hook::Hook;
 use hostler_model::spec::{Limits, Rlimit};
 use hostler_model::units::{Signal, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
 use hostler_model::{QueueName, WorkloadName};
 
 use super::ScheduleArguments;
+use crate::hooks;
 use crate::parse;
 
 pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n  \
@@ -17,6 +19,8 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n 
      hostler run -d --queue encode -- ./encode a.wav\n  \
      ls *.wav | hostler run -d --queue encode --each - -- ./encode {}\n  \
      hostler run --name backup --cron '30 3 * * *' --time-zone Europe/Zurich -- ./backup\n  \
+     hostler run -d --on-failure 'mail -s \"$HOSTLER_HOOK_WORKLOAD failed\" me' -- ./backup\n  \
+     hostler run -d --hook line:READY=http://localhost:8080/ready -- ./server\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n  \
      hostler run -d --tag nightly --stats-interval 5s --stdin - -- sort < names\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
@@ -98,6 +102,22 @@ pub struct Run {
     /// When it runs by itself.
     #[command(flatten)]
     pub schedule: ScheduleArguments,
+    /// Shell command when the program has ended well, with no restart to follow
+    #[arg(long, value_name = "SHELL COMMAND", help_heading = "Hooks")]
+    pub on_success: Vec<String>,
+    /// Shell command when it has ended in any other way, with no restart to follow
+    #[arg(long, value_name = "SHELL COMMAND", help_heading = "Hooks")]
+    pub on_failure: Vec<String>,
+    /// Shell command when it has ended, with no restart to follow
+    #[arg(long, value_name = "SHELL COMMAND", help_heading = "Hooks")]
+    pub on_end: Vec<String>,
+    /// What to do when: started, success, failure, end, after:TIME or line:PATTERN, then = and a shell command,
+    /// http(s)://… to POST to, or start:WORKLOAD
+    #[arg(long, value_name = "WHEN=ACTION", value_parser = hooks::hook, help_heading = "Hooks")]
+    pub hook: Vec<Hook>,
+    /// Hooks in full: a TOML file with [[hooks]] tables, or a JSON list
+    #[arg(long, value_name = "FILE", help_heading = "Hooks")]
+    pub hooks: Vec<PathBuf>,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitArguments,

@@ -80,7 +80,10 @@ fn line(style: Style, view: &EventView) -> String {
 fn tone(kind: &EventKind) -> Tone {
     match kind {
         EventKind::RunStarted { .. } => Tone::Good,
-        EventKind::RunFailed { .. } | EventKind::RunLost { .. } | EventKind::RunOom { .. } => Tone::Bad,
+        EventKind::RunFailed { .. }
+        | EventKind::RunLost { .. }
+        | EventKind::RunOom { .. }
+        | EventKind::HookFailed { .. } => Tone::Bad,
         EventKind::RunExited { exit } if !exit.status.is_success() => Tone::Bad,
         EventKind::WorkloadRestarting { .. } | EventKind::WorkloadStopping { .. } => Tone::Warning,
         _ => Tone::Normal,
@@ -119,6 +122,9 @@ fn details(kind: &EventKind) -> String {
         EventKind::RunExited { exit } | EventKind::ExecExited { exit, .. } => {
             format!("exit {} after {}", output::exit_words(exit), format_duration(exit.duration_ms))
         }
+        EventKind::HookFired { hook, on } => format!("hook {hook}, on {}", on.as_str()),
+        EventKind::HookSucceeded { hook, attempts } => format!("hook {hook}, attempts: {attempts}"),
+        EventKind::HookFailed { hook, attempts, message } => format!("hook {hook}, attempts: {attempts}: {message}"),
         EventKind::RunFailed { failure } => failure.message.clone(),
         EventKind::RunLost { reason } => output::lost_words(*reason).to_owned(),
         EventKind::ExecStarted { exec, pid } => format!("exec {exec}, pid {pid}"),

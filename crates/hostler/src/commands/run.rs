@@ -16,6 +16,7 @@ use super::{Context, patiently};
 use crate::cli::{Attach, Exec, Run};
 use crate::failure::Failure;
 use crate::foreground::{Foreground, Plan, Subject};
+use crate::hooks;
 use crate::output::{say, say_json};
 use crate::parse;
 use crate::terminal::{self, with_spinner};
@@ -164,6 +165,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
             signal: run.stop_signal.unwrap_or(stop.signal),
             grace_ms: run.stop_timeout.unwrap_or(stop.grace_ms),
         },
+        hooks: hooks::of_run(run)?,
         max_time_ms: run.max_time,
         start_deadline_ms: run.start_timeout.unwrap_or(limits::START_DEADLINE_MS),
         limits: run.limits.limits(),

@@ -31,6 +31,9 @@ pub(crate) struct Filter {
     /// Only lines from this time on, wall clock, milliseconds. Whole segments are passed over by their first times, so
     /// lines written while the clock was set back may be missed.
     pub(crate) since_ms: Option<u64>,
+    /// Only the output of this run, by its number; not together with `tail`. Records before the first mark of any run
+    /// are of none.
+    pub(crate) run: Option<u32>,
     /// Only this stream.
     pub(crate) stream: Option<LogStream>,
     /// Only the last matching lines, count; not when resuming from a position. The parts of a long line are one line.
@@ -80,11 +83,13 @@ pub(super) struct Current {
     closed: bool,
     /// Within a record that is too long to be one.
     in_garbage: bool,
+    /// Whose output this is, as far as a mark has told.
+    run: Option<u32>,
 }
 
 impl Current {
     pub(super) fn new(segment: u64, file: File, offset: u64) -> Self {
-        Self { segment, file, offset, closed: false, in_garbage: false }
+        Self { segment, file, offset, closed: false, in_garbage: false, run: None }
     }
 }
 
@@ -241,8 +246,10 @@ impl Current {
             if std::mem::take(&mut self.in_garbage) {
                 continue;
             }
-            match Record::parse(&rest[..length]) {
-                Some(record) if filter.matches(&record) => {
+            let record = Record::parse(&rest[..length]);
+            self.run = record.and_then(|record| record.run).or(self.run);
+            match record {
+                Some(record) if filter.matches(&record) && filter.run.is_none_or(|run| self.run == Some(run)) => {
                     budget.taken += length + 1;
                     let position = Position { segment: self.segment, offset: self.offset + at as u64 };
                     batch.lines.push((position, record.to_line()));

@@ -86,6 +86,8 @@ pub(super) struct Record<'a> {
     pub(super) time: &'a str,
     pub(super) stream: LogStream,
     pub(super) partial: bool,
+    /// The run's number, in the first record of a run and of a segment.
+    pub(super) run: Option<u32>,
     pub(super) text: &'a [u8],
 }
 
@@ -104,12 +106,14 @@ impl<'a> Record<'a> {
             _ => return None,
         };
         // Tags are separated by colons; the first is the one that every record has.
-        let partial = match fields.next()?.split(|byte| *byte == b':').next()? {
+        let mut tags = fields.next()?.split(|byte| *byte == b':');
+        let partial = match tags.next()? {
             b"F" => false,
             b"P" => true,
             _ => return None,
         };
-        Some(Self { time, stream, partial, text: fields.next().unwrap_or_default() })
+        let run = tags.find_map(|tag| std::str::from_utf8(tag.strip_prefix(b"run=")?).ok()?.parse().ok());
+        Some(Self { time, stream, partial, run, text: fields.next().unwrap_or_default() })
     }
 
     /// When it was written, milliseconds since the epoch.

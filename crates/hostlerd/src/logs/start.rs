@@ -29,7 +29,8 @@ pub(super) fn find(directory: &Path, filter: &Filter, from: Option<Position>) ->
             (Some(from), _) => resume(directory, &segments, from)?,
             (None, Some(count)) => tail(directory, &segments, filter, count)?.map(|current| (current, 0)),
             (None, None) => {
-                let first = segments[since(directory, &segments, filter)?];
+                let oldest = since(directory, &segments, filter)?.max(of_run(directory, &segments, filter)?);
+                let first = segments[oldest];
                 open(directory, first)?.map(|file| (Current::new(first, file, 0), 0))
             }
         };
@@ -81,13 +82,29 @@ fn since(directory: &Path, segments: &[u64], filter: &Filter) -> io::Result<usiz
     Ok(0)
 }
 
+/// Index of the segment in which the filter's run begins, or of one before it: the last that begins with an earlier run.
+fn of_run(directory: &Path, segments: &[u64], filter: &Filter) -> io::Result<usize> {
+    let Some(run) = filter.run else { return Ok(0) };
+    for (index, segment) in segments.iter().enumerate().skip(1).rev() {
+        if first(directory, *segment, |record| record.run)?.flatten().is_some_and(|first| first < run) {
+            return Ok(index);
+        }
+    }
+    Ok(0)
+}
+
 fn first_time_ms(directory: &Path, segment: u64) -> io::Result<Option<u64>> {
+    first(directory, segment, |record| record.time_ms())
+}
+
+/// What the first record of a segment says.
+fn first<T>(directory: &Path, segment: u64, look: impl FnOnce(&Record<'_>) -> T) -> io::Result<Option<T>> {
     let Some(file) = open(directory, segment)? else { return Ok(None) };
     // Time, stream and tags are enough.
     let mut start = [0; 128];
     let filled = file.read_at(&mut start, 0)?;
     let line = start[..filled].split(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok(Record::parse(line).map(|record| record.time_ms()))
+    Ok(Record::parse(line).as_ref().map(look))
 }
 
 /// Where the last `count` matching lines begin. A long line is reached back to its first part, unless the other

@@ -333,6 +333,31 @@ fn since_and_streams() {
 }
 
 #[test]
+fn the_output_of_one_run() {
+    let mut log = Log::new();
+    let of = |run: u32| Filter { run: Some(run), ..Filter::default() };
+    log.line("unmarked");
+    log.record(0, "stdout", "F:run=2", b"a");
+    log.record(0, "stderr", "F", b"b");
+    log.record(0, "stdout", "F:run=10", b"c");
+    log.rotate();
+    log.record(0, "stdout", "P:run=10", b"d");
+    log.record(0, "stdout", "F", b"e");
+    log.rotate();
+    log.record(0, "stdout", "F:run=10", b"f");
+    log.record(0, "stdout", "F:run=11", b"g");
+    for (run, expected) in [(1, ""), (2, "ab"), (3, ""), (10, "cdef"), (11, "g"), (12, "")] {
+        assert_eq!(log.read(of(run)).replace(['\n', ' '], ""), expected, "run {run}");
+    }
+    // Its beginning is gone, and it goes on.
+    log.delete(1);
+    let mut reader = log.reader(of(10));
+    assert_eq!(drain(&mut reader, 1).lines.len(), 3);
+    log.line("of 11");
+    assert!(drain(&mut reader, 1).lines.is_empty());
+}
+
+#[test]
 fn garbage_is_skipped_and_counted() {
     let mut log = Log::with_lines(&["a"]);
     log.raw(b"no record\n\n");

@@ -25,16 +25,18 @@ use std::time::Duration;
 use hostler_api::paths::Layout;
 use hostler_linux::{clock, daemon};
 use hostler_model::config::Config;
+use hostler_model::hook::HookCall;
 use hostler_model::ids::WorkloadId;
 use hostler_model::{Now, Problem, ProblemKind, limits};
 use hostler_provision::{Scope, Users};
 use hostler_runtime::Runtime;
 use hostler_store::{Loaded, Reader, Store};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Found, FoundExec, FoundState, Input, Records, Request, Settings, State};
+use hostler_supervisor::{Fact, Found, FoundExec, FoundState, Input, Records, Request, Settings, State};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::doctor;
+use crate::hooks::News;
 use crate::metrics::Metrics;
 use crate::sampling::Sampling;
 pub use view::View;
@@ -105,6 +107,10 @@ pub struct Handles {
     pub down: watch::Receiver<bool>,
     /// Ends when the store is closed, after [`Node::close`].
     pub closed: tokio::task::JoinHandle<()>,
+    /// Calls of hooks that the last daemon left.
+    pub calls: Vec<HookCall>,
+    /// What was committed since, for hooks. Unbounded, but its reader waits for nothing.
+    pub(crate) news: mpsc::UnboundedReceiver<News>,
 }
 
 /// What a node is made of.
@@ -147,6 +153,7 @@ pub enum StartError {
 pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
     let meta = loaded.meta.clone();
+    let calls = loaded.hook_calls.clone();
     let state = load(&config, loaded);
     let view = Arc::new(View::new(&state, store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
@@ -161,7 +168,9 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
 
+    let (hooks, news) = mpsc::unbounded_channel();
     let publisher = publisher::Publisher {
+        hooks,
         view: view.clone(),
         runtime: runtime.clone(),
         inputs: inputs.downgrade(),
@@ -205,7 +214,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         down,
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
-    Ok((Arc::new(node), Handles { failure, down: down_receiver, closed }))
+    Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
 }
 
 fn load(config: &Config, loaded: Loaded) -> State {
@@ -219,6 +228,7 @@ fn load(config: &Config, loaded: Loaded) -> State {
         workloads: loaded.workloads,
         keys: loaded.idempotency_keys,
         queues: loaded.queues,
+        calls: loaded.hook_calls,
     };
     State::load(settings, records)
 }
@@ -287,6 +297,11 @@ impl Node {
         let (sender, receiver) = oneshot::channel();
         self.inputs.send(Message::Request(request, sender)).await.map_err(|_| going_down())?;
         Ok(Submitted(receiver))
+    }
+
+    /// Reports something that happened.
+    pub(crate) async fn tell(&self, fact: Fact) {
+        let _ = self.inputs.send(Message::Input(Input::Fact(fact))).await;
     }
 
     /// The client of a foreground workload is gone.

@@ -1,6 +1,7 @@
 //! What happens after a commit, in the order of commits: readers see it, those who asked are answered, the runtime
 //! is told what to do.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::view::{ExecNews, View};
 use super::{Failure, Message};
+use crate::hooks::News;
 use crate::metrics::{Metrics, Operation};
 use crate::sampling::Sampling;
 
@@ -39,6 +41,7 @@ pub(crate) struct Publication {
 
 pub(crate) struct Publisher {
     pub(crate) view: Arc<View>,
+    pub(crate) hooks: mpsc::UnboundedSender<News>,
     pub(crate) runtime: Runtime,
     /// Weak: the publisher must not keep the decider alive.
     pub(crate) inputs: mpsc::WeakSender<Message>,
@@ -53,8 +56,8 @@ impl Publisher {
         while let Some(publication) = publications.recv().await {
             match publication.committed {
                 Some(Ok(ref committed)) => {
-                    let last = committed.events.end.saturating_sub(1);
-                    self.publish(publication, last);
+                    let numbers = committed.events.clone();
+                    self.publish(publication, numbers);
                 }
                 Some(Err(error)) => self.fail(&error),
                 None => unreachable!("the writer always says how it went"),
@@ -62,10 +65,11 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self, publication: Publication, last_event: u64) {
+    fn publish(&mut self, publication: Publication, numbers: Range<u64>) {
         crate::failpoint::hit("committed");
-        self.view.apply(&publication.records, last_event);
+        self.view.apply(&publication.records, numbers.end.saturating_sub(1));
         self.sampling.apply(&publication.records);
+        self.tell_hooks(&publication.records, numbers.start);
         for event in &publication.events {
             self.observe(event);
         }
@@ -84,6 +88,17 @@ impl Publisher {
             // Somebody who no longer waits is nobody's loss: the work is accepted all the same.
             let _ = sender.send(reply);
         }
+    }
+
+    fn tell_hooks(&self, records: &[Record], first_event: u64) {
+        let news = records.iter().filter_map(|record| match record {
+            Record::HookFired(fired) => Some(News::Call(Arc::new(fired.numbered(first_event)))),
+            Record::HookDone(key) => Some(News::Done(*key)),
+            Record::Workload(workload) => News::of_workload(workload),
+            _ => None,
+        });
+        // Without a reader the daemon is on its way down, and the next one looks for itself.
+        news.for_each(|news| drop(self.hooks.send(news)));
     }
 
     fn observe(&self, event: &Event) {

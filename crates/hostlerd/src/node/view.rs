@@ -84,7 +84,10 @@ impl View {
                     Record::QueueRemoved(namespace, name) => {
                         known.queues.take(&(namespace.clone(), name.clone()));
                     }
-                    Record::IdempotencyKey(_) | Record::IdempotencyKeyForgotten(..) => {}
+                    Record::IdempotencyKey(_)
+                    | Record::IdempotencyKeyForgotten(..)
+                    | Record::HookFired(_)
+                    | Record::HookDone(_) => {}
                 }
             }
         }

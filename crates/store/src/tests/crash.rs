@@ -8,7 +8,7 @@ use hostler_model::record::{Batch, NodeRecord, Record, Urgency};
 use proptest::prelude::*;
 
 use super::disk::{Disk, Fault};
-use super::{LONG, Model, commit, event, events, key, open_on, queue, submit, workload};
+use super::{LONG, Model, commit, done, event, events, fired, key, open_on, queue, submit, workload};
 use crate::{CommitError, Options};
 
 fn record() -> impl Strategy<Value = Record> {
@@ -24,6 +24,8 @@ fn record() -> impl Strategy<Value = Record> {
         1 => (0..4_u8).prop_map(|name| {
             Record::IdempotencyKeyForgotten(hostler_model::Namespace::owner(), name.to_string())
         }),
+        2 => (0..3_u8, 0..4_usize).prop_map(|(hook, event)| fired(hook, event)),
+        1 => (0..3_u8).prop_map(done),
     ]
 }
 

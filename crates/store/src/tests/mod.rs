@@ -14,9 +14,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use hostler_model::event::{Event, EventKind};
+use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
 use hostler_model::queue::QueueRecord;
-use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::record::{Batch, FiredHook, IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::workload::Workload;
 use redb::StorageBackend;
 
@@ -60,6 +61,23 @@ fn key(name: &str) -> IdempotencyKey {
 fn queue(name: &str, parallel: u32) -> QueueRecord {
     let name = name.parse().expect("a name");
     QueueRecord { parallel, ..QueueRecord::new(hostler_model::Namespace::owner(), name, 4) }
+}
+
+/// A hook that fires with the batch's event of this number.
+fn fired(hook: u8, event: usize) -> Record {
+    let workload = workload(1, 1);
+    let run = hostler_model::RunId { workload: workload.id, number: 1 };
+    let json = serde_json::json!({
+        "run": run, "hook": hook, "fired_at_ms": 6,
+        "definition": {"on": "end", "action": {"http": {"url": "http://localhost/"}}},
+        "subject": {"workload": workload.id, "namespace": workload.namespace, "name": workload.name, "phase": "ended",
+            "generation": 1, "runs": 1},
+    });
+    Record::HookFired(FiredHook { call: Arc::new(serde_json::from_value(json).expect("a call")), event })
+}
+
+fn done(hook: u8) -> Record {
+    Record::HookDone((hostler_model::RunId { workload: workload(1, 1).id, number: 1 }, hook))
 }
 
 fn submit(store: &Store, batch: Batch, now_ms: u64) -> Receiver<Result<Committed, CommitError>> {
@@ -109,11 +127,13 @@ struct Model {
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: BTreeMap<String, IdempotencyKey>,
     queues: BTreeMap<String, QueueRecord>,
+    hooks: BTreeMap<HookKey, HookCall>,
     events: Vec<Event>,
 }
 
 impl Model {
     fn apply(&mut self, batch: &Batch) {
+        let first_event = self.events.len() as u64 + 1;
         for record in &batch.records {
             match record {
                 Record::Workload(workload) => drop(self.workloads.insert(workload.id, (**workload).clone())),
@@ -125,6 +145,8 @@ impl Model {
                     drop(self.queues.insert(queue.name.to_string(), QueueRecord::clone(queue)));
                 }
                 Record::QueueRemoved(_, name) => drop(self.queues.remove(name.as_str())),
+                Record::HookFired(fired) => drop(self.hooks.insert(fired.call.key(), fired.numbered(first_event))),
+                Record::HookDone(key) => drop(self.hooks.remove(key)),
             }
         }
         self.events.extend(batch.events.iter().cloned());
@@ -136,6 +158,7 @@ impl Model {
             workloads: loaded.workloads.iter().map(|workload| (workload.id, workload.clone())).collect(),
             keys: loaded.idempotency_keys.iter().map(|key| (key.key.clone(), key.clone())).collect(),
             queues: loaded.queues.iter().map(|queue| (queue.name.to_string(), queue.clone())).collect(),
+            hooks: loaded.hook_calls.iter().map(|call| (call.key(), call.clone())).collect(),
             events: read_all(reader),
         }
     }

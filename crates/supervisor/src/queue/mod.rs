@@ -55,6 +55,7 @@ impl State {
         let Some(name) = workload.spec.queue.clone() else { return self.start_run(workload, now, out) };
         self.queue_for(&workload.namespace, &name, now, out);
         workload.restart_at_boot_ms = None;
+        fires::begun(&mut workload);
         workload.queued = Some(Queued { ticket: self.queues.next_ticket(), since_ms: now.wall_ms });
         Self::event(&workload, EventKind::WorkloadQueued { queue: name }, now, out);
         self.put(workload, out);
@@ -86,6 +87,7 @@ impl State {
         let state = RunState::Failed { failure: failure.clone() };
         workload.run = Some(Box::new(Run::new(id, state, now.wall_ms)));
         Self::event(&workload, EventKind::RunFailed { failure }, now, out);
+        self.hooks_at_rest(&mut workload, now, out);
         let (id, remove) = (workload.id, workload.spec.remove);
         self.put(workload, out);
         if remove {

@@ -49,7 +49,7 @@ pub(crate) async fn read(
                 Problem::new(ProblemKind::MalformedRequest, "Last-Event-ID is not a position in a log")
             })?),
         };
-    let filter = Filter { since_ms: query.since_ms, stream: query.stream, tail: query.tail };
+    let filter = Filter { since_ms: query.since_ms, stream: query.stream, tail: query.tail, run: None };
     // Subscribe, then look, then read: nothing written in between is missed.
     let changes = query.follow.then(|| door.watcher.watch(&directory));
     let watched = door.node.view.watch(workload.id);

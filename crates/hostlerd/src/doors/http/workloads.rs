@@ -247,7 +247,8 @@ impl Door {
         self.check_limits(&spec.limits)?;
         check_rlimits(caller, &spec.rlimits)?;
         check_schedule(&spec)?;
-        Ok(Create { id: WorkloadId::from_bytes(random()), namespace, spec: Arc::new(spec), identity, idempotency })
+        let id = WorkloadId::from_bytes(random());
+        Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, hook_of: None })
     }
 
     /// A limit that this machine cannot give is refused before anything is made.
