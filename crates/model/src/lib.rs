@@ -11,6 +11,7 @@
 //! - [`event`]: the numbered facts that readers follow
 //! - [`launch`]: what the agent is told to start, fully resolved
 //! - [`record`]: what the store keeps
+//! - [`stack`]: services and jobs that belong together, as they are written and as they are kept
 //! - [`rundir`]: the files that outlive agent and daemon
 //! - [`error`]: every refusal, with its stable type and HTTP status
 //! - [`units`]: parsing and printing of sizes, durations and signals
@@ -29,13 +30,14 @@ pub mod limits;
 pub mod record;
 pub mod rundir;
 pub mod spec;
+pub mod stack;
 pub mod units;
 pub mod workload;
 
 pub use bytes::ByteString;
 pub use error::{Problem, ProblemKind};
 pub use exit::{Cause, Exit, ExitStatus};
-pub use ids::{ExecId, Namespace, NodeTag, RunId, SandboxId, StoreId, WorkloadId, WorkloadName};
+pub use ids::{ExecId, Namespace, NodeTag, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId, WorkloadName};
 pub use spec::Spec;
 pub use workload::{Run, RunState, Workload};
 
