@@ -14,6 +14,7 @@
 //! - `fact`: what the runtime reports
 //! - `lifecycle`: starting, stopping and ending runs; the only place where a run changes its state
 //! - `adopt`: what is found when a daemon comes up
+//! - [`stack`]: services and jobs that belong together: the decisions, over replicas that are only named
 //! - [`policy`]: restart or rest, and the back-off
 //!
 //! Not here: processes, files, sockets, clocks, randomness. Everything comes in as an argument.
@@ -26,6 +27,7 @@ pub mod input;
 mod lifecycle;
 pub mod policy;
 mod request;
+pub mod stack;
 pub mod state;
 
 pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token};

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{UnitKind, UnitPlan};
-use super::{Stack, Unit, unit};
+use super::{Stack, unit};
 use crate::ids::UnitName;
 use crate::limits;
 

@@ -79,6 +79,9 @@ pub enum GenerationState {
         /// Which; or why else.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         on: Vec<String>,
+        /// Its condition was just found to hold.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        checked: bool,
     },
     /// Its condition is being looked at.
     Checking,
@@ -131,7 +134,7 @@ impl GenerationState {
     /// Waiting, for nobody in particular so far.
     #[must_use]
     pub fn waiting() -> Self {
-        Self::Waiting { on: Vec::new() }
+        Self::Waiting { on: Vec::new(), checked: false }
     }
 
     /// Failed for this reason.
