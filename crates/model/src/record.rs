@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::ids::{Namespace, WorkloadId};
+use crate::ids::{Namespace, StackName, UnitName, WorkloadId};
+use crate::stack::{StackRecord, UnitRecord};
 use crate::workload::Workload;
 
 /// One change of what is kept.
@@ -16,6 +17,14 @@ pub enum Record {
     Workload(Arc<Workload>),
     /// The workload is gone.
     WorkloadRemoved(WorkloadId),
+    /// The stack now stands like this.
+    Stack(Arc<StackRecord>),
+    /// The stack is gone; its units went before.
+    StackRemoved(Namespace, StackName),
+    /// The unit now stands like this.
+    StackUnit(Namespace, StackName, Arc<UnitRecord>),
+    /// The unit is gone.
+    StackUnitRemoved(Namespace, StackName, UnitName),
     /// The node now stands like this.
     Node(NodeRecord),
     /// A creation with this key was accepted.

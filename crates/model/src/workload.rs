@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
 use crate::spec::{Limits, Spec};
+use crate::stack::StackMember;
 
 /// Who the program runs as, resolved when the workload was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +179,15 @@ pub struct Run {
     /// When the program started, wall clock, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at_ms: Option<u64>,
+    /// When it was found ready, wall clock, milliseconds: of a stack's service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at_ms: Option<u64>,
+    /// When it is ready without being asked, boot clock, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_due_boot_ms: Option<u64>,
+    /// Why it is taken for dead though it runs: it is being ended for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<String>,
     /// The main process, while it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -222,6 +232,9 @@ pub struct Workload {
     pub spec: Arc<Spec>,
     /// Who it runs as.
     pub identity: Identity,
+    /// What it is in its stack, if it is part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackMember>,
     /// The limits in force: the spec's, with later updates.
     pub limits: Limits,
     /// What the last explicit request said.

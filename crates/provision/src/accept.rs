@@ -176,6 +176,7 @@ mod tests {
             generation: 1,
             spec: std::sync::Arc::new(Spec::new(vec!["true".into()])),
             identity: Identity { uid, gid, groups, user: None, home: None },
+            stack: None,
             limits: hostler_model::spec::Limits::default(),
             desired: hostler_model::workload::Desired::Run,
             created_at_ms: 0,

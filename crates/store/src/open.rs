@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hostler_model::ids::{Namespace, StackName};
 use hostler_model::limits;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::Workload;
 use redb::backends::FileBackend;
 use redb::{
@@ -189,7 +191,15 @@ pub(crate) fn create(
         Ok(database)
     };
     let database = make().map_err(|failure| failure.at(path))?;
-    let loaded = Loaded { meta, node, workloads: Vec::new(), idempotency_keys: Vec::new(), created: true };
+    let loaded = Loaded {
+        meta,
+        node,
+        workloads: Vec::new(),
+        stacks: Vec::new(),
+        stack_units: Vec::new(),
+        idempotency_keys: Vec::new(),
+        created: true,
+    };
     Ok((database, loaded, (1, 0)))
 }
 
@@ -331,6 +341,8 @@ fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failu
     }
     check_count("workloads", workloads.len(), table.len()?)?;
 
+    let (stacks, stack_units) = load_stacks(transaction)?;
+
     let mut idempotency_keys: Vec<IdempotencyKey> = Vec::new();
     let mut seen = BTreeSet::new();
     let table = transaction.open_table(schema::KEYS)?;
@@ -347,7 +359,50 @@ fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failu
     check_count("keys", idempotency_keys.len(), table.len()?)?;
 
     let bounds = load_event_bounds(transaction)?;
-    Ok((Loaded { meta, node, workloads, idempotency_keys, created: false }, bounds))
+    Ok((Loaded { meta, node, workloads, stacks, stack_units, idempotency_keys, created: false }, bounds))
+}
+
+/// Stacks and their units, in the order of their keys: each one once, and where it belongs.
+#[allow(clippy::type_complexity, reason = "the two lists of Loaded")]
+fn load_stacks(
+    transaction: &ReadTransaction,
+) -> Result<(Vec<StackRecord>, Vec<(Namespace, StackName, UnitRecord)>), Failure> {
+    let mut stacks: Vec<StackRecord> = Vec::new();
+    let table = transaction.open_table(schema::STACKS)?;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (namespace, name) = key.value();
+        let stack: StackRecord = parse("stacks", name, value.value())?;
+        let fits = stack.namespace.as_str() == namespace && stack.name.as_str() == name;
+        let key = |stack: &StackRecord| (stack.namespace.clone(), stack.name.clone());
+        if !fits || stacks.last().is_some_and(|last| key(last) >= key(&stack)) {
+            return Err(bad_record("stacks", name, "it is not where it belongs"));
+        }
+        stacks.push(stack);
+    }
+    check_count("stacks", stacks.len(), table.len()?)?;
+
+    let mut units: Vec<(Namespace, StackName, UnitRecord)> = Vec::new();
+    let table = transaction.open_table(schema::UNITS)?;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (namespace, stack, name) = key.value();
+        let unit: UnitRecord = parse("units", name, value.value())?;
+        let (Ok(namespace), Ok(stack)) = (namespace.parse::<Namespace>(), stack.parse::<StackName>()) else {
+            return Err(bad_record("units", name, "it is of no stack that can be"));
+        };
+        let key = |(namespace, stack, unit): &(Namespace, StackName, UnitRecord)| {
+            (namespace.clone(), stack.clone(), unit.name.clone())
+        };
+        let fits = unit.name.as_str() == name;
+        let unit = (namespace, stack, unit);
+        if !fits || units.last().is_some_and(|last| key(last) >= key(&unit)) {
+            return Err(bad_record("units", name, "it is not where it belongs"));
+        }
+        units.push(unit);
+    }
+    check_count("units", units.len(), table.len()?)?;
+    Ok((stacks, units))
 }
 
 /// The tree's own count of its records is in another page than they are.

@@ -5,6 +5,8 @@
 //! | `meta` | `meta` | [`Meta`](crate::Meta) |
 //! | `node` | `node` | `NodeRecord` |
 //! | `workloads` | workload id | `Workload` |
+//! | `stacks` | namespace, stack | `StackRecord` |
+//! | `units` | namespace, stack, unit | `UnitRecord` |
 //! | `keys` | namespace, key | `IdempotencyKey` |
 //! | `events` | sequence number | `Event` |
 //!
@@ -12,14 +14,15 @@
 //! would misread does. Then `SCHEMA` goes up by one and [`MIGRATIONS`] gets a function; all that are needed run in
 //! one transaction, after the old file was copied to `<file>.v<layout>` beside it.
 //!
-//! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
+//! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own. **3** has
+//! stacks and their units.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::error::Corruption;
 
 /// The layout that this version writes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Text to JSON.
 pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -27,6 +30,12 @@ pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]
 pub(crate) const META: TextTable = TableDefinition::new("meta");
 pub(crate) const NODE: TextTable = TableDefinition::new("node");
 pub(crate) const WORKLOADS: TextTable = TableDefinition::new("workloads");
+/// (Namespace, stack) to JSON.
+pub(crate) const STACKS: TableDefinition<'static, (&'static str, &'static str), &'static [u8]> =
+    TableDefinition::new("stacks");
+/// (Namespace, stack, unit) to JSON.
+pub(crate) const UNITS: TableDefinition<'static, (&'static str, &'static str, &'static str), &'static [u8]> =
+    TableDefinition::new("units");
 /// (Namespace, key) to JSON.
 pub(crate) const KEYS: TableDefinition<'static, (&'static str, &'static str), &'static [u8]> =
     TableDefinition::new("keys");
@@ -55,7 +64,7 @@ impl<E: Into<redb::Error>> From<E> for MigrationError {
 type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
 
 /// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table];
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, stacks_get_their_tables];
 
 /// Leads from layout `from` (at least 1) to [`SCHEMA`].
 pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
@@ -72,11 +81,20 @@ fn node_gets_its_table(transaction: &WriteTransaction) -> Result<(), MigrationEr
     Ok(())
 }
 
+/// 2 → 3: tables for stacks and their units, empty.
+fn stacks_get_their_tables(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+    transaction.open_table(STACKS)?;
+    transaction.open_table(UNITS)?;
+    Ok(())
+}
+
 /// Makes every table, so that readers need not ask whether one is there.
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?;
     transaction.open_table(NODE)?;
     transaction.open_table(WORKLOADS)?;
+    transaction.open_table(STACKS)?;
+    transaction.open_table(UNITS)?;
     transaction.open_table(KEYS)?;
     transaction.open_table(EVENTS)?;
     Ok(())

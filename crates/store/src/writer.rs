@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use hostler_model::ids::WorkloadId;
 use hostler_model::limits;
 use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::Workload;
 use redb::{Database, Durability};
 use serde::Serialize;
@@ -270,6 +271,8 @@ impl Writer {
 struct Changes<'a> {
     node: Option<&'a NodeRecord>,
     workloads: BTreeMap<WorkloadId, Option<&'a Workload>>,
+    stacks: BTreeMap<(&'a str, &'a str), Option<&'a StackRecord>>,
+    units: BTreeMap<(&'a str, &'a str, &'a str), Option<&'a UnitRecord>>,
     keys: BTreeMap<(&'a str, &'a str), Option<&'a IdempotencyKey>>,
 }
 
@@ -284,6 +287,19 @@ impl<'a> Changes<'a> {
                 Record::WorkloadRemoved(id) => {
                     changes.workloads.insert(*id, None);
                 }
+                Record::Stack(stack) => {
+                    changes.stacks.insert((stack.namespace.as_str(), stack.name.as_str()), Some(stack));
+                }
+                Record::StackRemoved(namespace, stack) => {
+                    changes.stacks.insert((namespace.as_str(), stack.as_str()), None);
+                }
+                Record::StackUnit(namespace, stack, unit) => {
+                    let key = (namespace.as_str(), stack.as_str(), unit.name.as_str());
+                    changes.units.insert(key, Some(unit));
+                }
+                Record::StackUnitRemoved(namespace, stack, unit) => {
+                    changes.units.insert((namespace.as_str(), stack.as_str(), unit.as_str()), None);
+                }
                 Record::Node(node) => changes.node = Some(node),
                 Record::IdempotencyKey(key) => {
                     changes.keys.insert((key.namespace.as_str(), key.key.as_str()), Some(key));
@@ -297,7 +313,8 @@ impl<'a> Changes<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        self.node.is_none() && self.workloads.is_empty() && self.keys.is_empty()
+        let rest = self.stacks.is_empty() && self.units.is_empty() && self.keys.is_empty();
+        self.node.is_none() && self.workloads.is_empty() && rest
     }
 
     fn write(&self, transaction: &redb::WriteTransaction, json: &mut Vec<u8>) -> Result<(), redb::Error> {
@@ -314,11 +331,36 @@ impl<'a> Changes<'a> {
                 }
             }
         }
+        self.write_stacks(transaction, json)?;
         if !self.keys.is_empty() {
             let mut table = transaction.open_table(schema::KEYS)?;
             for (id, key) in &self.keys {
                 match key {
                     Some(key) => drop(table.insert(id, to_json(json, key)?)?),
+                    None => drop(table.remove(id)?),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Changes<'_> {
+    fn write_stacks(&self, transaction: &redb::WriteTransaction, json: &mut Vec<u8>) -> Result<(), redb::Error> {
+        if !self.stacks.is_empty() {
+            let mut table = transaction.open_table(schema::STACKS)?;
+            for (id, stack) in &self.stacks {
+                match stack {
+                    Some(stack) => drop(table.insert(id, to_json(json, stack)?)?),
+                    None => drop(table.remove(id)?),
+                }
+            }
+        }
+        if !self.units.is_empty() {
+            let mut table = transaction.open_table(schema::UNITS)?;
+            for (id, unit) in &self.units {
+                match unit {
+                    Some(unit) => drop(table.insert(id, to_json(json, unit)?)?),
                     None => drop(table.remove(id)?),
                 }
             }

@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use hostler_model::Namespace;
 use hostler_model::record::{Batch, NodeRecord, Record, Urgency};
 use proptest::prelude::*;
 
 use super::disk::{Disk, Fault};
-use super::{LONG, Model, commit, event, events, key, open_on, submit, workload};
+use super::{LONG, Model, commit, event, events, key, open_on, stack, submit, unit, workload};
 use crate::{CommitError, Options};
 
 fn record() -> impl Strategy<Value = Record> {
@@ -16,6 +17,14 @@ fn record() -> impl Strategy<Value = Record> {
         4 => (0..6_u8, 1..1_000_u32).prop_map(|(number, generation)| Record::Workload(workload(number, generation))),
         2 => (0..6_u8).prop_map(|number| Record::WorkloadRemoved(workload(number, 1).id)),
         1 => any::<bool>().prop_map(|lame_duck| Record::Node(NodeRecord { lame_duck, boot_id: "b".to_owned() })),
+        1 => (0..3_u8, 1..1_000_u32).prop_map(|(number, revision)| Record::Stack(stack(number, revision))),
+        1 => (0..3_u8).prop_map(|number| Record::StackRemoved(Namespace::owner(), stack(number, 1).name.clone())),
+        2 => (0..3_u8, 1..1_000_u32).prop_map(|(number, generation)| {
+            Record::StackUnit(Namespace::owner(), stack(number, 1).name.clone(), unit(number, generation))
+        }),
+        1 => (0..3_u8).prop_map(|number| {
+            Record::StackUnitRemoved(Namespace::owner(), stack(number, 1).name.clone(), unit(number, 1).name.clone())
+        }),
         1 => (0..4_u8).prop_map(|name| Record::IdempotencyKey(key(&name.to_string()))),
         1 => (0..4_u8).prop_map(|name| {
             Record::IdempotencyKeyForgotten(hostler_model::Namespace::owner(), name.to_string())

@@ -166,11 +166,11 @@ fn a_store_written_by_a_newer_version_is_refused_by_name() {
     std::fs::write(&path, &clean).expect("write");
     edit(&path, |transaction| {
         transaction.delete_table(schema::KEYS).expect("delete");
-        put(transaction, schema::META, "meta", "{\"schema\":3,\"written_by\":\"9.1.0\",\"new\":true}");
+        put(transaction, schema::META, "meta", "{\"schema\":4,\"written_by\":\"9.1.0\",\"new\":true}");
     });
     let before = std::fs::read(&path).expect("read");
     let error = Store::open(&path, Options::default(), identity()).expect_err("refused");
-    assert!(error.to_string().contains("9.1.0") && error.to_string().contains("store.redb.v2"), "{error}");
-    assert!(matches!(error, OpenError::Newer { schema: 3, ours: SCHEMA, .. }), "{error:?}");
+    assert!(error.to_string().contains("9.1.0") && error.to_string().contains("store.redb.v3"), "{error}");
+    assert!(matches!(error, OpenError::Newer { schema: 4, ours: SCHEMA, .. }), "{error:?}");
     assert_eq!(std::fs::read(&path).expect("read"), before);
 }
