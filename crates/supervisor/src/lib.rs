@@ -14,7 +14,9 @@
 //! - `fact`: what the runtime reports
 //! - `lifecycle`: starting, stopping and ending runs; the only place where a run changes its state
 //! - `adopt`: what is found when a daemon comes up
+//! - `ready`: when a run of a service is ready, and when it is taken for dead
 //! - [`stack`]: services and jobs that belong together: the decisions, over replicas that are only named
+//! - `stacks`: carries these decisions out, on workloads
 //! - [`policy`]: restart or rest, and the back-off
 //!
 //! Not here: processes, files, sockets, clocks, randomness. Everything comes in as an argument.
@@ -26,9 +28,13 @@ mod fact;
 pub mod input;
 mod lifecycle;
 pub mod policy;
+mod ready;
 mod request;
 pub mod stack;
+mod stacks;
 pub mod state;
 
-pub use input::{Action, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token};
+pub use input::{
+    Action, ApplyStack, Create, Fact, Found, FoundExec, FoundState, Input, Notice, Outcome, Request, Token,
+};
 pub use state::{Settings, State};

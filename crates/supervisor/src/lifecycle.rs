@@ -9,6 +9,7 @@ use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailure
 
 use crate::input::{Action, Notice, Outcome, StopOrder};
 use crate::policy::{self, Next};
+use crate::ready;
 use crate::state::State;
 
 impl State {
@@ -26,6 +27,9 @@ impl State {
             },
             created_at_ms: now.wall_ms,
             started_at_ms: None,
+            ready_at_ms: None,
+            ready_due_boot_ms: None,
+            unhealthy: None,
             pid: None,
             sandbox: None,
             oom_kills: 0,
@@ -51,6 +55,7 @@ impl State {
         }
         if news {
             Self::event(&workload, EventKind::RunStarted { pid: Some(found.pid) }, now, out);
+            Self::ready_after_start(&mut workload, now, out);
         }
         self.put(workload, out);
     }
@@ -145,6 +150,7 @@ impl State {
         run.oom_kills = run.oom_kills.max(exit.oom_kills);
         if started {
             Self::event(workload, EventKind::RunStarted { pid: None }, now, out);
+            Self::ready_after_start(workload, now, out);
         }
         if killed {
             Self::event(workload, EventKind::RunOom { oom_kills: exit.oom_kills }, now, out);
@@ -169,7 +175,7 @@ impl State {
             RunState::Ended { exit } => exit.duration_ms,
             _ => 0,
         };
-        let policy = &workload.spec.restart;
+        let policy = &ready::policy_of(workload);
         // Decisions of one batch share their entropy; services that died together must not come back together.
         let entropy = mixed(now.entropy, workload.id);
         match policy::after_end(policy, end, workload.failures_in_a_row, lived_ms, entropy) {
@@ -231,9 +237,10 @@ impl State {
                     out.actions.push(Action::Kill(run_id));
                     self.put(workload, out);
                 }
-                _ => {}
+                _ => self.ready_due(run_id, now, out),
             }
         }
+        self.stacks.due(now.boot_ms);
     }
 
     /// The client of a foreground run is gone: one that nobody else would ever see is stopped.

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind, Subject};
-use hostler_model::ids::{Namespace, RunId, WorkloadId, WorkloadName};
+use hostler_model::ids::{Namespace, RunId, StackName, WorkloadId, WorkloadName};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::spec::Limits;
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::{Desired, RunState, Workload};
 use hostler_model::{Now, limits};
 
 use crate::input::{Input, Outcome, Token};
+use crate::stacks::Stacks;
 
 /// Bounds that configuration may change.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,7 @@ pub struct State {
     timers: BTreeSet<(u64, WorkloadId)>,
     pub(crate) shares: HashMap<Namespace, Share>,
     pub(crate) key_order: VecDeque<(Namespace, String)>,
+    pub(crate) stacks: Stacks,
 
     // True only as long as this daemon lives.
     pub(crate) updates: HashMap<RunId, (Token, Limits)>,
@@ -94,9 +97,13 @@ impl State {
             Input::Fact(fact) => self.fact(fact, now, out),
             Input::Tick => self.tick(now, out),
             Input::Adopted { found, boot_id, version } => self.adopted(found, boot_id, version, now, out),
-            Input::DiskFull(full) => self.disk_full = full,
+            Input::DiskFull(full) => {
+                self.disk_full = full;
+                self.stacks.look_at_all();
+            }
             Input::OwnerGone(workload) => self.owner_gone(workload, now, out),
         }
+        self.advance_stacks(now, out);
         if !out.actions.is_empty() {
             out.batch.urgency = Urgency::Prompt;
         }
@@ -108,7 +115,15 @@ impl State {
     /// When the next timer is due, boot clock, milliseconds.
     #[must_use]
     pub fn next_wake_ms(&self) -> Option<u64> {
-        self.timers.iter().find(|(_, id)| !self.is_held(&self.workloads[id])).map(|(due, _)| *due)
+        let of_workloads = self.timers.iter().find(|(_, id)| !self.is_held(&self.workloads[id])).map(|(due, _)| *due);
+        of_workloads.into_iter().chain(self.stacks.next_deadline_ms()).min()
+    }
+
+    /// With these stacks and their units besides.
+    #[must_use]
+    pub fn with_stacks(mut self, stacks: Vec<StackRecord>, units: Vec<(Namespace, StackName, UnitRecord)>) -> Self {
+        self.stacks.load(stacks, units);
+        self
     }
 
     /// Everything known, by id.
@@ -141,6 +156,7 @@ impl State {
             self.unindex(&old);
         }
         self.index(&workload);
+        self.stacks.changed(&workload);
         let workload = Arc::new(workload);
         self.workloads.insert(workload.id, workload.clone());
         out.batch.records.push(Record::Workload(workload.clone()));
@@ -151,6 +167,7 @@ impl State {
     pub(crate) fn take(&mut self, id: WorkloadId, out: &mut Outcome) -> Option<Arc<Workload>> {
         let workload = self.workloads.remove(&id)?;
         self.unindex(&workload);
+        self.stacks.changed(&workload);
         out.batch.records.push(Record::WorkloadRemoved(id));
         Some(workload)
     }
@@ -187,6 +204,7 @@ impl State {
 
     fn index(&mut self, workload: &Workload) {
         self.names.insert((workload.namespace.clone(), workload.name.clone()), workload.id);
+        self.stacks.index(workload);
         let share = self.shares.entry(workload.namespace.clone()).or_default();
         share.known += 1;
         if let Some(since) = resting_since(workload) {
@@ -213,6 +231,7 @@ impl State {
             }
         }
         self.names.remove(&(workload.namespace.clone(), workload.name.clone()));
+        self.stacks.unindex(workload);
         self.live.remove(&workload.id);
         if let Some(due) = timer(workload) {
             self.timers.remove(&(due, workload.id));
@@ -249,14 +268,15 @@ fn timer(workload: &Workload) -> Option<u64> {
     match workload.live_run().map(|run| &run.state) {
         Some(RunState::Preparing { deadline_boot_ms }) => Some(*deadline_boot_ms),
         Some(RunState::Stopping { kill_at_boot_ms }) => *kill_at_boot_ms,
-        Some(_) => None,
+        Some(_) => workload.run.as_ref().and_then(|run| run.ready_due_boot_ms),
         None => workload.restart_at_boot_ms,
     }
 }
 
 /// Since when a workload is at rest, if it may be forgotten.
 fn resting_since(workload: &Workload) -> Option<u64> {
-    if !workload.is_at_rest() || workload.desired != Desired::Run {
+    // Those of a stack go with it.
+    if !workload.is_at_rest() || workload.desired != Desired::Run || workload.stack.is_some() {
         return None;
     }
     match workload.run.as_ref().map(|run| (&run.state, run.created_at_ms)) {

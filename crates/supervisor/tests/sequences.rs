@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use hostler_model::event::EventKind;
 use hostler_model::exit::{Exit, ExitStatus, Usage};
-use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId};
+use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, StackName, UnitName, WorkloadId};
 use hostler_model::launch::{ExecLaunch, Program};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
+use hostler_model::stack::condition::Condition;
+use hostler_model::stack::probe::{Probe, Readiness, ReadyWhen, TimedProbe};
+use hostler_model::stack::{StackRecord, UnitKind, UnitPlan, UnitRecord, Update};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
+use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, Settings, State,
+    Action, ApplyStack, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, Settings, State,
 };
 use proptest::prelude::*;
 
@@ -70,6 +74,21 @@ enum Op {
     OwnerGone {
         which: usize,
     },
+    /// A stack is applied: which of its units are there, and in which version.
+    Stack {
+        present: u8,
+        version: u8,
+    },
+    DownStack,
+    /// A probe has found a run ready, or dead.
+    Probe {
+        which: usize,
+        dead: bool,
+    },
+    /// A condition was looked at.
+    Condition {
+        met: bool,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -83,6 +102,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(committed, reboot)| Op::Crash { committed, reboot }),
         1 => prop::bool::weighted(0.3).prop_map(Op::DiskFull),
         1 => any::<usize>().prop_map(|which| Op::OwnerGone { which }),
+        2 => (0u8..16, 0u8..3).prop_map(|(present, version)| Op::Stack { present, version }),
+        1 => Just(Op::DownStack),
+        2 => (any::<usize>(), prop::bool::weighted(0.3)).prop_map(|(which, dead)| Op::Probe { which, dead }),
+        1 => prop::bool::weighted(0.8).prop_map(|met| Op::Condition { met }),
     ]
 }
 
@@ -90,6 +113,8 @@ fn op() -> impl Strategy<Value = Op> {
 struct Disk {
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: HashMap<(Namespace, String), IdempotencyKey>,
+    stacks: BTreeMap<StackName, StackRecord>,
+    units: BTreeMap<(StackName, UnitName), UnitRecord>,
     node: NodeRecord,
 }
 
@@ -110,6 +135,7 @@ struct World {
     token: u64,
     answered: HashSet<u64>,
     asked: HashSet<u64>,
+    conditions: Vec<(UnitName, u32)>,
 }
 
 const SETTINGS: Settings = Settings { live_runs_max: 5, ended_workloads: 4 };
@@ -132,6 +158,7 @@ impl World {
             token: 0,
             answered: HashSet::new(),
             asked: HashSet::new(),
+            conditions: Vec::new(),
         };
         world.adopt();
         world
@@ -223,6 +250,19 @@ impl World {
                     let gone = self.disk.workloads.remove(id).expect("removed once");
                     assert!(gone.live_run().is_none(), "removed while live");
                 }
+                Record::Stack(stack) => {
+                    self.disk.stacks.insert(stack.name.clone(), StackRecord::clone(stack));
+                }
+                Record::StackRemoved(_, name) => {
+                    self.disk.stacks.remove(name).expect("removed once");
+                    assert!(!self.disk.units.keys().any(|(stack, _)| stack == name), "removed with units");
+                }
+                Record::StackUnit(_, stack, unit) => {
+                    self.disk.units.insert((stack.clone(), unit.name.clone()), UnitRecord::clone(unit));
+                }
+                Record::StackUnitRemoved(_, stack, unit) => {
+                    self.disk.units.remove(&(stack.clone(), unit.clone())).expect("removed once");
+                }
                 Record::Node(node) => self.disk.node = node.clone(),
                 Record::IdempotencyKey(key) => {
                     self.disk.keys.insert((key.namespace.clone(), key.key.clone()), key.clone());
@@ -278,6 +318,7 @@ impl World {
                 Action::Signal(run, _) | Action::Update(run, _) | Action::SignalExec(run, ..) => {
                     assert!(!self.ended.contains(&run), "action after the end");
                 }
+                Action::CheckCondition { unit, generation, .. } => self.conditions.push((unit, generation)),
                 Action::Prepare(_) => panic!("Prepare is early"),
             }
         }
@@ -290,6 +331,13 @@ impl World {
         assert_eq!(kept, self.disk.workloads, "the state is what replay gives");
         assert_eq!(self.state.node(), &self.disk.node);
         assert_eq!(self.state.keys(), &self.disk.keys);
+        for (stack, units) in self.state.stacks() {
+            assert_eq!(Some(stack), self.disk.stacks.get(&stack.name));
+            let of_stack = self.disk.units.iter().filter(|((name, _), _)| *name == stack.name);
+            let written: BTreeMap<_, _> = of_stack.map(|((_, unit), record)| (unit.clone(), record.clone())).collect();
+            assert_eq!(*units, written, "units are what replay gives");
+        }
+        assert_eq!(self.state.stacks().count(), self.disk.stacks.len());
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
@@ -319,7 +367,16 @@ impl World {
             self.disk.node.clone(),
             self.disk.workloads.values().cloned(),
             self.disk.keys.values().cloned().collect(),
+        )
+        .with_stacks(
+            self.disk.stacks.values().cloned().collect(),
+            self.disk
+                .units
+                .iter()
+                .map(|((stack, _), unit)| (Namespace::owner(), stack.clone(), unit.clone()))
+                .collect(),
         );
+        self.conditions.clear();
         self.adopt();
         self.asked.clear();
         self.answered.clear();
@@ -398,6 +455,17 @@ impl World {
                 self.input(Input::Tick);
             }
             Op::Crash { committed, reboot } => self.crash(committed, reboot),
+            Op::Stack { present, version } => self.ask(apply_stack(present, version)),
+            Op::DownStack => self.ask(Request::DownStack(Namespace::owner(), stack_name())),
+            Op::Probe { which, dead } => {
+                let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
+                let fact = match dead {
+                    true => Fact::Unhealthy { run, reason: "no answer".to_owned() },
+                    false => Fact::Ready { run },
+                };
+                self.input(Input::Fact(fact));
+            }
+            Op::Condition { met } => self.answer_condition(met),
             Op::DiskFull(full) => self.input(Input::DiskFull(full)),
             Op::OwnerGone { which } => {
                 let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
@@ -410,6 +478,13 @@ impl World {
         self.token += 1;
         self.asked.insert(self.token);
         self.input(Input::Request(self.token, request));
+    }
+
+    fn answer_condition(&mut self, met: bool) {
+        let Some((unit, generation)) = self.conditions.pop() else { return };
+        let unmet = (!met).then(|| "unmet".to_owned());
+        let (namespace, stack) = (Namespace::owner(), stack_name());
+        self.input(Input::Fact(Fact::ConditionChecked { namespace, stack, unit, generation, unmet }));
     }
 
     /// The programs of a run end with it.
@@ -459,6 +534,7 @@ impl World {
 
     /// Everything is told to stop; after every process has ended, nothing may be left over.
     fn settle(&mut self) {
+        self.ask(Request::DownStack(Namespace::owner(), stack_name()));
         self.ask(Request::LameDuck(true));
         for _ in 0..20 {
             let all: Vec<_> = self.state.workloads().keys().copied().collect();
@@ -475,10 +551,55 @@ impl World {
         }
         assert!(self.state.workloads().values().all(|workload| workload.live_run().is_none()), "something never ends");
         assert_eq!(self.state.next_wake_ms(), None, "a timer is left");
+        assert_eq!(self.state.stacks().count(), 0, "a stack never goes");
         assert!(self.processes.is_empty(), "never released: {:?}", self.processes);
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");
     }
+}
+
+fn stack_name() -> StackName {
+    "s".parse().expect("a name")
+}
+
+/// A database, a job that needs it, and two replicas of a service that need both, one of the kinds of readiness each.
+fn apply_stack(present: u8, version: u8) -> Request {
+    let name = |text: &str| -> UnitName { text.parse().expect("a name") };
+    let mut units = BTreeMap::new();
+    for (index, unit) in ["db", "job", "web", "log"].into_iter().enumerate() {
+        if present & (1 << index) == 0 {
+            continue;
+        }
+        let there = |other: u8| present & (1 << other) != 0;
+        let mut spec = Spec::new(vec!["true".into()]);
+        spec.env = vec![format!("V={}", if index == 3 { 0 } else { version }).as_str().into()];
+        spec.restart.when = if index == 1 { RestartWhen::Never } else { RestartWhen::Always };
+        let requires =
+            [0u8, 1].into_iter().filter(|other| index == 2 && there(*other) || index == 1 && *other == 0 && there(0));
+        let probe = Probe::Tcp { host: "x".to_owned(), port: 1 };
+        let when = match index {
+            0 => ReadyWhen::Delay { delay_ms: 3_000 },
+            1 => ReadyWhen::Success,
+            2 => ReadyWhen::Probe(TimedProbe { probe, interval_ms: 1, timeout_ms: 1 }),
+            _ => ReadyWhen::Started,
+        };
+        let plan = UnitPlan {
+            kind: if index == 1 { UnitKind::Job } else { UnitKind::Service },
+            spec,
+            after: Vec::new(),
+            requires: requires.map(|other| name(["db", "job"][usize::from(other)])).collect(),
+            ready: Readiness { when, deadline_ms: (index != 1).then_some(30_000) },
+            condition: (index == 3).then(|| Condition { arch: Some("x".to_owned()), ..Condition::default() }),
+            liveness: None,
+            replicas: if index == 2 { u32::from(version) } else { 1 },
+            update: if index == 0 { Update::Replace } else { Update::Rolling },
+        };
+        let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
+        units.insert(name(unit), Wanted { plan: Arc::new(plan), identity });
+    }
+    let retry = if version == 2 { Retry::Nothing } else { Retry::Settled };
+    let asked = ApplyStack { namespace: Namespace::owner(), name: stack_name(), units, mistakes: Vec::new(), retry };
+    Request::ApplyStack(Box::new(asked))
 }
 
 fn running() -> FoundState {
