@@ -1,5 +1,5 @@
 //! Every path of the interface, in one table. The daemon's router is tested against it, and the OpenAPI document
-//! is made from it. `{ref}` is a workload's name, its id, or a unique prefix of its id.
+//! is made from it. `{ref}` is a workload's name, its id, or a unique prefix of its id; below `/v1/stacks`, a stack's name.
 
 /// HTTP method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +8,7 @@ pub enum Method {
     Get,
     Post,
     Patch,
+    Put,
     Delete,
 }
 
@@ -82,4 +83,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Get, "/v1/workloads/{ref}/stats", "Resources in use", Some("StatsQuery"), None, 200, Answer::JsonOrEvents("Stats")),
     endpoint(Method::Get, "/v1/workloads/{ref}/attach", "Its streams, live, with a backlog", Some("AttachQuery"), None, 101, Answer::WebSocket),
     endpoint(Method::Get, "/v1/workloads/{ref}/exec", "Run a second program inside it", Some("NamespaceQuery"), None, 101, Answer::WebSocket),
+    endpoint(Method::Get, "/v1/stacks", "List stacks, and the startup files that cannot be used", Some("NamespaceQuery"), None, 200, Answer::Json("StackList")),
+    endpoint(Method::Get, "/v1/stacks/{ref}", "How a stack stands; with follow each time that changes", Some("StackQuery"), None, 200, Answer::JsonOrEvents("StackView")),
+    endpoint(Method::Put, "/v1/stacks/{ref}", "Make a stack what it should be; what is unchanged is left alone", Some("NamespaceQuery"), Some("Stack"), 200, Answer::Json("StackView")),
+    endpoint(Method::Delete, "/v1/stacks/{ref}", "Take a stack down, in reverse order, and forget it", Some("NamespaceQuery"), None, 200, Answer::Json("StackView")),
+    endpoint(Method::Post, "/v1/stacks/{ref}/diff", "What applying this would change", Some("NamespaceQuery"), Some("Stack"), 200, Answer::Json("StackDiff")),
 ];

@@ -2,6 +2,7 @@
 
 mod node;
 mod run;
+mod stack;
 mod workload;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::run::{Attach, Exec, LimitArguments, Run};
+pub use self::stack::{StackApply, StackCommand, StackDiff, StackDown, StackTree, StackValidate};
 pub use self::workload::{Inspect, Kill, Logs, Ps, Remove, Restart, Start, StatsArguments, Stop, Update, Wait};
 
 /// The whole command line.
@@ -107,6 +109,9 @@ pub enum Command {
     /// Connect to the streams of a running workload
     #[command(after_help = run::ATTACH_EXAMPLES)]
     Attach(Attach),
+    /// Services and jobs that belong together, from a file: apply, down, diff, validate, ls, tree
+    #[command(subcommand, after_help = stack::STACK_EXAMPLES)]
+    Stack(StackCommand),
     /// Show the CPU, memory and processes that workloads use
     #[command(after_help = "Examples:\n  hostler stats\n  hostler stats --no-stream web db")]
     Stats(StatsArguments),

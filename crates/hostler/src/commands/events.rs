@@ -79,8 +79,12 @@ fn line(style: Style, view: &EventView) -> String {
 
 fn tone(kind: &EventKind) -> Tone {
     match kind {
-        EventKind::RunStarted { .. } => Tone::Good,
-        EventKind::RunFailed { .. } | EventKind::RunLost { .. } | EventKind::RunOom { .. } => Tone::Bad,
+        EventKind::RunStarted { .. } | EventKind::RunReady => Tone::Good,
+        EventKind::StackUnit { standing, .. } => output::standing_tone(standing),
+        EventKind::RunFailed { .. }
+        | EventKind::RunLost { .. }
+        | EventKind::RunOom { .. }
+        | EventKind::RunUnhealthy { .. } => Tone::Bad,
         EventKind::RunExited { exit } if !exit.status.is_success() => Tone::Bad,
         EventKind::WorkloadRestarting { .. } | EventKind::WorkloadStopping { .. } => Tone::Warning,
         _ => Tone::Normal,
@@ -96,12 +100,24 @@ fn details(kind: &EventKind) -> String {
             StopReason::Restart => "asked to restart".to_owned(),
             StopReason::Remove => "asked to go".to_owned(),
             StopReason::OwnerGone => "whoever ran it is gone".to_owned(),
+            StopReason::Stack => "its stack wants that".to_owned(),
+            StopReason::Unhealthy => "taken for dead".to_owned(),
             StopReason::Shutdown => "the node is taken down".to_owned(),
         },
         EventKind::WorkloadRestarting { delay_ms, attempt } => {
             format!("in {}, failures in a row: {attempt}", format_duration(*delay_ms))
         }
         EventKind::RunStarted { pid } => pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
+        EventKind::RunReady => String::new(),
+        EventKind::RunUnhealthy { reason } => reason.clone(),
+        EventKind::StackApplied { stack, revision, mistakes, .. } => match mistakes {
+            0 => format!("{stack}, revision {revision}"),
+            mistakes => format!("{stack}, revision {revision}, mistakes: {mistakes}"),
+        },
+        EventKind::StackUnit { stack, unit, standing, .. } => {
+            format!("{stack}.{unit}: {}", output::standing_words(standing))
+        }
+        EventKind::StackRemoved { stack, .. } => stack.to_string(),
         EventKind::RunOom { oom_kills } => format!("killed for memory: {oom_kills}"),
         EventKind::RunExited { exit } | EventKind::ExecExited { exit, .. } => {
             format!("exit {} after {}", output::exit_words(exit), format_duration(exit.duration_ms))

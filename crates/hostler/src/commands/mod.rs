@@ -4,6 +4,7 @@
 //! - `run`: run, exec, attach
 //! - `list`: ps, inspect; `stats`
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
+//! - `stack`: apply, down, diff, validate, ls, tree
 //! - `logs`, `events`: the streams to read
 
 mod doctor;
@@ -13,6 +14,7 @@ mod list;
 mod logs;
 mod node;
 mod run;
+mod stack;
 mod stats;
 
 use std::path::PathBuf;
@@ -92,6 +94,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Kill(kill) => lifecycle::kill(context, &kill).await,
         Command::Rm(remove) => lifecycle::remove(context, &remove).await,
         Command::Update(update) => lifecycle::update(context, &update).await,
+        Command::Stack(stack) => stack::stack(context, stack).await,
         Command::Stats(stats) => stats::stats(context, &stats).await,
     }
 }

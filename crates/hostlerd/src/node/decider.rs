@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::publisher::{Publication, ReplySender};
 use super::{Failure, Message, now};
+use crate::probes::Prober;
 
 /// Longest sleep before the boot clock is looked at again, milliseconds.
 const SLEEP_MAX_MS: u64 = 30_000;
@@ -26,6 +27,7 @@ pub(crate) struct Decider {
     store: Store,
     published: mpsc::UnboundedSender<Publication>,
     runtime: Runtime,
+    prober: Prober,
     logs: PathBuf,
     privileged: bool,
     /// One permit for each batch that the writer may hold.
@@ -36,11 +38,13 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
+    #[allow(clippy::too_many_arguments, reason = "made in one place, of what that place has made")]
     pub(crate) fn new(
         state: State,
         store: Store,
         published: mpsc::UnboundedSender<Publication>,
         runtime: Runtime,
+        prober: Prober,
         logs: PathBuf,
         privileged: bool,
         failure: watch::Sender<Option<Failure>>,
@@ -50,6 +54,7 @@ impl Decider {
             store,
             published,
             runtime,
+            prober,
             logs,
             privileged,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
@@ -97,6 +102,7 @@ impl Decider {
                 }
                 () = due => batch.push(Input::Tick),
             }
+            news.iter().for_each(|fact| self.prober.heard(fact));
             batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));
             // Under a steady stream of news the timer itself may never be looked at.
             if batch.is_empty() && wake.is_some_and(|at| at <= clock::boot_ms()) {

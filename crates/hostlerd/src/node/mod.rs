@@ -11,10 +11,12 @@
 //!
 //! - [`view`]: the committed state for readers, and those who wait for it to change
 //! - `decider`: the loop around `State::step`
+//! - `stacks`: the part of the view that is about stacks
 //! - `publisher`: what happens after a commit
 
 mod decider;
 mod publisher;
+mod stacks;
 pub mod view;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hostler_api::paths::Layout;
+use hostler_api::stacks::BrokenFile;
 use hostler_linux::{clock, daemon};
 use hostler_model::config::Config;
 use hostler_model::ids::WorkloadId;
@@ -35,6 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::doctor;
 use crate::metrics::Metrics;
+use crate::probes::Prober;
 pub use view::View;
 
 /// Why the daemon cannot go on with what it has in memory.
@@ -59,6 +63,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Users of this machine.
     pub users: Users,
+    /// Startup files that cannot be used.
+    pub broken: std::sync::Mutex<Vec<BrokenFile>>,
     /// Where everything is.
     pub layout: Layout,
     /// The configuration in force.
@@ -135,9 +141,12 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         live_runs_max: config.node.live_runs_max as usize,
         ended_workloads: config.retention.ended_workloads as usize,
     };
-    let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys);
+    let state = State::load(settings, loaded.node, loaded.workloads, loaded.idempotency_keys)
+        .with_stacks(loaded.stacks, loaded.stack_units);
     let view =
         Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
+    view.begin_with(state.stacks());
+    let prober = Prober::new();
     let metrics = Arc::new(Metrics::new());
     let adoption = runtime.adopt().await?;
     crate::failpoint::hit("adopted");
@@ -149,6 +158,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
 
     let publisher = publisher::Publisher {
         view: view.clone(),
+        prober: prober.clone(),
         runtime: runtime.clone(),
         inputs: inputs.downgrade(),
         metrics: metrics.clone(),
@@ -157,8 +167,20 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
-    let decider =
-        decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0, failure_sender);
+    for workload in state.workloads().values() {
+        prober.look(workload);
+    }
+    tokio::spawn(prober.clone().run(runtime.clone(), inputs.downgrade(), uid));
+    let decider = decider::Decider::new(
+        state,
+        store,
+        published,
+        runtime.clone(),
+        prober,
+        layout.logs(),
+        uid == 0,
+        failure_sender,
+    );
     let adopted = Input::Adopted {
         found: adoption.found.into_iter().map(found).collect(),
         boot_id,
@@ -187,6 +209,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         runtime,
         metrics,
         users: Users::default(),
+        broken: std::sync::Mutex::default(),
         layout,
         config,
         meta: loaded.meta,
@@ -229,7 +252,8 @@ pub fn random<const N: usize>() -> [u8; N] {
 impl Node {
     /// Asks the supervisor; the answer comes after its commit.
     pub async fn request(&self, request: Request) -> Result<Reply, Problem> {
-        if matches!(request, Request::Create(_) | Request::Start(_) | Request::Restart { .. }) {
+        if matches!(request, Request::Create(_) | Request::Start(_) | Request::Restart { .. } | Request::ApplyStack(_))
+        {
             self.check_disk().await;
         }
         let (sender, receiver) = oneshot::channel();
@@ -303,6 +327,11 @@ impl Node {
         }
     }
 
+    /// Startup files that cannot be used.
+    pub(crate) fn broken_files(&self) -> Vec<BrokenFile> {
+        self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// What only the node can tell the doctor.
     #[must_use]
     pub(crate) fn doctor(&self) -> doctor::Node<'_> {
@@ -319,6 +348,7 @@ impl Node {
             live_runs_max: self.config.node.live_runs_max,
             cgroup: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available),
             foreign: foreign.collect(),
+            broken: self.broken_files(),
         }
     }
 }

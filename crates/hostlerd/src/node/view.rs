@@ -4,14 +4,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use hostler_api::stacks::StackView;
 use hostler_api::types::WaitFor;
 use hostler_model::exit::Exit;
+use hostler_model::ids::StackName;
 use hostler_model::ids::{ExecId, Namespace, WorkloadId};
 use hostler_model::record::{NodeRecord, Record};
+use hostler_model::stack::StackRecord;
 use hostler_model::workload::{Phase, StartFailure, Workload};
 use hostler_model::{Problem, ProblemKind};
 use hostler_provision::Scope;
+use hostler_supervisor::stack::Units;
 use tokio::sync::{mpsc, watch};
+
+use super::stacks::SeenStacks;
 
 /// What is heard of an exec.
 #[derive(Debug, Clone)]
@@ -39,6 +45,7 @@ pub struct Seen {
 struct Known {
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     names: HashMap<(Namespace, String), WorkloadId>,
+    stacks: SeenStacks,
     node: NodeRecord,
 }
 
@@ -74,6 +81,10 @@ impl View {
                     Record::Workload(workload) => known.insert(workload.clone()),
                     Record::WorkloadRemoved(id) => known.remove(*id),
                     Record::Node(node) => known.node = node.clone(),
+                    Record::Stack(_)
+                    | Record::StackRemoved(..)
+                    | Record::StackUnit(..)
+                    | Record::StackUnitRemoved(..) => known.stacks.apply(record),
                     Record::IdempotencyKey(_) | Record::IdempotencyKeyForgotten(..) => {}
                 }
             }
@@ -113,6 +124,35 @@ impl View {
                 _ => {}
             }
         }
+    }
+
+    /// The stacks that were loaded at the start.
+    pub(crate) fn begin_with<'a>(&self, stacks: impl Iterator<Item = (&'a StackRecord, &'a Units)>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for (record, units) in stacks {
+            known.stacks.begin_with(record, units);
+        }
+    }
+
+    /// How a stack stands.
+    #[must_use]
+    pub fn stack(&self, namespace: &Namespace, name: &StackName) -> Option<StackView> {
+        self.read(|known| known.stacks.view(namespace, name, &known.workloads))
+    }
+
+    /// All stacks of a namespace, by name.
+    #[must_use]
+    pub fn stacks(&self, namespace: &Namespace) -> Vec<StackView> {
+        self.read(|known| {
+            let names = known.stacks.names(namespace);
+            names.filter_map(|name| known.stacks.view(namespace, name, &known.workloads)).collect()
+        })
+    }
+
+    /// The units of a stack as they are kept; none when there is no such stack.
+    #[must_use]
+    pub fn stack_units(&self, namespace: &Namespace, name: &StackName) -> Units {
+        self.read(|known| known.stacks.units(namespace, name))
     }
 
     /// The newest committed event's number, and its changes.
@@ -231,15 +271,28 @@ impl View {
 
 impl Known {
     fn insert(&mut self, workload: Arc<Workload>) {
-        if !self.workloads.contains_key(&workload.id) {
-            self.names.insert((workload.namespace.clone(), workload.name.to_string()), workload.id);
+        let name = |workload: &Workload| (workload.namespace.clone(), workload.name.to_string());
+        match self.workloads.get(&workload.id) {
+            Some(old) if old.name == workload.name => {}
+            old => {
+                // A replica of a stack may get another name; its old one may be somebody else's by now.
+                if let Some(old) = old.map(|old| name(old)).filter(|old| self.names.get(old) == Some(&workload.id)) {
+                    self.names.remove(&old);
+                }
+                self.names.insert(name(&workload), workload.id);
+            }
         }
+        self.stacks.member(&workload);
         self.workloads.insert(workload.id, workload);
     }
 
     fn remove(&mut self, id: WorkloadId) {
         if let Some(workload) = self.workloads.remove(&id) {
-            self.names.remove(&(workload.namespace.clone(), workload.name.to_string()));
+            let name = (workload.namespace.clone(), workload.name.to_string());
+            if self.names.get(&name) == Some(&id) {
+                self.names.remove(&name);
+            }
+            self.stacks.member_gone(&workload);
         }
     }
 }

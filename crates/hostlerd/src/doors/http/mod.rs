@@ -6,6 +6,7 @@
 //! - `connections`: who is connected, and how many may be
 //! - `answer`: problems as responses, bodies and queries as typed values
 //! - `workloads`: create, list, start, stop, …
+//! - `stacks`: apply, look, take down
 //! - `node`: the node itself, metrics, health
 //! - `events`, `logs`: server-sent events
 //! - `attach`, `exec`: WebSockets, with `relay` between them and the agent's channels
@@ -19,7 +20,8 @@ mod logs;
 mod node;
 mod parked;
 mod relay;
-mod workloads;
+mod stacks;
+pub(crate) mod workloads;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -75,6 +77,9 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/node/lame-duck", post(node::lame_duck))
         .route("/v1/node/down", post(node::down))
         .route("/v1/events", get(events::follow))
+        .route("/v1/stacks", get(stacks::list))
+        .route("/v1/stacks/{ref}", get(stacks::get).put(stacks::apply).delete(stacks::down))
+        .route("/v1/stacks/{ref}/diff", post(stacks::diff))
         .route("/v1/workloads", get(workloads::list).post(workloads::create))
         .route("/v1/workloads/{ref}", get(workloads::get).patch(workloads::update).delete(workloads::remove))
         .route("/v1/workloads/{ref}/start", post(workloads::start))
