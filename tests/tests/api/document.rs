@@ -10,6 +10,7 @@ fn verb(method: Method) -> &'static str {
         Method::Get => "GET",
         Method::Post => "POST",
         Method::Patch => "PATCH",
+        Method::Put => "PUT",
         Method::Delete => "DELETE",
     }
 }
@@ -49,12 +50,18 @@ fn every_endpoint_answers() {
             node.ended(&id);
         }
         let path = endpoint.path.replace("{ref}", &id);
+        let stack = r#"{"job":{"a":{"command":["true"]}}}"#;
+        if endpoint.path.starts_with("/v1/stacks/{ref}") {
+            let put = node.http("PUT", &format!("/v1/stacks/{id}"), &[], stack.as_bytes());
+            assert_eq!(put.status, 200, "{}", put.text());
+        }
         let method = verb(endpoint.method);
         let body = match endpoint.body {
             None | Some("StopRequest" | "DownRequest") => String::new(),
             Some("Spec") => r#"{"command":["true"]}"#.to_owned(),
             Some("LameDuckRequest") => r#"{"lame_duck":false}"#.to_owned(),
             Some("UpdateRequest") => r#"{"limits":{"pids":9}}"#.to_owned(),
+            Some("Stack") => stack.to_owned(),
             Some("KillRequest") => r#"{"signal":"TERM"}"#.to_owned(),
             Some(other) => panic!("a body of type {other} is new to this test"),
         };
