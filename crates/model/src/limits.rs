@@ -40,8 +40,6 @@ pub const LIVENESS_FAILURES: u32 = 3;
 pub const PROBES_MAX: usize = 64;
 /// Bytes of an answer that an HTTP probe reads to find the status.
 pub const PROBE_ANSWER_MAX: usize = 8 * 1024;
-/// Facts waiting for the prober.
-pub const PROBES_QUEUE: usize = 4_096;
 /// Labels on one workload.
 pub const LABELS_MAX: usize = 64;
 /// Longest label key or value, bytes.

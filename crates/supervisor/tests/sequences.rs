@@ -10,17 +10,19 @@ use hostler_model::ids::{ExecId, Namespace, RunId, SandboxId, StackName, UnitNam
 use hostler_model::launch::{ExecLaunch, Program};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
-use hostler_model::stack::condition::Condition;
-use hostler_model::stack::probe::{Probe, Readiness, ReadyWhen, TimedProbe};
-use hostler_model::stack::{StackRecord, UnitKind, UnitPlan, UnitRecord, Update};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
-use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{
-    Action, ApplyStack, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, Settings, State,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Request, Settings, State,
 };
 use proptest::prelude::*;
+
+#[path = "sequences/stacks.rs"]
+mod stacks;
+
+use stacks::{apply_stack, stack_name};
 
 /// What the machine really does.
 #[derive(Debug, Clone, PartialEq)]
@@ -250,18 +252,8 @@ impl World {
                     let gone = self.disk.workloads.remove(id).expect("removed once");
                     assert!(gone.live_run().is_none(), "removed while live");
                 }
-                Record::Stack(stack) => {
-                    self.disk.stacks.insert(stack.name.clone(), StackRecord::clone(stack));
-                }
-                Record::StackRemoved(_, name) => {
-                    self.disk.stacks.remove(name).expect("removed once");
-                    assert!(!self.disk.units.keys().any(|(stack, _)| stack == name), "removed with units");
-                }
-                Record::StackUnit(_, stack, unit) => {
-                    self.disk.units.insert((stack.clone(), unit.name.clone()), UnitRecord::clone(unit));
-                }
-                Record::StackUnitRemoved(_, stack, unit) => {
-                    self.disk.units.remove(&(stack.clone(), unit.clone())).expect("removed once");
+                Record::Stack(_) | Record::StackRemoved(..) | Record::StackUnit(..) | Record::StackUnitRemoved(..) => {
+                    stacks::commit(&mut self.disk, record)
                 }
                 Record::Node(node) => self.disk.node = node.clone(),
                 Record::IdempotencyKey(key) => {
@@ -331,13 +323,7 @@ impl World {
         assert_eq!(kept, self.disk.workloads, "the state is what replay gives");
         assert_eq!(self.state.node(), &self.disk.node);
         assert_eq!(self.state.keys(), &self.disk.keys);
-        for (stack, units) in self.state.stacks() {
-            assert_eq!(Some(stack), self.disk.stacks.get(&stack.name));
-            let of_stack = self.disk.units.iter().filter(|((name, _), _)| *name == stack.name);
-            let written: BTreeMap<_, _> = of_stack.map(|((_, unit), record)| (unit.clone(), record.clone())).collect();
-            assert_eq!(*units, written, "units are what replay gives");
-        }
-        assert_eq!(self.state.stacks().count(), self.disk.stacks.len());
+        stacks::check(&self.state, &self.disk);
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         let names: HashSet<_> = kept.values().map(|workload| (&workload.namespace, &workload.name)).collect();
@@ -556,50 +542,6 @@ impl World {
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");
     }
-}
-
-fn stack_name() -> StackName {
-    "s".parse().expect("a name")
-}
-
-/// A database, a job that needs it, and two replicas of a service that need both, one of the kinds of readiness each.
-fn apply_stack(present: u8, version: u8) -> Request {
-    let name = |text: &str| -> UnitName { text.parse().expect("a name") };
-    let mut units = BTreeMap::new();
-    for (index, unit) in ["db", "job", "web", "log"].into_iter().enumerate() {
-        if present & (1 << index) == 0 {
-            continue;
-        }
-        let there = |other: u8| present & (1 << other) != 0;
-        let mut spec = Spec::new(vec!["true".into()]);
-        spec.env = vec![format!("V={}", if index == 3 { 0 } else { version }).as_str().into()];
-        spec.restart.when = if index == 1 { RestartWhen::Never } else { RestartWhen::Always };
-        let requires =
-            [0u8, 1].into_iter().filter(|other| index == 2 && there(*other) || index == 1 && *other == 0 && there(0));
-        let probe = Probe::Tcp { host: "x".to_owned(), port: 1 };
-        let when = match index {
-            0 => ReadyWhen::Delay { delay_ms: 3_000 },
-            1 => ReadyWhen::Success,
-            2 => ReadyWhen::Probe(TimedProbe { probe, interval_ms: 1, timeout_ms: 1 }),
-            _ => ReadyWhen::Started,
-        };
-        let plan = UnitPlan {
-            kind: if index == 1 { UnitKind::Job } else { UnitKind::Service },
-            spec,
-            after: Vec::new(),
-            requires: requires.map(|other| name(["db", "job"][usize::from(other)])).collect(),
-            ready: Readiness { when, deadline_ms: (index != 1).then_some(30_000) },
-            condition: (index == 3).then(|| Condition { arch: Some("x".to_owned()), ..Condition::default() }),
-            liveness: None,
-            replicas: if index == 2 { u32::from(version) } else { 1 },
-            update: if index == 0 { Update::Replace } else { Update::Rolling },
-        };
-        let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
-        units.insert(name(unit), Wanted { plan: Arc::new(plan), identity });
-    }
-    let retry = if version == 2 { Retry::Nothing } else { Retry::Settled };
-    let asked = ApplyStack { namespace: Namespace::owner(), name: stack_name(), units, mistakes: Vec::new(), retry };
-    Request::ApplyStack(Box::new(asked))
 }
 
 fn running() -> FoundState {

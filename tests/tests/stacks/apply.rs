@@ -120,7 +120,8 @@ fn mistakes_are_told_with_their_path_and_take_nobody_else_down() {
     assert!(node.cli(&["stack", "tree", "s"]).ok().contains("left out: service.c.max_time"));
     // What cannot be read at all is refused as a whole, with path and line.
     let bad = write(&node, "bad", "[service.web]\ncommand = \"x\"\n[service.web.ready]\ntpc = 1\n");
-    node.cli(&["stack", "apply", bad.to_str().expect("a path")]).refused(2, "service.web.ready.tpc: line 4: unknown field");
+    node.cli(&["stack", "apply", bad.to_str().expect("a path")])
+        .refused(2, "service.web.ready.tpc: line 4: unknown field");
     let reply = node.http("PUT", "/v1/stacks/x", &[], br#"{"service":{"a":{"command":"x","colour":1}}}"#);
     let problem = reply.problem(hostler_model::ProblemKind::MalformedRequest);
     assert!(problem.detail.contains("service.a"), "{}", problem.detail);

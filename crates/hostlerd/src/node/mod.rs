@@ -146,7 +146,6 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     let view =
         Arc::new(View::new(state.workloads().values().cloned(), state.node().clone(), store.reader().last_sequence()));
     view.begin_with(state.stacks());
-    let prober = Prober::new();
     let metrics = Arc::new(Metrics::new());
     let adoption = runtime.adopt().await?;
     crate::failpoint::hit("adopted");
@@ -155,6 +154,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     let before = store.reader().last_sequence();
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
+    let prober = Prober::start(state.workloads().values(), runtime.clone(), inputs.downgrade(), uid);
 
     let publisher = publisher::Publisher {
         view: view.clone(),
@@ -167,10 +167,6 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
-    for workload in state.workloads().values() {
-        prober.look(workload);
-    }
-    tokio::spawn(prober.clone().run(runtime.clone(), inputs.downgrade(), uid));
     let decider = decider::Decider::new(
         state,
         store,
@@ -181,25 +177,12 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         uid == 0,
         failure_sender,
     );
-    let adopted = Input::Adopted {
-        found: adoption.found.into_iter().map(found).collect(),
-        boot_id,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let found = adoption.found.into_iter().map(found).collect();
+    let adopted = Input::Adopted { found, boot_id, version: env!("CARGO_PKG_VERSION").to_owned() };
     // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
     let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
-    let first = vec![Input::DiskFull(full), adopted];
-    let closed = tokio::spawn(decider.run(input_receiver, facts, first));
-    let adopted = async {
-        let mut last_event = view.last_event();
-        let _ = last_event.wait_for(|last| *last > before).await;
-    };
-    let mut failed = failure.clone();
-    tokio::select! {
-        () = adopted => {}
-        // Whoever serves this node sees it too, and replaces the daemon.
-        _ = failed.wait_for(Option::is_some) => {}
-    }
+    let closed = tokio::spawn(decider.run(input_receiver, facts, vec![Input::DiskFull(full), adopted]));
+    until_adopted(&view, before, failure.clone()).await;
     runtime.fill_pool();
 
     let node = Node {
@@ -221,6 +204,16 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), hostler_runtime
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed }))
+}
+
+/// Waits until what was found is on disk, or cannot be put there.
+async fn until_adopted(view: &View, before: u64, mut failed: watch::Receiver<Option<Failure>>) {
+    let mut last_event = view.last_event();
+    tokio::select! {
+        _ = last_event.wait_for(|last| *last > before) => {}
+        // Whoever serves this node sees it too, and replaces the daemon.
+        _ = failed.wait_for(Option::is_some) => {}
+    }
 }
 
 fn found(found: hostler_runtime::Found) -> Found {

@@ -68,8 +68,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Prober {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    /// Begins with these workloads. What is to be asked of them is asked at once.
+    pub(crate) fn start<'a>(
+        workloads: impl Iterator<Item = &'a Arc<Workload>>,
+        runtime: Runtime,
+        inputs: mpsc::WeakSender<Message>,
+        node_uid: u32,
+    ) -> Self {
+        let prober = Self::default();
+        workloads.for_each(|workload| prober.look(workload));
+        tokio::spawn(prober.clone().run(runtime, inputs, node_uid));
+        prober
     }
 
     /// A workload stands like this now.
@@ -111,7 +120,7 @@ impl Prober {
     }
 
     /// Keeps one task for each run that is to be asked, for as long as the daemon lives.
-    pub(crate) async fn run(self, runtime: Runtime, inputs: mpsc::WeakSender<Message>, node_uid: u32) {
+    async fn run(self, runtime: Runtime, inputs: mpsc::WeakSender<Message>, node_uid: u32) {
         let permits = Arc::new(Semaphore::new(limits::PROBES_MAX));
         let context = Context { prober: self.clone(), runtime, inputs, permits, node_uid };
         let mut tasks: HashMap<WorkloadId, (Question, AbortHandle)> = HashMap::new();
