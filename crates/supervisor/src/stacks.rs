@@ -379,7 +379,9 @@ impl State {
             return Ok(());
         }
         self.admit(&key.0)?;
-        if self.workloads.len() >= limits::WORKLOADS_MAX {
+        let of_namespace = self.shares.get(&key.0).map_or(0, |share| share.known);
+        let is_full = key.0 != Namespace::owner() && of_namespace >= limits::WORKLOADS_PER_NAMESPACE_MAX;
+        if is_full || self.workloads.len() >= limits::WORKLOADS_MAX {
             return Err(Problem::new(ProblemKind::LimitReached, "too many workloads are known"));
         }
         let generation = generation_of(units, member)

@@ -13,7 +13,7 @@
 
 mod ask;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Prober {
 struct Shared {
     /// Workloads that changed since they were looked at last; absent ones are gone. Never more than there are.
     pending: Mutex<HashMap<WorkloadId, Option<Arc<Workload>>>>,
+    /// Replicas that were looked at: of others that go nothing need be known.
+    known: Mutex<HashSet<WorkloadId>>,
     wake: Notify,
     /// Probes that run as execs.
     execs: Mutex<HashMap<ExecId, oneshot::Sender<Heard>>>,
@@ -84,6 +86,7 @@ impl Prober {
     /// A workload stands like this now.
     pub(crate) fn look(&self, workload: &Arc<Workload>) {
         if workload.stack.is_some() {
+            lock(&self.shared.known).insert(workload.id);
             lock(&self.shared.pending).insert(workload.id, Some(workload.clone()));
             self.shared.wake.notify_one();
         }
@@ -91,8 +94,10 @@ impl Prober {
 
     /// A workload is gone.
     pub(crate) fn forget(&self, id: WorkloadId) {
-        lock(&self.shared.pending).insert(id, None);
-        self.shared.wake.notify_one();
+        if lock(&self.shared.known).remove(&id) {
+            lock(&self.shared.pending).insert(id, None);
+            self.shared.wake.notify_one();
+        }
     }
 
     /// The runtime reports: it may be about a probe.

@@ -167,11 +167,11 @@ mod tests {
         let lines = lines(Style::Plain, &view);
         let expected = [
             "shop  2 ready, 1 skipped, 1 starting, 1 waiting, 1 left out",
-            "├─ cron            skipped: there is no /x",
-            "└─ db              ready",
-            "   └─ migrate      ready",
-            "      └─ api       starting",
-            "         └─ web    waiting for api",
+            "├─ cron          skipped: there is no /x",
+            "└─ db            ready",
+            "   └─ migrate    ready",
+            "      └─ api     starting",
+            "         └─ web  waiting for api",
             "left out: service.bad.command: is missing",
         ];
         assert_eq!(lines, expected);
