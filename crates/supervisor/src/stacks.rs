@@ -215,7 +215,9 @@ impl State {
             told: Units::new(),
             deadline_boot_ms: None,
         });
-        stack::apply(&mut known.units, units, retry);
+        let nobody = Members::new();
+        let members = self.stacks.crews.get(&key).map_or(&nobody, |crew| &crew.states);
+        stack::apply(&mut known.units, units, retry, members);
         known.record.revision += 1;
         known.record.applied_at_ms = now.wall_ms;
         known.record.down = false;

@@ -166,7 +166,7 @@ impl World {
             pure: true,
             stops: Vec::new(),
         };
-        apply(&mut world.units, wanted(version), Retry::Settled);
+        apply(&mut world.units, wanted(version), Retry::Settled, &world.members);
         world.run();
         world
     }
@@ -307,7 +307,7 @@ impl World {
             Op::Apply { version, retry } => {
                 self.pure = false;
                 let retry = if retry { Retry::Settled } else { Retry::Nothing };
-                apply(&mut self.units, wanted(&version), retry);
+                apply(&mut self.units, wanted(&version), retry, &self.members);
             }
             Op::Tick { ms } => self.now.boot_ms += u64::from(ms),
             Op::ByHand { which, remove } => {
@@ -401,7 +401,7 @@ fn check(version: Vec<Drawn>, ops: Vec<Op>, last: Vec<Drawn>) {
     // Asked for once more, with everything going well: all that is wanted is in service, and nothing else is left.
     let last = wanted(&last);
     world.pure = false;
-    apply(&mut world.units, last.clone(), Retry::Settled);
+    apply(&mut world.units, last.clone(), Retry::Settled, &world.members);
     world.settle();
     assert_eq!(world.units.keys().collect::<Vec<_>>(), last.keys().collect::<Vec<_>>(), "{:#?}", world.units);
     for unit in world.units.values() {
@@ -415,7 +415,7 @@ fn check(version: Vec<Drawn>, ops: Vec<Op>, last: Vec<Drawn>) {
     // The same again changes nothing.
     assert!(diff(&world.units, &last).is_empty());
     let before = (world.units.clone(), world.members.clone());
-    apply(&mut world.units, last, Retry::Settled);
+    apply(&mut world.units, last, Retry::Settled, &world.members);
     world.run();
     assert_eq!(before, (world.units.clone(), world.members.clone()));
     // Down, in reverse order where that is one.
@@ -460,7 +460,7 @@ fn graph(units: &[(&str, &[&str], &[&str])]) -> BTreeMap<UnitName, Wanted> {
 
 fn world(wanted: BTreeMap<UnitName, Wanted>) -> World {
     let mut world = World::new(&[]);
-    apply(&mut world.units, wanted, Retry::Settled);
+    apply(&mut world.units, wanted, Retry::Settled, &world.members);
     world.run();
     world
 }
@@ -539,7 +539,7 @@ fn the_old_generation_stays_until_the_new_one_is_ready_and_when_it_never_is() {
     world.settle();
     let new = changed(&base, "web", Update::Rolling);
     assert_eq!(diff(&world.units, &new), [("web".parse().expect("a name"), Change::Changed(vec!["workdir"]))].into());
-    apply(&mut world.units, new.clone(), Retry::Settled);
+    apply(&mut world.units, new.clone(), Retry::Settled, &world.members);
     world.run();
     assert_eq!(world.members[&key("web", 1)], MemberState::Ready);
     assert_eq!(world.members[&key("web", 2)], MemberState::Starting);
@@ -550,7 +550,7 @@ fn the_old_generation_stays_until_the_new_one_is_ready_and_when_it_never_is() {
     let web = &world.units[&"web".parse::<UnitName>().expect("a name")];
     assert_eq!(web.next.as_ref().map(|next| next.state.as_str()), Some("failed"));
     // Once more, and now it comes.
-    apply(&mut world.units, new, Retry::Settled);
+    apply(&mut world.units, new, Retry::Settled, &world.members);
     world.run();
     world.members.insert(key("web", 2), MemberState::Ready);
     world.run();
@@ -558,8 +558,8 @@ fn the_old_generation_stays_until_the_new_one_is_ready_and_when_it_never_is() {
     world.settle();
     assert!(!world.members.contains_key(&key("web", 1)));
     // The way back while it rolls out is no change at all.
-    apply(&mut world.units, base.clone(), Retry::Settled);
-    apply(&mut world.units, changed(&base, "web", Update::Rolling), Retry::Settled);
+    apply(&mut world.units, base.clone(), Retry::Settled, &world.members);
+    apply(&mut world.units, changed(&base, "web", Update::Rolling), Retry::Settled, &world.members);
     world.run();
     assert_eq!(world.members.len(), 2);
 }
@@ -569,7 +569,7 @@ fn replace_stops_the_old_one_first() {
     let base = graph(&[("db", &[], &[]), ("web", &["db"], &[])]);
     let mut world = world(base.clone());
     world.settle();
-    apply(&mut world.units, changed(&base, "db", Update::Replace), Retry::Settled);
+    apply(&mut world.units, changed(&base, "db", Update::Replace), Retry::Settled, &world.members);
     world.run();
     assert_eq!(world.members[&key("db", 1)], MemberState::Going);
     assert!(!world.members.contains_key(&key("db", 2)));
@@ -589,7 +589,7 @@ fn more_or_fewer_replicas_leave_the_others_alone() {
         let entry = scaled.values_mut().next().expect("one");
         entry.plan = Arc::new(UnitPlan { replicas, ..UnitPlan::clone(&entry.plan) });
         assert!(matches!(diff(&world.units, &scaled).values().next(), Some(Change::Scaled(_, to)) if *to == replicas));
-        apply(&mut world.units, scaled, Retry::Settled);
+        apply(&mut world.units, scaled, Retry::Settled, &world.members);
         world.settle();
         assert_eq!(world.members.len(), replicas as usize);
         assert!(world.members.keys().all(|key| key.generation == 1));

@@ -123,6 +123,9 @@ fn replicas_come_and_go_and_come_back() {
     // One that somebody stops stays stopped; nothing else is disturbed.
     node.cli(&["stop", "s.web.2"]).ok();
     assert_eq!(states(&view(&node, "s")), [("web", "ready")]);
+    // Until the stack is applied by hand.
+    apply(&node, "s", &text(3));
+    until_view(&node, "s", "the third", |view| view.units[0].members.iter().filter(|member| member.ready).count() == 3);
     apply(&node, "s", &text(1));
     until_view(&node, "s", "one", |view| view.units[0].members.len() == 1);
     assert_eq!(node.main_pid("s.web"), first);

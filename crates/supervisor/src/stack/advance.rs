@@ -280,6 +280,8 @@ fn next_state(
         State::Waiting { checked, .. } => {
             // Held back until the old one is out of the way.
             let blocked = place == Place::Next && unit.current.state != State::Ready;
+            // Started and removed by hand meanwhile: its place is not free yet.
+            let blocked = blocked || of(members, unit, place).any(|(_, state)| *state == MemberState::Going);
             if blocked || unit.leaving { return None } else { waiting(units, generation, *checked, now, hold) }
         }
         State::Checking | State::Skipped { .. } => return None,
@@ -379,7 +381,9 @@ fn failure_of_start(members: &Members, unit: &UnitRecord, place: Place, generati
 /// What a generation that starts has become, if that is anything else.
 fn started(members: &Members, unit: &UnitRecord, place: Place, generation: &Generation) -> Option<State> {
     if is_ready(members, unit, place, generation) {
-        return Some(State::Ready);
+        // One that is over already was ready, and nobody can require it any more: it is not ready in between.
+        let over = (generation.plan.kind == UnitKind::Service).then(|| ended(members, unit, place, generation));
+        return Some(over.flatten().unwrap_or(State::Ready));
     }
     let mut states = own(members, unit, place, generation).map(|(_, state)| state).peekable();
     let stopped = states.peek().is_some() && states.all(|state| *state == MemberState::Stopped);

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hostler_model::ids::UnitName;
-use hostler_model::stack::{Generation, GenerationState, Then, UnitPlan, UnitRecord};
+use hostler_model::stack::{Generation, GenerationState, Then, UnitKind, UnitPlan, UnitRecord};
 use hostler_model::workload::Identity;
 
-use super::Units;
+use super::{MemberKey, Members, Units};
 
 /// A unit as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn target(unit: &UnitRecord) -> &Generation {
 }
 
 /// Makes these the units that should be. What follows is told by [`advance`](super::advance()).
-pub fn apply(units: &mut Units, wanted: BTreeMap<UnitName, Wanted>, retry: Retry) {
+pub fn apply(units: &mut Units, wanted: BTreeMap<UnitName, Wanted>, retry: Retry, members: &Members) {
     for unit in units.values_mut().filter(|unit| !wanted.contains_key(&unit.name)) {
         unit.leaving = true;
         unit.next = None;
@@ -84,39 +84,51 @@ pub fn apply(units: &mut Units, wanted: BTreeMap<UnitName, Wanted>, retry: Retry
         {
             *then = Then::Replaced;
         }
-        change(unit, plan, identity, retry);
+        change(unit, plan, identity);
+        if retry == Retry::Settled {
+            again(unit, members);
+        }
     }
 }
 
-fn change(unit: &mut UnitRecord, plan: Arc<UnitPlan>, identity: Identity, retry: Retry) {
+fn change(unit: &mut UnitRecord, plan: Arc<UnitPlan>, identity: Identity) {
     if *unit.current.plan == *plan {
         // The way back from a change that is under way, too.
         unit.next = None;
-        again(&mut unit.current, retry);
         return;
     }
-    if let Some(next) = unit.next.as_mut().filter(|next| *next.plan == *plan) {
-        again(next, retry);
+    if unit.next.as_ref().is_some_and(|next| *next.plan == *plan) {
         return;
     }
     if unit.current.plan.differs_in_replicas_only(&plan) {
         unit.next = None;
         unit.current.plan = plan;
-        again(&mut unit.current, retry);
         return;
     }
     unit.generations += 1;
     unit.next = Some(Generation { number: unit.generations, plan, identity, state: GenerationState::waiting() });
 }
 
-fn again(generation: &mut Generation, retry: Retry) {
-    use GenerationState::{Failed, Skipped, Stopped};
-    if retry == Retry::Settled && matches!(generation.state, Failed { .. } | Skipped { .. } | Stopped { .. }) {
+/// What is wanted and not in service starts anew, and of a service that is, the replicas that are at rest.
+fn again(unit: &mut UnitRecord, members: &Members) {
+    use GenerationState::{Failed, Ready, Skipped, Stopped};
+    let name = unit.name.clone();
+    let generation = unit.next.as_mut().unwrap_or(&mut unit.current);
+    let rests = |replica| {
+        let key = MemberKey { unit: name.clone(), generation: generation.number, replica };
+        members.get(&key).is_some_and(|state| !state.is_up())
+    };
+    let again = match generation.state {
+        Failed { .. } | Skipped { .. } | Stopped { .. } => true,
+        Ready => generation.plan.kind == UnitKind::Service && (0..generation.plan.replicas).any(rests),
+        _ => false,
+    };
+    if again {
         generation.state = GenerationState::waiting();
     }
 }
 
 /// Every unit goes, each after those that depend on it.
 pub fn take_down(units: &mut Units) {
-    apply(units, BTreeMap::new(), Retry::Nothing);
+    apply(units, BTreeMap::new(), Retry::Nothing, &Members::new());
 }
