@@ -1,5 +1,5 @@
 //! Every path of the interface, in one table. The daemon's router is tested against it, and the OpenAPI document
-//! is made from it. `{ref}` is a workload's name, its id, or a unique prefix of its id.
+//! is made from it. `{ref}` is a workload's name, its id, or a unique prefix of its id; below `/v1/stacks`, a stack's name.
 
 /// HTTP method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,6 +8,7 @@ pub enum Method {
     Get,
     Post,
     Patch,
+    Put,
     Delete,
 }
 
@@ -92,4 +93,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Get, "/v1/queues/{queue}", "One queue and the jobs that wait in it", Some("QueueQuery"), None, 200, Answer::Json("QueueView")),
     endpoint(Method::Patch, "/v1/queues/{queue}", "Make a queue, or change, pause, drain or resume it", Some("NamespaceQuery"), Some("QueueChange"), 200, Answer::Json("QueueView")),
     endpoint(Method::Delete, "/v1/queues/{queue}", "Remove a queue; with force cancel the jobs that wait in it", Some("QueueRemoveQuery"), None, 200, Answer::Json("QueueView")),
+    endpoint(Method::Get, "/v1/stacks", "List stacks, and the startup files that cannot be used", Some("NamespaceQuery"), None, 200, Answer::Json("StackList")),
+    endpoint(Method::Get, "/v1/stacks/{ref}", "How a stack stands; with follow each time that changes", Some("StackQuery"), None, 200, Answer::JsonOrEvents("StackView")),
+    endpoint(Method::Put, "/v1/stacks/{ref}", "Make a stack what it should be; what is unchanged is left alone", Some("NamespaceQuery"), Some("Stack"), 200, Answer::Json("StackView")),
+    endpoint(Method::Delete, "/v1/stacks/{ref}", "Take a stack down, in reverse order, and forget it", Some("NamespaceQuery"), None, 200, Answer::Json("StackView")),
+    endpoint(Method::Post, "/v1/stacks/{ref}/diff", "What applying this would change", Some("NamespaceQuery"), Some("Stack"), 200, Answer::Json("StackDiff")),
 ];

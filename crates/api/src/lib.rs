@@ -5,6 +5,8 @@
 //! - [`stream`]: messages of the WebSocket doors (attach, exec) and of the event streams
 //! - [`endpoints`]: every path with its method, in one table that the router and the OpenAPI document are checked against
 //! - [`client`]: a client over the unix socket
+//! - [`stacks`]: stacks as they are asked for and as they stand
+//! - [`stack_file`]: reading stack files, the same for daemon and client
 //! - [`paths`]: where a node keeps its files, the same for daemon and client
 //!
 //! Not here: any decision. The daemon's door turns these into requests for `provision::accept`.
@@ -14,5 +16,7 @@ pub mod client;
 pub mod endpoints;
 pub mod paths;
 pub mod result;
+pub mod stack_file;
+pub mod stacks;
 pub mod stream;
 pub mod types;

@@ -120,6 +120,12 @@ impl Layout {
         self.config.join("hostler.toml")
     }
 
+    /// Stacks that start with the node, a file each.
+    #[must_use]
+    pub fn startup(&self) -> PathBuf {
+        self.config.join("startup.d")
+    }
+
     /// What the daemon itself has to say when it was started by `hostler up`.
     #[must_use]
     pub fn daemon_log(&self) -> PathBuf {

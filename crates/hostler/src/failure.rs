@@ -74,6 +74,11 @@ impl Failure {
         self
     }
 
+    /// What kind of refusal, if it is one.
+    pub(crate) fn kind(&self) -> Option<ProblemKind> {
+        self.problem.kind()
+    }
+
     /// As the verbs say it that end with a program's code: a shell's 127 and 126 where the command is at fault, else
     /// 125; a closed pipe or an argument stays what it is.
     pub(crate) fn of_tool(self) -> Self {

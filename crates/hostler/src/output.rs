@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hostler_api::types::WorkloadView;
+use hostler_model::stack::{GenerationState, Then};
 use hostler_model::units::format_duration;
 use hostler_model::workload::{LostReason, Phase, StartFailureKind};
 use hostler_model::{Cause, Exit, ExitStatus, RunState};
@@ -262,6 +263,34 @@ pub(crate) fn lost_words(reason: LostReason) -> &'static str {
         LostReason::Reboot => "the machine was rebooted",
         LostReason::Agent => "its agent died",
         LostReason::RunDirectory => "its run directory is gone",
+    }
+}
+
+/// Where a version of a stack's unit stands, in words.
+pub(crate) fn standing_words(state: &GenerationState) -> String {
+    match state {
+        GenerationState::Waiting { on, .. } if on.is_empty() => "waiting".to_owned(),
+        GenerationState::Waiting { on, .. } => format!("waiting for {}", on.join(", ")),
+        GenerationState::Checking => "looking at its condition".to_owned(),
+        GenerationState::Failed { reason } => format!("failed: {reason}"),
+        GenerationState::Skipped { reason } => format!("skipped: {reason}"),
+        GenerationState::Stopping { then: Then::Failed(reason) } => format!("stopping: {reason}"),
+        GenerationState::Stopped { reason } => format!("stopped: {reason}"),
+        other => other.as_str().to_owned(),
+    }
+}
+
+/// Its colour.
+pub(crate) fn standing_tone(state: &GenerationState) -> Tone {
+    match state {
+        GenerationState::Ready => Tone::Good,
+        GenerationState::Failed { .. } => Tone::Bad,
+        GenerationState::Starting { .. } | GenerationState::Stopping { .. } | GenerationState::Checking => {
+            Tone::Warning
+        }
+        GenerationState::Waiting { .. } | GenerationState::Skipped { .. } | GenerationState::Stopped { .. } => {
+            Tone::Faint
+        }
     }
 }
 

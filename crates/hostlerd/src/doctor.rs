@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hostler_api::stacks::BrokenFile;
 use hostler_api::types::{Check, CheckStatus, DoctorReport};
 use hostler_linux::cgroup::{Availability, Hierarchies, Version};
 use hostler_linux::procfs;
@@ -57,6 +58,8 @@ pub(crate) struct Node<'a> {
     pub(crate) cgroup: Option<Availability>,
     /// Run directories that are not ours.
     pub(crate) foreign: Vec<ForeignDirectory>,
+    /// Startup files that cannot be used.
+    pub(crate) broken: Vec<BrokenFile>,
 }
 
 /// A run directory that is not this node's.
@@ -129,6 +132,8 @@ pub(crate) struct DoctorInput {
     pub(crate) wall_ms: u64,
     /// Run directories that are not ours.
     pub(crate) foreign: Vec<ForeignDirectory>,
+    /// Startup files that cannot be used.
+    pub(crate) broken: Vec<BrokenFile>,
 }
 
 impl DoctorInput {
@@ -157,6 +162,7 @@ impl DoctorInput {
             boot_id: procfs::boot_id().map_err(|error| error.to_string()),
             wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             foreign: node.foreign,
+            broken: node.broken,
         }
     }
 }
@@ -207,6 +213,7 @@ pub(crate) fn report(input: &DoctorInput) -> DoctorReport {
         boot_id(input),
         clock(input),
         foreign_runs(input),
+        startup_files(input),
     ]);
     DoctorReport { checks }
 }
@@ -463,6 +470,19 @@ fn clock(input: &DoctorInput) -> Check {
     ok(name, "is plausible")
 }
 
+fn startup_files(input: &DoctorInput) -> Check {
+    let name = "startup files";
+    if input.broken.is_empty() {
+        return ok(name, "all of them can be used");
+    }
+    let shown = input.broken.iter().take(FOREIGN_SHOWN).map(|file| format!("{}: {}", file.file, file.problem));
+    let mut detail = shown.collect::<Vec<_>>().join("; ");
+    if input.broken.len() > FOREIGN_SHOWN {
+        detail.push_str(&format!("; and {} more", input.broken.len() - FOREIGN_SHOWN));
+    }
+    limited(name, detail, "mend the file, see: hostler stack validate FILE; then apply it: hostler stack apply FILE")
+}
+
 fn foreign_runs(input: &DoctorInput) -> Check {
     let name = "foreign runs";
     if input.foreign.is_empty() {
@@ -507,6 +527,7 @@ mod tests {
             boot_id: Ok("6b9c".to_owned()),
             wall_ms: CLOCK_MIN_MS + 1,
             foreign: Vec::new(),
+            broken: Vec::new(),
         }
     }
 
@@ -650,6 +671,7 @@ mod tests {
             live_runs_max: 10,
             cgroup: None,
             foreign: Vec::new(),
+            broken: Vec::new(),
         });
         assert!(input.open_files.is_ok() && input.pid_max.is_ok() && input.boot_id.is_ok(), "{input:?}");
         let report = report(&input);

@@ -17,7 +17,9 @@ mod logs;
 mod matcher;
 mod metrics;
 mod node;
+mod probes;
 mod sampling;
+mod stacks;
 
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -175,6 +177,7 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
         tracing::warn!(%error, "looking for agents of older builds");
     }
     tokio::spawn(node.clone().watch_disk());
+    tokio::spawn(stacks::startup::apply(node.clone()));
     tracing::info!(node = %node.meta.store, created, socket = %socket.display(), "ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 

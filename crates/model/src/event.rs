@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::hook::HookTrigger;
-use crate::ids::{ExecId, IdError, Namespace, QueueName, RunId, StoreId, WorkloadId, WorkloadName};
+use crate::ids::{
+    ExecId, IdError, Namespace, QueueName, RunId, StackName, StoreId, UnitName, WorkloadId, WorkloadName,
+};
 use crate::queue::QueueRecord;
 use crate::schedule::{Misfire, Overlap};
 use crate::spec::Limits;
+use crate::stack::GenerationState;
 use crate::workload::{LostReason, Phase, StartFailure};
 
 /// `<journal>-<sequence number>`.
@@ -127,6 +130,49 @@ pub enum EventKind {
         /// The main process; absent when only the end told of the start, because no daemon was there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
+    },
+    /// It is ready: of a stack's service.
+    #[serde(rename = "run.ready")]
+    RunReady,
+    /// It is taken for dead though it runs, and is stopped.
+    #[serde(rename = "run.unhealthy")]
+    RunUnhealthy {
+        /// What the probes said.
+        reason: String,
+    },
+    /// A stack was applied.
+    #[serde(rename = "stack.applied")]
+    StackApplied {
+        /// Whose.
+        namespace: Namespace,
+        /// Which.
+        stack: StackName,
+        /// How often it was applied so far.
+        revision: u32,
+        /// Mistakes for which units were left out.
+        mistakes: u32,
+    },
+    /// A unit of a stack now stands like this.
+    #[serde(rename = "stack.unit")]
+    StackUnit {
+        /// Whose.
+        namespace: Namespace,
+        /// Which stack.
+        stack: StackName,
+        /// Which unit.
+        unit: UnitName,
+        /// Which version of it.
+        generation: u32,
+        /// How it stands.
+        standing: GenerationState,
+    },
+    /// A stack is gone.
+    #[serde(rename = "stack.removed")]
+    StackRemoved {
+        /// Whose.
+        namespace: Namespace,
+        /// Which.
+        stack: StackName,
     },
     /// The kernel killed within it for memory.
     #[serde(rename = "run.oom")]
@@ -253,6 +299,11 @@ impl EventKind {
             Self::ScheduleResumed { .. } => "schedule.resumed",
             Self::RunCreated => "run.created",
             Self::RunStarted { .. } => "run.started",
+            Self::RunReady => "run.ready",
+            Self::RunUnhealthy { .. } => "run.unhealthy",
+            Self::StackApplied { .. } => "stack.applied",
+            Self::StackUnit { .. } => "stack.unit",
+            Self::StackRemoved { .. } => "stack.removed",
             Self::RunOom { .. } => "run.oom",
             Self::RunExited { .. } => "run.exited",
             Self::RunFailed { .. } => "run.failed",
@@ -281,6 +332,10 @@ pub enum StopReason {
     Restart,
     /// The next fire of its schedule takes its place.
     Replace,
+    /// Its stack: it is changed, taken down, or something that it requires has failed.
+    Stack,
+    /// It is taken for dead though it runs.
+    Unhealthy,
     /// `rm -f`.
     Remove,
     /// The client of a foreground `run --rm` is gone.
@@ -322,6 +377,23 @@ pub struct Event {
     /// Whose it is; absent for events of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
+}
+
+impl Event {
+    /// Whose it is; absent for events of the node.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&Namespace> {
+        match (&self.subject, &self.kind) {
+            (Some(subject), _) => Some(&subject.namespace),
+            (
+                None,
+                EventKind::StackApplied { namespace, .. }
+                | EventKind::StackUnit { namespace, .. }
+                | EventKind::StackRemoved { namespace, .. },
+            ) => Some(namespace),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]

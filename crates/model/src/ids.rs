@@ -36,6 +36,14 @@ pub enum IdError {
         /// The longest allowed.
         max: usize,
     },
+    /// A name with a dot where the dot separates names.
+    #[error("{text:?} is not a valid {what}: it has no dot")]
+    Dot {
+        /// What was expected.
+        what: &'static str,
+        /// What was given.
+        text: String,
+    },
 }
 
 fn parse_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], IdError> {
@@ -195,8 +203,19 @@ fn check_name(what: &'static str, text: &str, max: usize) -> Result<(), IdError>
     if good { Ok(()) } else { Err(IdError::Name { what, text: text.chars().take(80).collect(), max }) }
 }
 
+/// A name that is part of another one: the same without dots.
+fn check_part(what: &'static str, text: &str, max: usize) -> Result<(), IdError> {
+    if text.contains('.') {
+        return Err(IdError::Dot { what, text: text.chars().take(80).collect() });
+    }
+    check_name(what, text, max)
+}
+
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr) => {
+        name_type! { $(#[$doc])* $name, $what, $max, check_name }
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr, $check:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
@@ -224,7 +243,7 @@ macro_rules! name_type {
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                check_name($what, text, $max).map(|()| Self(text.into()))
+                $check($what, text, $max).map(|()| Self(text.into()))
             }
         }
 
@@ -239,6 +258,14 @@ name_type! {
 name_type! {
     /// A queue's name, unique in its namespace.
     QueueName, "queue name", limits::NAME_LENGTH_MAX
+}
+name_type! {
+    /// A stack's name, unique in its namespace. It has no dot, so that `<stack>.<unit>` has one meaning.
+    StackName, "stack name", limits::STACK_NAME_LENGTH_MAX, check_part
+}
+name_type! {
+    /// The name of a service or job, unique in its stack. It has no dot.
+    UnitName, "unit name", limits::UNIT_NAME_LENGTH_MAX, check_part
 }
 name_type! {
     /// Whose workloads: each caller has one, and sees only that one unless he is root.

@@ -16,6 +16,7 @@
 //! - [`launch`]: what the agent is told to start, fully resolved
 //! - [`queue`]: what is known of a queue, and of a wait in it
 //! - [`record`]: what the store keeps
+//! - [`stack`]: services and jobs that belong together, as they are written and as they are kept
 //! - [`rundir`]: the files that outlive agent and daemon
 //! - [`schedule`]: when a workload runs by itself
 //! - [`error`]: every refusal, with its stable type and HTTP status
@@ -43,6 +44,7 @@ pub mod rundir;
 pub mod schedule;
 pub mod seldom;
 pub mod spec;
+pub mod stack;
 pub mod statistics;
 mod tags;
 pub mod units;
@@ -52,7 +54,9 @@ pub mod workload;
 pub use bytes::ByteString;
 pub use error::{Problem, ProblemKind};
 pub use exit::{Cause, Exit, ExitStatus};
-pub use ids::{ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StoreId, WorkloadId, WorkloadName};
+pub use ids::{
+    ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId, WorkloadName,
+};
 pub use spec::Spec;
 pub use workload::{Run, RunState, Workload};
 

@@ -2,6 +2,44 @@
 
 /// Longest workload or namespace name, bytes.
 pub const NAME_LENGTH_MAX: usize = 63;
+/// Longest name of a stack, bytes: with a unit's and a replica's number it is a workload's.
+pub const STACK_NAME_LENGTH_MAX: usize = 24;
+/// Longest name of a service or job in a stack, bytes.
+pub const UNIT_NAME_LENGTH_MAX: usize = 28;
+/// Stacks in one namespace.
+pub const STACKS_PER_NAMESPACE_MAX: usize = 256;
+/// Services and jobs of one stack.
+pub const STACK_UNITS_MAX: usize = 1_000;
+/// Replicas of one service.
+pub const REPLICAS_MAX: u32 = 256;
+/// Workloads of one stack: units times replicas.
+pub const STACK_MEMBERS_MAX: usize = 2_000;
+/// Names in one unit's `after` and `requires`.
+pub const STACK_EDGES_MAX: usize = 128;
+/// One stack file, or one `env_file`, bytes.
+pub const STACK_FILE_MAX: usize = 1024 * 1024;
+/// Files in a directory of stacks.
+pub const STACK_FILES_MAX: usize = 256;
+/// How deep `all`, `any` and `not` of a condition may be nested.
+pub const CONDITION_DEPTH_MAX: usize = 8;
+/// Conditions in one `all` or `any`.
+pub const CONDITION_PARTS_MAX: usize = 64;
+/// How long a unit may take to become ready, unless it says otherwise, milliseconds.
+pub const READY_DEADLINE_MS: u64 = 60_000;
+/// Between two attempts to find a unit ready, unless it says otherwise, milliseconds.
+pub const READY_INTERVAL_MS: u64 = 100;
+/// Between two probes whether a unit still lives, unless it says otherwise, milliseconds.
+pub const LIVENESS_INTERVAL_MS: u64 = 10_000;
+/// Shortest time between two probes that can be asked for, milliseconds.
+pub const PROBE_INTERVAL_MIN_MS: u64 = 10;
+/// How long one probe may take, unless the unit says otherwise, milliseconds.
+pub const PROBE_TIMEOUT_MS: u64 = 1_000;
+/// Probes in a row that must fail before a run is taken for dead, unless the unit says otherwise.
+pub const LIVENESS_FAILURES: u32 = 3;
+/// Probes under way at one time on a node; the rest wait.
+pub const PROBES_MAX: usize = 64;
+/// Bytes of an answer that an HTTP probe reads to find the status.
+pub const PROBE_ANSWER_MAX: usize = 8 * 1024;
 /// Labels on one workload.
 pub const LABELS_MAX: usize = 64;
 /// Longest label key or value, bytes.

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::hook::{HookCall, HookKey};
-use crate::ids::{Namespace, QueueName, WorkloadId};
+use crate::ids::{Namespace, QueueName, StackName, UnitName, WorkloadId};
 use crate::queue::QueueRecord;
+use crate::stack::{StackRecord, UnitRecord};
 use crate::workload::Workload;
 
 /// One change of what is kept.
@@ -18,6 +19,14 @@ pub enum Record {
     Workload(Arc<Workload>),
     /// The workload is gone.
     WorkloadRemoved(WorkloadId),
+    /// The stack now stands like this.
+    Stack(Arc<StackRecord>),
+    /// The stack is gone; its units went before.
+    StackRemoved(Namespace, StackName),
+    /// The unit now stands like this.
+    StackUnit(Namespace, StackName, Arc<UnitRecord>),
+    /// The unit is gone.
+    StackUnitRemoved(Namespace, StackName, UnitName),
     /// The node now stands like this.
     Node(NodeRecord),
     /// The queue now stands like this.

@@ -11,7 +11,7 @@ pub trait Shared: Default + PartialEq + Clone + 'static {
 }
 
 /// `T`, kept only when it is not its default. In JSON it is a `T`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Seldom<T>(Option<Box<T>>);
 
 impl<T: Shared> Deref for Seldom<T> {
@@ -34,6 +34,15 @@ impl<T: Shared> From<T> for Seldom<T> {
     }
 }
 
+/// Whether it was ever touched makes no difference.
+impl<T: Shared> PartialEq for Seldom<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Shared + Eq> Eq for Seldom<T> {}
+
 impl<T: Shared + Serialize> Serialize for Seldom<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         T::serialize(self, serializer)
@@ -54,5 +63,22 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Seldom<T> {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         T::json_schema(generator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Stdio;
+
+    #[test]
+    fn what_was_touched_and_is_the_default_equals_what_was_not() {
+        let mut touched = Seldom::<Stdio>::default();
+        touched.owner = true;
+        assert_ne!(touched, Seldom::default());
+        touched.owner = false;
+        assert_eq!(touched, Seldom::default());
+        let json = serde_json::to_string(&touched).expect("print");
+        assert_eq!(serde_json::from_str::<Seldom<Stdio>>(&json).expect("parse"), touched);
     }
 }

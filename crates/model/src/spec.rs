@@ -248,6 +248,32 @@ pub enum RlimitKind {
     Stack,
 }
 
+impl RlimitKind {
+    /// The resource of this name, in lower case.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "as" => Self::As,
+            "core" => Self::Core,
+            "cpu" => Self::Cpu,
+            "data" => Self::Data,
+            "fsize" => Self::Fsize,
+            "locks" => Self::Locks,
+            "memlock" => Self::Memlock,
+            "msgqueue" => Self::Msgqueue,
+            "nice" => Self::Nice,
+            "nofile" => Self::Nofile,
+            "nproc" => Self::Nproc,
+            "rss" => Self::Rss,
+            "rtprio" => Self::Rtprio,
+            "rttime" => Self::Rttime,
+            "sigpending" => Self::Sigpending,
+            "stack" => Self::Stack,
+            _ => return None,
+        })
+    }
+}
+
 /// One `setrlimit`. Absent means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

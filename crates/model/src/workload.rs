@@ -19,6 +19,7 @@ use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
 use crate::queue::{Queued, Turn};
 use crate::schedule::ScheduleState;
 use crate::spec::{Limits, Spec};
+use crate::stack::StackMember;
 
 /// Who the program runs as, resolved when the workload was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +189,15 @@ pub struct Run {
     /// Numbers of the hooks that have fired, in the order in which they did: none fires twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks_fired: Vec<u8>,
+    /// When it was found ready, wall clock, milliseconds: of a stack's service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at_ms: Option<u64>,
+    /// When it is ready without being asked, boot clock, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_due_boot_ms: Option<u64>,
+    /// Why it is taken for dead though it runs: it is being ended for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhealthy: Option<String>,
     /// The main process, while it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -216,6 +226,9 @@ impl Run {
             started_at_ms: None,
             started_boot_ms: None,
             hooks_fired: Vec::new(),
+            ready_at_ms: None,
+            ready_due_boot_ms: None,
+            unhealthy: None,
             pid: None,
             sandbox: None,
             oom_kills: 0,
@@ -252,6 +265,9 @@ pub struct Workload {
     pub spec: Arc<Spec>,
     /// Who it runs as.
     pub identity: Arc<Identity>,
+    /// What it is in its stack, if it is part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackMember>,
     /// The limits in force: the spec's, with later updates.
     pub limits: Limits,
     /// What the last explicit request said.

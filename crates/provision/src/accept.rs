@@ -14,6 +14,15 @@ use crate::users::Users;
 
 /// Checks a spec and resolves who it runs as.
 pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
+    let identity = accept_later(caller, spec, users)?;
+    if caller.is_owner() {
+        program::check(spec)?;
+    }
+    Ok(identity)
+}
+
+/// The same for what starts later: its program may not be there yet, for others that come before may bring it.
+pub(crate) fn accept_later(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
     caller.admit()?;
     spec.check()?;
     pattern::check(spec)?;
@@ -24,11 +33,7 @@ pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Id
             "no_new_privileges can be switched off by the node's owner only",
         ));
     }
-    let identity = identity(caller, spec.user.as_deref(), users)?;
-    if caller.is_owner() {
-        program::check(spec)?;
-    }
-    Ok(identity)
+    identity(caller, spec.user.as_deref(), users)
 }
 
 /// What an exec asks, in full.
@@ -178,6 +183,7 @@ mod tests {
             generation: 1,
             spec: std::sync::Arc::new(Spec::new(vec!["true".into()])),
             identity: Identity { uid, gid, groups, user: None, home: None }.into(),
+            stack: None,
             limits: hostler_model::spec::Limits::default(),
             desired: hostler_model::workload::Desired::Run,
             created_at_ms: 0,

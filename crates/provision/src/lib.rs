@@ -2,6 +2,7 @@
 //! supervisor, which alone decides.
 //!
 //! - [`accept`]: from a caller and a spec to a creation, or a precise refusal
+//! - [`stack`]: the same for the units of a stack
 //! - [`caller`]: who asks, and what he may touch
 //! - [`users`]: the machine's user database, read from its files
 //! - [`program`]: whether the program is there at all
@@ -16,9 +17,11 @@ pub mod caller;
 pub mod launch;
 pub mod pattern;
 pub mod program;
+pub mod stack;
 pub mod users;
 
 pub use accept::{accept_exec, accept_workload, may_enter};
 pub use caller::{Caller, Scope};
 pub use pattern::Pattern;
+pub use stack::{AcceptedStack, accept_stack};
 pub use users::Users;

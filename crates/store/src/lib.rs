@@ -6,7 +6,7 @@
 //!   writer thread      gather ──► one transaction ──► one fdatasync ──► done(Ok), in order
 //!        │             (lazy batches linger for company, a prompt one ends the wait)
 //!        │                              └── fails: done(Err) to the group, and to all that come after
-//!   store.redb         meta · node · workloads · keys · queues · events · hooks
+//!   store.redb         meta · node · workloads · stacks · units · keys · queues · events · hooks
 //!        │
 //!   Reader             short read transactions, up to the committed mark
 //! ```
@@ -42,10 +42,11 @@ mod tests;
 use std::time::Duration;
 
 use hostler_model::hook::HookCall;
-use hostler_model::ids::{NodeTag, StoreId};
+use hostler_model::ids::{Namespace, NodeTag, StackName, StoreId};
 use hostler_model::limits;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::Workload;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +118,10 @@ pub struct Loaded {
     pub node: NodeRecord,
     /// All workloads, by id.
     pub workloads: Vec<Workload>,
+    /// All stacks, by namespace and name.
+    pub stacks: Vec<StackRecord>,
+    /// All units of all stacks, with whose they are.
+    pub stack_units: Vec<(Namespace, StackName, UnitRecord)>,
     /// All idempotency keys, by namespace and key.
     pub idempotency_keys: Vec<IdempotencyKey>,
     /// All queues, by namespace and name.

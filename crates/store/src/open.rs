@@ -17,9 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hostler_model::hook::HookCall;
+use hostler_model::ids::{Namespace, StackName};
 use hostler_model::limits;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::Workload;
 use redb::backends::FileBackend;
 use redb::{
@@ -195,6 +197,8 @@ pub(crate) fn create(
         meta,
         node,
         workloads: Vec::new(),
+        stacks: Vec::new(),
+        stack_units: Vec::new(),
         idempotency_keys: Vec::new(),
         queues: Vec::new(),
         hook_calls: Vec::new(),
@@ -341,6 +345,7 @@ fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failu
     }
     check_count("workloads", workloads.len(), table.len()?)?;
 
+    let (stacks, stack_units) = load_stacks(transaction)?;
     let idempotency_keys = load_named(transaction, "keys", schema::KEYS, |key: &IdempotencyKey| {
         (key.namespace.as_str().to_owned(), key.key.clone())
     })?;
@@ -349,7 +354,9 @@ fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failu
     })?;
     let hook_calls = load_hook_calls(transaction)?;
     let bounds = load_event_bounds(transaction)?;
-    Ok((Loaded { meta, node, workloads, idempotency_keys, queues, hook_calls, created: false }, bounds))
+    let loaded =
+        Loaded { meta, node, workloads, stacks, stack_units, idempotency_keys, queues, hook_calls, created: false };
+    Ok((loaded, bounds))
 }
 
 /// All records of a table whose things are known by namespace and name, which `id` tells.
@@ -391,6 +398,49 @@ fn load_hook_calls(transaction: &ReadTransaction) -> Result<Vec<HookCall>, Failu
     }
     check_count("hooks", calls.len(), table.len()?)?;
     Ok(calls)
+}
+
+/// Stacks and their units, in the order of their keys: each one once, and where it belongs.
+#[allow(clippy::type_complexity, reason = "the two lists of Loaded")]
+fn load_stacks(
+    transaction: &ReadTransaction,
+) -> Result<(Vec<StackRecord>, Vec<(Namespace, StackName, UnitRecord)>), Failure> {
+    let mut stacks: Vec<StackRecord> = Vec::new();
+    let table = transaction.open_table(schema::STACKS)?;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (namespace, name) = key.value();
+        let stack: StackRecord = parse("stacks", name, value.value())?;
+        let fits = stack.namespace.as_str() == namespace && stack.name.as_str() == name;
+        let key = |stack: &StackRecord| (stack.namespace.clone(), stack.name.clone());
+        if !fits || stacks.last().is_some_and(|last| key(last) >= key(&stack)) {
+            return Err(bad_record("stacks", name, "it is not where it belongs"));
+        }
+        stacks.push(stack);
+    }
+    check_count("stacks", stacks.len(), table.len()?)?;
+
+    let mut units: Vec<(Namespace, StackName, UnitRecord)> = Vec::new();
+    let table = transaction.open_table(schema::UNITS)?;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (namespace, stack, name) = key.value();
+        let unit: UnitRecord = parse("units", name, value.value())?;
+        let (Ok(namespace), Ok(stack)) = (namespace.parse::<Namespace>(), stack.parse::<StackName>()) else {
+            return Err(bad_record("units", name, "it is of no stack that can be"));
+        };
+        let key = |(namespace, stack, unit): &(Namespace, StackName, UnitRecord)| {
+            (namespace.clone(), stack.clone(), unit.name.clone())
+        };
+        let fits = unit.name.as_str() == name;
+        let unit = (namespace, stack, unit);
+        if !fits || units.last().is_some_and(|last| key(last) >= key(&unit)) {
+            return Err(bad_record("units", name, "it is not where it belongs"));
+        }
+        units.push(unit);
+    }
+    check_count("units", units.len(), table.len()?)?;
+    Ok((stacks, units))
 }
 
 /// The tree's own count of its records is in another page than they are.

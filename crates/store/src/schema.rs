@@ -5,6 +5,8 @@
 //! | `meta` | `meta` | [`Meta`](crate::Meta) |
 //! | `node` | `node` | `NodeRecord` |
 //! | `workloads` | workload id | `Workload` |
+//! | `stacks` | namespace, stack | `StackRecord` |
+//! | `units` | namespace, stack, unit | `UnitRecord` |
 //! | `keys` | namespace, key | `IdempotencyKey` |
 //! | `queues` | namespace, name | `QueueRecord` |
 //! | `events` | sequence number | `Event` |
@@ -15,8 +17,8 @@
 //! one transaction, after the old file was copied to `<file>.v<layout>` beside it.
 //!
 //! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
-//! **3** has `queues` and `hooks`, and workloads that wait in the first or fire the second: an older version would
-//! misread them.
+//! **3** has `queues`, `hooks`, `stacks` and `units`, and workloads that belong to them: an older version would misread
+//! them.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
@@ -36,6 +38,11 @@ pub(crate) type NamedTable = TableDefinition<'static, (&'static str, &'static st
 
 pub(crate) const KEYS: NamedTable = TableDefinition::new("keys");
 pub(crate) const QUEUES: NamedTable = TableDefinition::new("queues");
+/// Of a namespace.
+pub(crate) const STACKS: NamedTable = TableDefinition::new("stacks");
+/// (Namespace, stack, unit) to JSON.
+pub(crate) const UNITS: TableDefinition<'static, (&'static str, &'static str, &'static str), &'static [u8]> =
+    TableDefinition::new("units");
 /// Sequence number to JSON.
 pub(crate) const EVENTS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("events");
 
@@ -64,7 +71,7 @@ impl<E: Into<redb::Error>> From<E> for MigrationError {
 type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
 
 /// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, queues_and_hooks_get_theirs];
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, later_tables_come];
 
 /// Leads from layout `from` (at least 1) to [`SCHEMA`].
 pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
@@ -81,10 +88,12 @@ fn node_gets_its_table(transaction: &WriteTransaction) -> Result<(), MigrationEr
     Ok(())
 }
 
-/// 2 → 3: tables for queues and for the calls of hooks, with nothing in them.
-fn queues_and_hooks_get_theirs(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+/// 2 → 3: tables for queues, for the calls of hooks, for stacks and their units, with nothing in them.
+fn later_tables_come(transaction: &WriteTransaction) -> Result<(), MigrationError> {
     transaction.open_table(QUEUES)?;
     transaction.open_table(HOOKS)?;
+    transaction.open_table(STACKS)?;
+    transaction.open_table(UNITS)?;
     Ok(())
 }
 
@@ -93,6 +102,8 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(META)?;
     transaction.open_table(NODE)?;
     transaction.open_table(WORKLOADS)?;
+    transaction.open_table(STACKS)?;
+    transaction.open_table(UNITS)?;
     transaction.open_table(KEYS)?;
     transaction.open_table(QUEUES)?;
     transaction.open_table(EVENTS)?;

@@ -24,6 +24,7 @@ use hostler_model::ids::WorkloadId;
 use hostler_model::limits;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::Workload;
 use redb::{Database, Durability};
 use serde::Serialize;
@@ -273,6 +274,8 @@ impl Writer {
 struct Changes<'a> {
     node: Option<&'a NodeRecord>,
     workloads: BTreeMap<WorkloadId, Option<&'a Workload>>,
+    stacks: BTreeMap<(&'a str, &'a str), Option<&'a StackRecord>>,
+    units: BTreeMap<(&'a str, &'a str, &'a str), Option<&'a UnitRecord>>,
     keys: BTreeMap<(&'a str, &'a str), Option<&'a IdempotencyKey>>,
     queues: BTreeMap<(&'a str, &'a str), Option<&'a QueueRecord>>,
     hooks: BTreeMap<HookKey, Option<HookCall>>,
@@ -291,6 +294,19 @@ impl<'a> Changes<'a> {
                 }
                 Record::WorkloadRemoved(id) => {
                     changes.workloads.insert(*id, None);
+                }
+                Record::Stack(stack) => {
+                    changes.stacks.insert((stack.namespace.as_str(), stack.name.as_str()), Some(stack));
+                }
+                Record::StackRemoved(namespace, stack) => {
+                    changes.stacks.insert((namespace.as_str(), stack.as_str()), None);
+                }
+                Record::StackUnit(namespace, stack, unit) => {
+                    let key = (namespace.as_str(), stack.as_str(), unit.name.as_str());
+                    changes.units.insert(key, Some(unit));
+                }
+                Record::StackUnitRemoved(namespace, stack, unit) => {
+                    changes.units.insert((namespace.as_str(), stack.as_str(), unit.as_str()), None);
                 }
                 Record::Node(node) => changes.node = Some(node),
                 Record::Queue(queue) => {
@@ -317,8 +333,9 @@ impl<'a> Changes<'a> {
     }
 
     fn is_empty(&self) -> bool {
-        let named = self.keys.is_empty() && self.queues.is_empty();
-        self.node.is_none() && self.workloads.is_empty() && named && self.hooks.is_empty()
+        let named = self.keys.is_empty() && self.queues.is_empty() && self.stacks.is_empty();
+        let rest = self.node.is_none() && self.units.is_empty() && self.hooks.is_empty();
+        self.workloads.is_empty() && named && rest
     }
 
     fn write(&self, transaction: &redb::WriteTransaction, json: &mut Vec<u8>) -> Result<(), redb::Error> {
@@ -332,6 +349,16 @@ impl<'a> Changes<'a> {
                 match workload {
                     Some(workload) => drop(table.insert(id.as_str(), to_json(json, workload)?)?),
                     None => drop(table.remove(id.as_str())?),
+                }
+            }
+        }
+        write_named(transaction, schema::STACKS, &self.stacks, json)?;
+        if !self.units.is_empty() {
+            let mut table = transaction.open_table(schema::UNITS)?;
+            for (id, unit) in &self.units {
+                match unit {
+                    Some(unit) => drop(table.insert(id, to_json(json, unit)?)?),
+                    None => drop(table.remove(id)?),
                 }
             }
         }

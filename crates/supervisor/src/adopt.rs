@@ -59,6 +59,7 @@ impl State {
                 _ => Action::Release(run),
             });
         }
+        self.stacks_adopted(rebooted, out);
         let kind = EventKind::NodeStarted {
             version,
             adopted: tally.adopted,

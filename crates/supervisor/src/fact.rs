@@ -34,6 +34,11 @@ impl State {
             Fact::ExecStarted { run, exec, pid } => self.exec_started(run, exec, pid, now, out),
             Fact::ExecFailed { run, exec, failure } => self.exec_failed(run, exec, failure, out),
             Fact::ExecExited { run, exec, exit } => self.exec_exited(run, exec, exit, now, out),
+            Fact::Ready { run } => self.run_ready(run, now, out),
+            Fact::Unhealthy { run, reason } => self.run_unhealthy(run, reason, now, out),
+            Fact::ConditionChecked { namespace, stack, unit, generation, unmet } => {
+                self.stacks.answer(namespace, stack, &unit, generation, unmet);
+            }
             Fact::Updated { run, result } => self.updated(run, result, now, out),
             Fact::LineMatched { run, hook, line } => self.line_matched(run, hook, line, now, out),
             Fact::LinesRead { run } => self.lines_read(run, now, out),

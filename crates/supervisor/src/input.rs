@@ -1,18 +1,23 @@
 //! The closed set of things that can happen, and of what can come of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hostler_model::event::{EventId, StopReason};
 use hostler_model::exit::Exit;
 use hostler_model::hook::{HookCall, HookKey};
-use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, WorkloadId};
+use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId};
 use hostler_model::log_stream::LogStream;
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::Batch;
 use hostler_model::spec::{Limits, Spec};
+use hostler_model::stack::Mistake;
+use hostler_model::stack::condition::Condition;
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, Workload};
 use hostler_model::{ByteString, Problem, launch::ExecLaunch};
+
+use crate::stack::{Retry, Wanted};
 
 /// Ties an answer to its question. The caller numbers them.
 pub type Token = u64;
@@ -89,6 +94,10 @@ pub enum Request {
         /// Those that change.
         limits: Limits,
     },
+    /// Make a stack what it should be.
+    ApplyStack(Box<ApplyStack>),
+    /// Take a stack down: its units stop in reverse order and are forgotten, and then it is.
+    DownStack(Namespace, StackName),
     /// Start a second program inside.
     Exec {
         /// Which workload.
@@ -183,6 +192,21 @@ pub struct Create {
     pub hook_of: Option<Box<HookCall>>,
 }
 
+/// A stack, verified and normalised.
+#[derive(Debug, Clone)]
+pub struct ApplyStack {
+    /// Whose.
+    pub namespace: Namespace,
+    /// Its name.
+    pub name: StackName,
+    /// Its units, without those that have mistakes.
+    pub units: BTreeMap<UnitName, Wanted>,
+    /// What is wrong with the others.
+    pub mistakes: Vec<Mistake>,
+    /// What becomes of those that are as they should be, and not in service.
+    pub retry: Retry,
+}
+
 /// What the runtime reports. Facts of one run arrive in order; a fact of a run that is over is an echo, not news.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "fields are the ones of hostler-wire's messages")]
@@ -203,6 +227,12 @@ pub enum Fact {
     ExecExited { run: RunId, exec: ExecId, exit: Exit },
     /// The agent died and left no end behind; what was left of the run is killed.
     AgentLost { run: RunId },
+    /// A probe found a run ready.
+    Ready { run: RunId },
+    /// Probes found a run dead, so often in a row as it may be.
+    Unhealthy { run: RunId, reason: String },
+    /// A unit's condition was looked at; what of it does not hold.
+    ConditionChecked { namespace: Namespace, stack: StackName, unit: UnitName, generation: u32, unmet: Option<String> },
     /// New limits are in force, or why not.
     Updated { run: RunId, result: Result<(), String> },
     /// A line of the run's output matches the pattern of this hook of its.
@@ -285,6 +315,19 @@ pub enum Action {
     Release(RunId),
     /// The workload is gone: so is its log.
     RemoveLog(WorkloadId),
+    /// Look whether the condition of a unit holds; answered by [`Fact::ConditionChecked`].
+    CheckCondition {
+        /// Whose stack.
+        namespace: Namespace,
+        /// Which.
+        stack: StackName,
+        /// Which unit.
+        unit: UnitName,
+        /// Which version of it.
+        generation: u32,
+        /// The condition.
+        condition: Condition,
+    },
     /// The end of this exec is recorded.
     ReleaseExec(RunId, ExecId),
 }

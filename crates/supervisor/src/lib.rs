@@ -17,6 +17,9 @@
 //! - `hooks`: what is done when something happens to a run, and what comes of it
 //! - `adopt`: what is found when a daemon comes up
 //! - [`queue`]: whose turn it is
+//! - `ready`: when a run of a service is ready, and when it is taken for dead
+//! - [`stack`]: services and jobs that belong together: the decisions, over replicas that are only named
+//! - `stacks`: carries these decisions out, on workloads
 //! - [`policy`]: restart or rest, and the back-off
 //!
 //! Not here: processes, files, sockets, clocks, randomness. Everything comes in as an argument.
@@ -32,12 +35,15 @@ pub mod input;
 mod lifecycle;
 pub mod policy;
 pub mod queue;
+mod ready;
 mod request;
 pub mod schedule;
+pub mod stack;
+mod stacks;
 pub mod state;
 
 pub use input::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request, ScheduleOrder,
-    Token, Verb, Waiting,
+    Action, ApplyStack, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request,
+    ScheduleOrder, Token, Verb, Waiting,
 };
 pub use state::{Records, Settings, State, Wake};

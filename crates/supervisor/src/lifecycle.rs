@@ -10,6 +10,7 @@ use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailure
 use crate::fires;
 use crate::input::{Action, Notice, Outcome, StopOrder};
 use crate::policy::{self, Next};
+use crate::ready;
 use crate::state::{self, State, Timer};
 
 impl State {
@@ -45,6 +46,7 @@ impl State {
         }
         if news {
             Self::event(&workload, EventKind::RunStarted { pid: Some(found.pid) }, now, out);
+            Self::ready_after_start(&mut workload, now, out);
             self.hooks_at_start(&mut workload, now, out);
         }
         self.put(workload, out);
@@ -144,6 +146,7 @@ impl State {
         run.oom_kills = run.oom_kills.max(exit.oom_kills);
         if started {
             Self::event(workload, EventKind::RunStarted { pid: None }, now, out);
+            Self::ready_after_start(workload, now, out);
         }
         if killed {
             Self::event(workload, EventKind::RunOom { oom_kills: exit.oom_kills }, now, out);
@@ -168,7 +171,7 @@ impl State {
             RunState::Ended { exit } => exit.duration_ms,
             _ => 0,
         };
-        let policy = &policy::in_force(&workload.spec);
+        let policy = &ready::policy_of(workload);
         // Decisions of one batch share their entropy; services that died together must not come back together.
         let entropy = mixed(now.entropy, workload.id);
         match policy::after_end(policy, end, workload.failures_in_a_row, lived_ms, entropy) {
@@ -214,6 +217,10 @@ impl State {
                 self.hooks_at_tick(workload, now, out);
                 continue;
             }
+            if timer == Timer::Ready {
+                self.ready_due(workload, now, out);
+                continue;
+            }
             if timer == Timer::Fire || (timer == Timer::Start && workload.restart_at_boot_ms.is_none()) {
                 self.fire_due(workload, now, out);
                 continue;
@@ -247,6 +254,7 @@ impl State {
                 _ => {}
             }
         }
+        self.stacks.due(now.boot_ms);
     }
 
     /// The client of a foreground run is gone: one that nobody else would ever see is stopped.

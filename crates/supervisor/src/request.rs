@@ -37,6 +37,8 @@ impl State {
             Request::Kill { workload, signal, exec } => self.kill(workload, signal, exec, out),
             Request::Remove { workload, force } => self.remove_asked(workload, force, now, out),
             Request::Update { workload, limits } => return self.update(token, workload, limits, now, out),
+            Request::ApplyStack(asked) => self.apply_stack(*asked, now, out),
+            Request::DownStack(namespace, name) => self.down_stack(namespace, name, out),
             Request::Exec { workload, exec, launch } => self.exec(workload, exec, launch, out),
             Request::Bulk { verb, workloads } => Ok(self.bulk(verb, workloads, now, out)),
             Request::SetQueue { namespace, name, change } => self.set_queue(&namespace, &name, change, now, out),
@@ -48,6 +50,7 @@ impl State {
             Request::StopAll => Ok(self.stop_all(now, out)),
             Request::StayUp => {
                 self.going_down = false;
+                self.stacks.look_at_all();
                 Ok(Reply::Done)
             }
         })
@@ -172,6 +175,7 @@ impl State {
             limits: create.spec.limits,
             spec: create.spec,
             identity: self.shared_identity(create.identity),
+            stack: None,
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,
@@ -203,7 +207,7 @@ impl State {
     }
 
     /// Most workloads of a node run as the same few users.
-    fn shared_identity(&mut self, identity: Identity) -> Arc<Identity> {
+    pub(crate) fn shared_identity(&mut self, identity: Identity) -> Arc<Identity> {
         match &self.last_identity {
             Some(last) if **last == identity => last.clone(),
             _ => self.last_identity.insert(Arc::new(identity)).clone(),
@@ -406,6 +410,7 @@ impl State {
             out.batch.records.push(Record::Node(self.node.clone()));
             let kind = EventKind::NodeLameDuck { lame_duck };
             out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: None });
+            self.stacks.look_at_all();
         }
         Reply::Done
     }
@@ -414,9 +419,10 @@ impl State {
     fn stop_all(&mut self, now: Now, out: &mut Outcome) -> Reply {
         self.going_down = true;
         let live: Vec<_> = self.live.iter().copied().collect();
-        let mut count = 0;
+        let mut count = self.rest_stacks();
         for id in live {
-            let Some(workload) = self.edit(id) else { continue };
+            // Stacks stop in an order of their own.
+            let Some(workload) = self.edit(id).filter(|workload| !self.stacks.has(workload)) else { continue };
             let grace_ms = Some(workload.spec.stop.grace_ms.min(limits::SHUTDOWN_GRACE_MAX_MS));
             let order = StopOrder { reason: StopReason::Shutdown, signal: None, grace_ms };
             self.stop_run(workload, &order, now, out);

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind, Subject};
 use hostler_model::hook::{HookCall, HookKey};
-use hostler_model::ids::{Namespace, RunId, WorkloadId, WorkloadName};
+use hostler_model::ids::{Namespace, RunId, StackName, WorkloadId, WorkloadName};
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::spec::Limits;
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::{Desired, Identity, RunState, Workload};
 use hostler_model::{Now, limits};
 
 use crate::hooks;
 use crate::input::{Input, Outcome, Token};
 use crate::queue::index::{QueueKey, Queues};
+use crate::stacks::Stacks;
 
 /// Bounds that configuration may change.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +48,8 @@ pub struct Records {
     pub workloads: Vec<Workload>,
     pub keys: Vec<IdempotencyKey>,
     pub queues: Vec<QueueRecord>,
+    pub stacks: Vec<StackRecord>,
+    pub units: Vec<(Namespace, StackName, UnitRecord)>,
     pub calls: Vec<HookCall>,
 }
 
@@ -93,6 +97,8 @@ pub struct State {
     starts: BTreeSet<(u64, WorkloadId)>,
     /// The same of jobs that hooks made: they belong to work that a lame duck lets finish.
     hook_jobs: BTreeSet<(u64, WorkloadId)>,
+    /// Delays after which a run is ready, boot clock.
+    readiness: BTreeSet<(u64, WorkloadId)>,
     /// Delays of hooks, boot clock.
     delays: BTreeSet<(u64, WorkloadId)>,
     /// Dates of schedules, wall clock.
@@ -101,6 +107,7 @@ pub struct State {
     pub(crate) key_order: VecDeque<(Namespace, String)>,
     pub(crate) queues: Queues,
     pub(crate) last_identity: Option<Arc<Identity>>,
+    pub(crate) stacks: Stacks,
 
     // True only as long as this daemon lives.
     pub(crate) updates: HashMap<RunId, (Token, Limits)>,
@@ -115,11 +122,12 @@ impl State {
     /// The state that these records describe.
     #[must_use]
     pub fn load(settings: Settings, records: Records) -> Self {
-        let Records { node, workloads, mut keys, queues, calls } = records;
+        let Records { node, workloads, mut keys, queues, stacks, units, calls } = records;
         let mut state = Self { settings, node, ..Self::default() };
         for queue in queues {
             state.queues.put(Arc::new(queue));
         }
+        state.stacks.load(stacks, units);
         state.calls = calls.into_iter().map(|call| (call.key(), Arc::new(call))).collect();
         for workload in workloads {
             state.index(&workload);
@@ -151,9 +159,13 @@ impl State {
                 self.adopted(found, boot_id, version, now, out);
                 self.adopted = true;
             }
-            Input::DiskFull(full) => self.disk_full = full,
+            Input::DiskFull(full) => {
+                self.disk_full = full;
+                self.stacks.look_at_all();
+            }
             Input::OwnerGone(workload) => self.owner_gone(workload, now, out),
         }
+        self.advance_stacks(now, out);
         for namespace in touched(&out.batch.records[before..]) {
             self.forget_oldest(&namespace, now, out);
         }
@@ -170,7 +182,8 @@ impl State {
             let timers = self.open_timers().filter(|(.., clock)| *clock == wanted);
             timers.filter_map(|(_, timers, _)| timers.first().map(|(due, _)| *due)).min()
         };
-        Wake { boot_ms: next(Clock::Boot), wall_ms: next(Clock::Wall) }
+        let boot_ms = next(Clock::Boot).into_iter().chain(self.stacks.next_deadline_ms()).min();
+        Wake { boot_ms, wall_ms: next(Clock::Wall) }
     }
 
     /// Everything known, by id.
@@ -203,6 +216,7 @@ impl State {
             self.unindex(&old);
         }
         self.index(&workload);
+        self.stacks.changed(&workload);
         let workload = Arc::new(workload);
         self.workloads.insert(workload.id, workload.clone());
         out.batch.records.push(Record::Workload(workload.clone()));
@@ -213,6 +227,7 @@ impl State {
     pub(crate) fn take(&mut self, id: WorkloadId, out: &mut Outcome) -> Option<Arc<Workload>> {
         let workload = self.workloads.remove(&id)?;
         self.unindex(&workload);
+        self.stacks.changed(&workload);
         out.batch.records.push(Record::WorkloadRemoved(id));
         Some(workload)
     }
@@ -237,6 +252,7 @@ impl State {
         let (held, stopped) = (self.holds_starts(), self.going_down || self.disk_full);
         let all = [
             (Timer::Deadline, &self.deadlines, Clock::Boot, false),
+            (Timer::Ready, &self.readiness, Clock::Boot, false),
             (Timer::Hook, &self.delays, Clock::Boot, false),
             (Timer::HookJob, &self.hook_jobs, Clock::Boot, stopped),
             (Timer::Start, &self.starts, Clock::Boot, held),
@@ -289,6 +305,7 @@ impl State {
     }
 
     fn index(&mut self, workload: &Workload) {
+        self.stacks.index(workload);
         let share = self.shares.entry(workload.namespace.clone()).or_default();
         share.names.insert(workload.name.clone(), workload.id);
         share.known += 1;
@@ -318,6 +335,7 @@ impl State {
                 self.shares.remove(&workload.namespace);
             }
         }
+        self.stacks.unindex(workload);
         self.live.remove(&workload.id);
         for (timer, due) in timers(workload) {
             self.set(timer).remove(&(due, workload.id));
@@ -330,6 +348,7 @@ impl State {
             Timer::Start => &mut self.starts,
             Timer::HookJob => &mut self.hook_jobs,
             Timer::Hook => &mut self.delays,
+            Timer::Ready => &mut self.readiness,
             Timer::Fire => &mut self.fires,
         }
     }
@@ -367,6 +386,8 @@ pub(crate) enum Timer {
     HookJob,
     /// The delay of a hook.
     Hook,
+    /// The delay after which a run is ready.
+    Ready,
     /// A date of a schedule.
     Fire,
 }
@@ -397,14 +418,20 @@ fn timers(workload: &Workload) -> impl Iterator<Item = (Timer, u64)> {
             workload.restart_at_boot_ms.or(interval).map(|due| (timer, due))
         }
     };
+    let running = workload.live_run().filter(|run| run.state == RunState::Running);
+    let ready = running.and_then(|run| run.ready_due_boot_ms).map(|due| (Timer::Ready, due));
     let delay = hooks::timer(workload).map(|due| (Timer::Hook, due));
     let date = plan.filter(|_| interval.is_none()).and_then(|plan| plan.next_fire_ms);
-    boot.into_iter().chain(delay).chain(date.map(|due| (Timer::Fire, due)))
+    boot.into_iter().chain(ready).chain(delay).chain(date.map(|due| (Timer::Fire, due)))
 }
 
 /// Since when a workload is at rest, if it may be forgotten.
 fn resting_since(workload: &Workload) -> Option<u64> {
     if !workload.is_at_rest() || workload.desired != Desired::Run || workload.schedule.is_some() {
+        return None;
+    }
+    // Those of a stack go with it.
+    if workload.stack.is_some() {
         return None;
     }
     match workload.run.as_ref().map(|run| (&run.state, run.created_at_ms)) {

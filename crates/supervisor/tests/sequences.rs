@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use hostler_model::event::EventKind;
 use hostler_model::exit::{Exit, ExitStatus, Usage};
-use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, WorkloadId};
+use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId};
 use hostler_model::launch::{ExecLaunch, Program};
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
 use hostler_model::schedule::Schedule;
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Desired, Identity, LostReason, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
@@ -25,6 +26,11 @@ use hostler_supervisor::{
     State, Verb, Waiting, Wake,
 };
 use proptest::prelude::*;
+
+#[path = "sequences/stacks.rs"]
+mod stacks;
+
+use stacks::{apply_stack, stack_name};
 
 /// What the machine really does.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +117,21 @@ enum Op {
     OwnerGone {
         which: usize,
     },
+    /// A stack is applied: which of its units are there, and in which version.
+    Stack {
+        present: u8,
+        version: u8,
+    },
+    DownStack,
+    /// A probe has found a run ready, or dead.
+    Probe {
+        which: usize,
+        dead: bool,
+    },
+    /// A condition was looked at.
+    Condition {
+        met: bool,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -134,6 +155,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(committed, reboot)| Op::Crash { committed, reboot }),
         1 => prop::bool::weighted(0.3).prop_map(Op::DiskFull),
         1 => any::<usize>().prop_map(|which| Op::OwnerGone { which }),
+        2 => (0u8..16, 0u8..3).prop_map(|(present, version)| Op::Stack { present, version }),
+        1 => Just(Op::DownStack),
+        2 => (any::<usize>(), prop::bool::weighted(0.3)).prop_map(|(which, dead)| Op::Probe { which, dead }),
+        1 => prop::bool::weighted(0.8).prop_map(|met| Op::Condition { met }),
     ]
 }
 
@@ -142,6 +167,8 @@ struct Disk {
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: HashMap<(Namespace, String), IdempotencyKey>,
     queues: BTreeMap<QueueName, QueueRecord>,
+    stacks: BTreeMap<StackName, StackRecord>,
+    units: BTreeMap<(StackName, UnitName), UnitRecord>,
     node: NodeRecord,
     hooks: hooks::Hooks,
     events: u64,
@@ -165,6 +192,7 @@ struct World {
     token: u64,
     answered: HashSet<u64>,
     asked: HashSet<u64>,
+    conditions: Vec<(UnitName, u32)>,
 }
 
 const SETTINGS: Settings = Settings { live_runs_max: 5, queue_jobs_max: 4, ended_workloads: 4 };
@@ -188,6 +216,7 @@ impl World {
             token: 0,
             answered: HashSet::new(),
             asked: HashSet::new(),
+            conditions: Vec::new(),
         };
         world.adopt();
         world
@@ -286,6 +315,9 @@ impl World {
                     self.disk.hooks.at_rest(&gone);
                     assert!(gone.live_run().is_none(), "removed while live");
                 }
+                Record::Stack(_) | Record::StackRemoved(..) | Record::StackUnit(..) | Record::StackUnitRemoved(..) => {
+                    stacks::commit(&mut self.disk, record)
+                }
                 Record::Node(node) => self.disk.node = node.clone(),
                 Record::Queue(queue) => drop(self.disk.queues.insert(queue.name.clone(), QueueRecord::clone(queue))),
                 Record::QueueRemoved(_, name) => {
@@ -356,6 +388,7 @@ impl World {
                 Action::Signal(run, _) | Action::Update(run, _) | Action::SignalExec(run, ..) => {
                     assert!(!self.ended.contains(&run), "action after the end");
                 }
+                Action::CheckCondition { unit, generation, .. } => self.conditions.push((unit, generation)),
                 Action::Prepare(_) => panic!("Prepare is early"),
             }
         }
@@ -370,6 +403,7 @@ impl World {
         assert_eq!(self.state.keys(), &self.disk.keys);
         self.check_queues();
         self.disk.hooks.check(self.state.calls());
+        stacks::check(&self.state, &self.disk);
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
         assert!(live <= SETTINGS.live_runs_max, "{live} live runs");
         for workload in self.state.workloads().values() {
@@ -442,9 +476,17 @@ impl World {
             workloads: self.disk.workloads.values().cloned().collect(),
             keys: self.disk.keys.values().cloned().collect(),
             calls: self.disk.hooks.calls.values().cloned().collect(),
+            stacks: self.disk.stacks.values().cloned().collect(),
+            units: self
+                .disk
+                .units
+                .iter()
+                .map(|((stack, _), unit)| (Namespace::owner(), stack.clone(), unit.clone()))
+                .collect(),
             queues: self.disk.queues.values().cloned().collect(),
         };
         self.state = State::load(SETTINGS, records);
+        self.conditions.clear();
         self.adopt();
         self.asked.clear();
         self.answered.clear();
@@ -584,6 +626,17 @@ impl World {
             Op::Crash { committed, reboot } => self.crash(committed, reboot),
             Op::Hook { which, good } => self.tell(self.disk.hooks.happen(which, good)),
             Op::Lines { which, matched } => self.tell(hooks::read(self.state.workloads(), which, matched)),
+            Op::Stack { present, version } => self.ask(apply_stack(present, version)),
+            Op::DownStack => self.ask(Request::DownStack(Namespace::owner(), stack_name())),
+            Op::Probe { which, dead } => {
+                let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
+                let fact = match dead {
+                    true => Fact::Unhealthy { run, reason: "no answer".to_owned() },
+                    false => Fact::Ready { run },
+                };
+                self.input(Input::Fact(fact));
+            }
+            Op::Condition { met } => self.answer_condition(met),
             Op::DiskFull(full) => self.input(Input::DiskFull(full)),
             Op::OwnerGone { which } => {
                 let Some(run) = Self::pick(self.processes.keys().copied(), which) else { return };
@@ -602,6 +655,13 @@ impl World {
         self.token += 1;
         self.asked.insert(self.token);
         self.input(Input::Request(self.token, request));
+    }
+
+    fn answer_condition(&mut self, met: bool) {
+        let Some((unit, generation)) = self.conditions.pop() else { return };
+        let unmet = (!met).then(|| "unmet".to_owned());
+        let (namespace, stack) = (Namespace::owner(), stack_name());
+        self.input(Input::Fact(Fact::ConditionChecked { namespace, stack, unit, generation, unmet }));
     }
 
     /// The programs of a run end with it.
@@ -651,6 +711,7 @@ impl World {
 
     /// Everything is told to stop; after every process has ended, nothing may be left over.
     fn settle(&mut self) {
+        self.ask(Request::DownStack(Namespace::owner(), stack_name()));
         self.ask(Request::LameDuck(true));
         self.ask(Request::StayUp);
         self.input(Input::DiskFull(false));
@@ -677,6 +738,7 @@ impl World {
         }
         assert!(self.state.workloads().values().all(|workload| workload.live_run().is_none()), "something never ends");
         assert_eq!(self.state.next_wake(), Wake::default(), "a timer is left");
+        assert_eq!(self.state.stacks().count(), 0, "a stack never goes");
         assert!(self.processes.is_empty(), "never released: {:?}", self.processes);
         self.disk.hooks.settled();
         let open: Vec<_> = self.asked.difference(&self.answered).collect();

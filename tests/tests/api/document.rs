@@ -11,6 +11,7 @@ fn verb(method: Method) -> &'static str {
         Method::Get => "GET",
         Method::Post => "POST",
         Method::Patch => "PATCH",
+        Method::Put => "PUT",
         Method::Delete => "DELETE",
     }
 }
@@ -60,6 +61,11 @@ fn every_endpoint_answers() {
             node.cli(&["queue", "set", "q", "--parallel", "2"]).ok();
         }
         let path = endpoint.path.replace("{ref}", &id).replace("{queue}", "q");
+        let stack = r#"{"job":{"a":{"command":["true"]}}}"#;
+        if endpoint.path.starts_with("/v1/stacks/{ref}") {
+            let put = node.http("PUT", &format!("/v1/stacks/{id}"), &[], stack.as_bytes());
+            assert_eq!(put.status, 200, "{}", put.text());
+        }
         let method = verb(endpoint.method);
         let body = match endpoint.body {
             None | Some("StopRequest" | "DownRequest") => String::new(),
@@ -69,6 +75,7 @@ fn every_endpoint_answers() {
             Some("Specs") => r#"[{"command":["true"]},{"command":[]}]"#.to_owned(),
             Some("BulkRequest") => r#"{"action":"kill","signal":"TERM"}"#.to_owned(),
             Some("QueueChange") => r#"{"paused":true}"#.to_owned(),
+            Some("Stack") => stack.to_owned(),
             Some("KillRequest") => r#"{"signal":"TERM"}"#.to_owned(),
             Some(other) => panic!("a body of type {other} is new to this test"),
         };

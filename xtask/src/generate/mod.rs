@@ -2,6 +2,7 @@
 //!
 //! - [`openapi`]: `docs/openapi.json`, from the table of endpoints and the types' schemas
 //! - [`config`]: `docs/config.schema.json`, from the configuration's type
+//! - [`stack`]: `docs/stack.schema.json`, from the type of stack files
 //! - [`command_line`]: man pages and completions, from the arguments of `hostler`
 //!
 //! A test fails when one of them is stale; `make generate` writes them again.
@@ -9,6 +10,7 @@
 mod command_line;
 mod config;
 mod openapi;
+mod stack;
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +36,7 @@ impl Generated {
 }
 
 fn all() -> Result<Vec<Generated>> {
-    let mut files = vec![openapi::generate()?, config::generate()?];
+    let mut files = vec![openapi::generate()?, config::generate()?, stack::generate()?];
     files.extend(command_line::generate()?);
     Ok(files)
 }

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use hostler_api::endpoints::{Answer, ENDPOINTS, Endpoint, Method};
-use hostler_api::{result, stream, types};
+use hostler_api::{result, stacks, stream, types};
 use hostler_model::error::{PROBLEM_URN, ProblemDocument, ProblemKind};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -27,6 +27,7 @@ const QUERIES: &[(&str, SchemaOf)] = &[
     ("QueuesQuery", types::QueuesQuery::json_schema),
     ("RemoveQuery", types::RemoveQuery::json_schema),
     ("ResultQuery", result::ResultQuery::json_schema),
+    ("StackQuery", stacks::StackQuery::json_schema),
     ("StatsQuery", types::StatsQuery::json_schema),
     ("WaitQuery", types::WaitQuery::json_schema),
 ];
@@ -46,6 +47,10 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("OpenApi", open_api),
     ("ProblemDocument", component::<ProblemDocument>),
     ("Spec", component::<hostler_model::Spec>),
+    ("Stack", component::<hostler_model::stack::Stack>),
+    ("StackDiff", component::<stacks::StackDiff>),
+    ("StackList", component::<stacks::StackList>),
+    ("StackView", component::<stacks::StackView>),
     ("Stats", component::<types::Stats>),
     ("StopRequest", component::<types::StopRequest>),
     ("ToServer", component::<stream::ToServer>),
@@ -103,6 +108,7 @@ pub(super) fn generate() -> Result<Generated> {
         "tags": [
             {"name": "node", "description": "The node itself."},
             {"name": "events", "description": "Numbered, durable facts."},
+            {"name": "stacks", "description": "Services and jobs that belong together."},
             {"name": "workloads", "description": "What runs, ran, and will run."},
             {"name": "queues", "description": "Jobs that wait for their turn."},
         ],
@@ -124,6 +130,7 @@ fn method_name(method: Method) -> &'static str {
         Method::Get => "get",
         Method::Post => "post",
         Method::Patch => "patch",
+        Method::Put => "put",
         Method::Delete => "delete",
     }
 }
@@ -166,6 +173,8 @@ fn tag(path: &str) -> &'static str {
         "workloads"
     } else if path.starts_with("/v1/queues") {
         "queues"
+    } else if path.starts_with("/v1/stacks") {
+        "stacks"
     } else if path.starts_with("/v1/events") {
         "events"
     } else {
@@ -196,7 +205,10 @@ fn parameters(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Result<Ve
     if endpoint.path.contains("{ref}") {
         parameters.push(json!({
             "name": "ref", "in": "path", "required": true, "schema": {"type": "string"},
-            "description": "A workload's name, its id, or a unique prefix of its id.",
+            "description": match tag(endpoint.path) {
+                "stacks" => "A stack's name.",
+                _ => "A workload's name, its id, or a unique prefix of its id.",
+            },
         }));
     }
     if endpoint.path.contains("{queue}") {

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use hostler_model::Spec;
 use hostler_model::error::ProblemDocument;
 use hostler_model::queue::QueueChange;
+use hostler_model::stack::Stack;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
@@ -35,6 +36,7 @@ pub use self::socket::{Frame, StreamReceiver, StreamSender, Streams};
 pub use self::sse::{EventStream, LogItem, SseItem, SseMessage, SseParser};
 use crate::endpoints::Method;
 use crate::result::{ResultQuery, WorkloadResult};
+use crate::stacks::{StackDiff, StackList, StackQuery, StackView};
 use crate::stream::{AttachQuery, EventView, ToServer};
 use crate::types::{
     BatchReport, BulkReport, BulkRequest, CreateQuery, DoctorReport, DownReport, DownRequest, EventsQuery, ExecRequest,
@@ -99,6 +101,7 @@ impl Call {
             Method::Get => hyper::Method::GET,
             Method::Post => hyper::Method::POST,
             Method::Patch => hyper::Method::PATCH,
+            Method::Put => hyper::Method::PUT,
             Method::Delete => hyper::Method::DELETE,
         };
         let mut request = Request::builder().method(method).uri(&self.target).header(header::HOST, "localhost");
@@ -348,6 +351,46 @@ impl Client {
     fn of_queue(&self, queue: &str, query: &impl Serialize) -> Result<String, ClientError> {
         let mut path = String::from("/v1/queues/");
         encode(queue, &mut path);
+        self.target(&path, query)
+    }
+
+    /// `GET /v1/stacks`.
+    pub async fn stacks(&self) -> Result<StackList, ClientError> {
+        self.json(Call::new(Method::Get, self.target("/v1/stacks", &NamespaceQuery::default())?)).await
+    }
+
+    /// `GET /v1/stacks/{ref}`, once.
+    pub async fn stack(&self, name: &str) -> Result<StackView, ClientError> {
+        self.json(Call::new(Method::Get, self.of_stack(name, "", &StackQuery::default())?)).await
+    }
+
+    /// `GET /v1/stacks/{ref}`, each time it changes, until it is gone.
+    pub async fn stack_stream(&self, name: &str) -> Result<EventStream<StackView>, ClientError> {
+        let query = StackQuery { follow: true, ..StackQuery::default() };
+        self.stream(self.of_stack(name, "", &query)?, None).await
+    }
+
+    /// `PUT /v1/stacks/{ref}`.
+    pub async fn apply_stack(&self, name: &str, stack: &Stack) -> Result<StackView, ClientError> {
+        let target = self.of_stack(name, "", &NamespaceQuery::default())?;
+        self.json(Call::new(Method::Put, target).body(stack)?).await
+    }
+
+    /// `DELETE /v1/stacks/{ref}`: begins the way down.
+    pub async fn down_stack(&self, name: &str) -> Result<StackView, ClientError> {
+        self.json(Call::new(Method::Delete, self.of_stack(name, "", &NamespaceQuery::default())?)).await
+    }
+
+    /// `POST /v1/stacks/{ref}/diff`.
+    pub async fn diff_stack(&self, name: &str, stack: &Stack) -> Result<StackDiff, ClientError> {
+        let target = self.of_stack(name, "/diff", &NamespaceQuery::default())?;
+        self.json(Call::new(Method::Post, target).body(stack)?).await
+    }
+
+    fn of_stack(&self, name: &str, verb: &str, query: &impl Serialize) -> Result<String, ClientError> {
+        let mut path = String::from("/v1/stacks/");
+        encode(name, &mut path);
+        path.push_str(verb);
         self.target(&path, query)
     }
 

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
+use crate::stacks::StackView;
 use crate::stream::{EventView, LogLine, LogLost};
 use crate::types::Stats;
 
@@ -115,6 +116,12 @@ fn parse<T: DeserializeOwned>(message: &SseMessage) -> Result<T, ClientError> {
 }
 
 impl SseItem for EventView {
+    fn from_message(message: &SseMessage) -> Result<Option<Self>, ClientError> {
+        parse(message).map(Some)
+    }
+}
+
+impl SseItem for StackView {
     fn from_message(message: &SseMessage) -> Result<Option<Self>, ClientError> {
         parse(message).map(Some)
     }

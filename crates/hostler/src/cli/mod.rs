@@ -4,6 +4,7 @@ mod node;
 mod queue;
 mod run;
 mod schedule;
+mod stack;
 mod workload;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, LimitArguments, Run};
 pub use self::schedule::{ScheduleArguments, ScheduleCommand, Scheduled};
+pub use self::stack::{StackApply, StackCommand, StackDiff, StackDown, StackTree, StackValidate};
 pub use self::workload::{
     Inspect, Kill, Logs, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Update, Wait,
 };
@@ -127,6 +129,9 @@ pub enum Command {
     /// Look at queues of jobs, pause, drain and remove them
     #[command(subcommand, after_help = queue::QUEUE_EXAMPLES)]
     Queue(QueueCommand),
+    /// Services and jobs that belong together, from a file: apply, down, diff, validate, ls, tree
+    #[command(subcommand, after_help = stack::STACK_EXAMPLES)]
+    Stack(StackCommand),
     /// Show the CPU, memory and processes that workloads use
     #[command(
         after_help = "Examples:\n  hostler stats\n  hostler stats --no-stream web db\n  hostler stats --history job"

@@ -79,10 +79,12 @@ fn line(style: Style, view: &EventView) -> String {
 
 fn tone(kind: &EventKind) -> Tone {
     match kind {
-        EventKind::RunStarted { .. } => Tone::Good,
+        EventKind::RunStarted { .. } | EventKind::RunReady => Tone::Good,
+        EventKind::StackUnit { standing, .. } => output::standing_tone(standing),
         EventKind::RunFailed { .. }
         | EventKind::RunLost { .. }
         | EventKind::RunOom { .. }
+        | EventKind::RunUnhealthy { .. }
         | EventKind::HookFailed { .. } => Tone::Bad,
         EventKind::RunExited { exit } if !exit.status.is_success() => Tone::Bad,
         EventKind::WorkloadRestarting { .. } | EventKind::WorkloadStopping { .. } => Tone::Warning,
@@ -107,6 +109,8 @@ fn details(kind: &EventKind) -> String {
             StopReason::Replace => "the next fire takes its place".to_owned(),
             StopReason::Remove => "asked to go".to_owned(),
             StopReason::OwnerGone => "whoever ran it is gone".to_owned(),
+            StopReason::Stack => "its stack wants that".to_owned(),
+            StopReason::Unhealthy => "taken for dead".to_owned(),
             StopReason::Shutdown => "the node is taken down".to_owned(),
         },
         EventKind::WorkloadRestarting { delay_ms, attempt } => {
@@ -118,6 +122,16 @@ fn details(kind: &EventKind) -> String {
         | EventKind::SchedulePaused
         | EventKind::ScheduleResumed { .. } => schedule_details(kind),
         EventKind::RunStarted { pid } => pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
+        EventKind::RunReady => String::new(),
+        EventKind::RunUnhealthy { reason } => reason.clone(),
+        EventKind::StackApplied { stack, revision, mistakes, .. } => match mistakes {
+            0 => format!("{stack}, revision {revision}"),
+            mistakes => format!("{stack}, revision {revision}, mistakes: {mistakes}"),
+        },
+        EventKind::StackUnit { stack, unit, standing, .. } => {
+            format!("{stack}.{unit}: {}", output::standing_words(standing))
+        }
+        EventKind::StackRemoved { stack, .. } => stack.to_string(),
         EventKind::RunOom { oom_kills } => format!("killed for memory: {oom_kills}"),
         EventKind::RunExited { exit } | EventKind::ExecExited { exit, .. } => {
             format!("exit {} after {}", output::exit_words(exit), format_duration(exit.duration_ms))

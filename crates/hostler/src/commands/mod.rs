@@ -5,6 +5,7 @@
 //! - `list`: ps, inspect; `result`; `stats`
 //! - `schedule`: ls, pause, resume, fire
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
+//! - `stack`: apply, down, diff, validate, ls, tree
 //! - `logs`, `events`: the streams to read
 
 mod doctor;
@@ -18,6 +19,7 @@ mod queue;
 mod result;
 mod run;
 mod schedule;
+mod stack;
 mod stats;
 
 use std::path::PathBuf;
@@ -100,6 +102,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Rm(remove) => lifecycle::remove(context, &remove).await,
         Command::Update(update) => lifecycle::update(context, &update).await,
         Command::Queue(command) => queue::queue(context, command).await,
+        Command::Stack(stack) => stack::stack(context, stack).await,
         Command::Stats(stats) => stats::stats(context, &stats).await,
     }
 }

@@ -18,12 +18,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::alarm::Alarm;
 use super::publisher::{Publication, ReplySender};
 use super::{Failure, Message, now};
+use crate::probes::Prober;
 
 pub(crate) struct Decider {
     state: State,
     store: Store,
     published: mpsc::UnboundedSender<Publication>,
     runtime: Runtime,
+    prober: Prober,
     logs: PathBuf,
     privileged: bool,
     alarm: Alarm,
@@ -36,11 +38,13 @@ pub(crate) struct Decider {
 
 impl Decider {
     /// Fails when the kernel gives no timers.
+    #[allow(clippy::too_many_arguments, reason = "made in one place, of what that place has made")]
     pub(crate) fn new(
         state: State,
         store: Store,
         published: mpsc::UnboundedSender<Publication>,
         runtime: Runtime,
+        prober: Prober,
         logs: PathBuf,
         privileged: bool,
         failure: watch::Sender<Option<Failure>>,
@@ -50,6 +54,7 @@ impl Decider {
             store,
             published,
             runtime,
+            prober,
             logs,
             privileged,
             alarm: Alarm::new()?,
@@ -91,6 +96,7 @@ impl Decider {
                 }
                 () = self.alarm.ring() => {}
             }
+            news.iter().for_each(|fact| self.prober.heard(fact));
             batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));
             // Whatever woke it: under a steady stream of news the timer itself may never be looked at.
             if wake.is_due(clock::boot_ms(), clock::wall_ms()) {

@@ -11,11 +11,13 @@
 //!
 //! - [`view`]: the committed state for readers, and those who wait for it to change
 //! - `decider`: the loop around `State::step`, woken by its `alarm`
+//! - `stacks`: the part of the view that is about stacks
 //! - `publisher`: what happens after a commit
 
 mod alarm;
 mod decider;
 mod publisher;
+mod stacks;
 pub mod view;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hostler_api::paths::Layout;
+use hostler_api::stacks::BrokenFile;
 use hostler_linux::{clock, daemon};
 use hostler_model::config::Config;
 use hostler_model::hook::HookCall;
@@ -38,6 +41,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::doctor;
 use crate::hooks::News;
 use crate::metrics::Metrics;
+use crate::probes::Prober;
 use crate::sampling::Sampling;
 pub use view::View;
 
@@ -65,6 +69,8 @@ pub struct Node {
     pub sampling: Arc<Sampling>,
     /// Users of this machine.
     pub users: Users,
+    /// Startup files that cannot be used.
+    pub broken: std::sync::Mutex<Vec<BrokenFile>>,
     /// Where everything is.
     pub layout: Layout,
     /// The configuration in force.
@@ -157,9 +163,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let state = load(&config, loaded);
     let view = Arc::new(View::new(&state, store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
-    let sampling = Sampling::new();
-    // Runs that are adopted as they were come in no record; what became of the others meanwhile comes in one.
-    view.list(&Scope::All).iter().for_each(|workload| sampling.observe(workload));
+    let sampling = sampling_of(&view);
     let adoption = runtime.adopt().await?;
     crate::failpoint::hit("adopted");
     let (inputs, input_receiver) = mpsc::channel(limits::SUPERVISOR_QUEUE);
@@ -167,11 +171,12 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let before = store.reader().last_sequence();
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
-
+    let prober = Prober::start(state.workloads().values(), runtime.clone(), inputs.downgrade(), uid);
     let (hooks, news) = mpsc::unbounded_channel();
     let publisher = publisher::Publisher {
         hooks,
         view: view.clone(),
+        prober: prober.clone(),
         runtime: runtime.clone(),
         inputs: inputs.downgrade(),
         metrics: metrics.clone(),
@@ -181,17 +186,21 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
-    let decider =
-        decider::Decider::new(state, store, published, runtime.clone(), layout.logs(), uid == 0, failure_sender)?;
-    let adopted = Input::Adopted {
-        found: adoption.found.into_iter().map(found).collect(),
-        boot_id,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let decider = decider::Decider::new(
+        state,
+        store,
+        published,
+        runtime.clone(),
+        prober,
+        layout.logs(),
+        uid == 0,
+        failure_sender,
+    )?;
+    let found = adoption.found.into_iter().map(found).collect();
+    let adopted = Input::Adopted { found, boot_id, version: env!("CARGO_PKG_VERSION").to_owned() };
     // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
     let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
-    let first = vec![Input::DiskFull(full), adopted];
-    let closed = tokio::spawn(decider.run(input_receiver, facts, first));
+    let closed = tokio::spawn(decider.run(input_receiver, facts, vec![Input::DiskFull(full), adopted]));
     until_published(&view, before, failure.clone()).await;
     runtime.fill_pool();
     tokio::spawn(sampling.clone().run(runtime.clone(), down.subscribe()));
@@ -204,6 +213,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         metrics,
         sampling,
         users: Users::default(),
+        broken: std::sync::Mutex::default(),
         layout,
         config,
         meta,
@@ -217,6 +227,13 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
 }
 
+/// Runs that are adopted as they were come in no record; what became of the others meanwhile comes in one.
+fn sampling_of(view: &View) -> Arc<Sampling> {
+    let sampling = Sampling::new();
+    view.list(&Scope::All).iter().for_each(|workload| sampling.observe(workload));
+    sampling
+}
+
 fn load(config: &Config, loaded: Loaded) -> State {
     let settings = Settings {
         live_runs_max: config.node.live_runs_max as usize,
@@ -228,6 +245,8 @@ fn load(config: &Config, loaded: Loaded) -> State {
         workloads: loaded.workloads,
         keys: loaded.idempotency_keys,
         queues: loaded.queues,
+        stacks: loaded.stacks,
+        units: loaded.stack_units,
         calls: loaded.hook_calls,
     };
     State::load(settings, records)
@@ -291,7 +310,8 @@ impl Node {
 
     /// The same, without waiting for the answer: requests are decided in the order in which they are submitted.
     pub async fn submit(&self, request: Request) -> Result<Submitted, Problem> {
-        if matches!(request, Request::Create(_) | Request::Start(_) | Request::Restart { .. }) {
+        if matches!(request, Request::Create(_) | Request::Start(_) | Request::Restart { .. } | Request::ApplyStack(_))
+        {
             self.check_disk().await;
         }
         let (sender, receiver) = oneshot::channel();
@@ -369,6 +389,11 @@ impl Node {
         }
     }
 
+    /// Startup files that cannot be used.
+    pub(crate) fn broken_files(&self) -> Vec<BrokenFile> {
+        self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// What only the node can tell the doctor.
     #[must_use]
     pub(crate) fn doctor(&self) -> doctor::Node<'_> {
@@ -385,6 +410,7 @@ impl Node {
             live_runs_max: self.config.node.live_runs_max,
             cgroup: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available),
             foreign: foreign.collect(),
+            broken: self.broken_files(),
         }
     }
 }

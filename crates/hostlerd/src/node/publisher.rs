@@ -22,7 +22,9 @@ use super::view::{ExecNews, View};
 use super::{Failure, Message};
 use crate::hooks::News;
 use crate::metrics::{Metrics, Operation};
+use crate::probes::Prober;
 use crate::sampling::Sampling;
+use crate::stacks::conditions;
 
 /// Where an answer goes.
 pub(crate) type ReplySender = oneshot::Sender<Result<Reply, Problem>>;
@@ -42,6 +44,7 @@ pub(crate) struct Publication {
 pub(crate) struct Publisher {
     pub(crate) view: Arc<View>,
     pub(crate) hooks: mpsc::UnboundedSender<News>,
+    pub(crate) prober: Prober,
     pub(crate) runtime: Runtime,
     /// Weak: the publisher must not keep the decider alive.
     pub(crate) inputs: mpsc::WeakSender<Message>,
@@ -70,6 +73,13 @@ impl Publisher {
         self.view.apply(&publication.records, numbers.end.saturating_sub(1));
         self.sampling.apply(&publication.records);
         self.tell_hooks(&publication.records, numbers.start);
+        for record in &publication.records {
+            match record {
+                Record::Workload(workload) => self.prober.look(workload),
+                Record::WorkloadRemoved(id) => self.prober.forget(*id),
+                _ => {}
+            }
+        }
         for event in &publication.events {
             self.observe(event);
         }
@@ -145,6 +155,16 @@ impl Publisher {
                 runtime.committed(run);
             }
             Action::ReleaseExec(run, exec) => runtime.exec_committed(run, exec),
+            Action::CheckCondition { namespace, stack, unit, generation, condition } => {
+                let inputs = self.inputs.clone();
+                tokio::spawn(async move {
+                    let unmet = conditions::unmet(condition).await;
+                    let fact = Fact::ConditionChecked { namespace, stack, unit, generation, unmet };
+                    if let Some(inputs) = inputs.upgrade() {
+                        let _ = inputs.send(Message::Input(Input::Fact(fact))).await;
+                    }
+                });
+            }
             Action::RemoveLog(workload) => self.remove_log(workload),
         }
     }

@@ -4,16 +4,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use hostler_api::stacks::StackView;
 use hostler_api::types::{QueuePlace, WaitFor};
 use hostler_model::exit::Exit;
-use hostler_model::ids::{ExecId, Namespace, WorkloadId, WorkloadName};
+use hostler_model::ids::{ExecId, Namespace, StackName, WorkloadId, WorkloadName};
 use hostler_model::record::{NodeRecord, Record};
 use hostler_model::workload::{Phase, StartFailure, Workload};
 use hostler_model::{Problem, ProblemKind};
 use hostler_provision::Scope;
 use hostler_supervisor::State;
 use hostler_supervisor::queue::index::Queues;
+use hostler_supervisor::stack::Units;
+
 use tokio::sync::{mpsc, watch};
+
+use super::stacks::SeenStacks;
 
 /// What is heard of an exec.
 #[derive(Debug, Clone)]
@@ -41,6 +46,7 @@ pub struct Seen {
 struct Known {
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     names: HashMap<Namespace, HashMap<WorkloadName, WorkloadId>>,
+    stacks: SeenStacks,
     node: NodeRecord,
     queues: Queues,
 }
@@ -59,6 +65,9 @@ impl View {
         let mut known = Known { node: state.node().clone(), ..Known::default() };
         for queue in state.queues().iter() {
             known.queues.put(queue.record.clone());
+        }
+        for (record, units) in state.stacks() {
+            known.stacks.begin_with(record, units);
         }
         for workload in state.workloads().values() {
             known.insert(workload.clone());
@@ -84,6 +93,10 @@ impl View {
                     Record::QueueRemoved(namespace, name) => {
                         known.queues.take(&(namespace.clone(), name.clone()));
                     }
+                    Record::Stack(_)
+                    | Record::StackRemoved(..)
+                    | Record::StackUnit(..)
+                    | Record::StackUnitRemoved(..) => known.stacks.apply(record),
                     Record::IdempotencyKey(_)
                     | Record::IdempotencyKeyForgotten(..)
                     | Record::HookFired(_)
@@ -126,6 +139,27 @@ impl View {
                 _ => {}
             }
         }
+    }
+
+    /// How a stack stands.
+    #[must_use]
+    pub fn stack(&self, namespace: &Namespace, name: &StackName) -> Option<StackView> {
+        self.read(|known| known.stacks.view(namespace, name, &known.workloads))
+    }
+
+    /// All stacks of a namespace, by name.
+    #[must_use]
+    pub fn stacks(&self, namespace: &Namespace) -> Vec<StackView> {
+        self.read(|known| {
+            let names = known.stacks.names(namespace);
+            names.filter_map(|name| known.stacks.view(namespace, name, &known.workloads)).collect()
+        })
+    }
+
+    /// The units of a stack as they are kept; none when there is no such stack.
+    #[must_use]
+    pub fn stack_units(&self, namespace: &Namespace, name: &StackName) -> Units {
+        self.read(|known| known.stacks.units(namespace, name))
     }
 
     /// The newest committed event's number, and its changes.
@@ -260,26 +294,38 @@ impl View {
 
 impl Known {
     fn insert(&mut self, workload: Arc<Workload>) {
-        match self.workloads.get(&workload.id) {
-            Some(before) => self.queues.unindex(before),
-            None => {
-                let names = self.names.entry(workload.namespace.clone()).or_default();
-                names.insert(workload.name.clone(), workload.id);
+        let before = self.workloads.get(&workload.id).cloned();
+        if let Some(before) = &before {
+            self.queues.unindex(before);
+        }
+        if before.as_ref().is_none_or(|before| before.name != workload.name) {
+            // A replica of a stack may get another name; its old one may be somebody else's by now.
+            if let Some(before) = &before {
+                self.unname(before);
             }
+            let names = self.names.entry(workload.namespace.clone()).or_default();
+            names.insert(workload.name.clone(), workload.id);
         }
         self.queues.index(&workload);
+        self.stacks.member(&workload);
         self.workloads.insert(workload.id, workload);
     }
 
     fn remove(&mut self, id: WorkloadId) {
         if let Some(workload) = self.workloads.remove(&id) {
             self.queues.unindex(&workload);
-            if let Some(names) = self.names.get_mut(&workload.namespace) {
-                names.remove(&workload.name);
-                if names.is_empty() {
-                    self.names.remove(&workload.namespace);
-                }
-            }
+            self.unname(&workload);
+            self.stacks.member_gone(&workload);
+        }
+    }
+
+    fn unname(&mut self, workload: &Workload) {
+        let Some(names) = self.names.get_mut(&workload.namespace) else { return };
+        if names.get(&workload.name) == Some(&workload.id) {
+            names.remove(&workload.name);
+        }
+        if names.is_empty() {
+            self.names.remove(&workload.namespace);
         }
     }
 }

@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use hostler_model::Namespace;
 use hostler_model::record::{Batch, NodeRecord, Record, Urgency};
 use proptest::prelude::*;
 
 use super::disk::{Disk, Fault};
-use super::{LONG, Model, commit, done, event, events, fired, key, open_on, queue, submit, workload};
+use super::{LONG, Model, commit, done, event, events, fired, key, open_on, queue, stack, submit, unit, workload};
 use crate::{CommitError, Options};
 
 fn record() -> impl Strategy<Value = Record> {
@@ -19,6 +20,14 @@ fn record() -> impl Strategy<Value = Record> {
         1 => (0..3_u8, 1..9_u32).prop_map(|(name, parallel)| Record::Queue(queue(&format!("q{name}"), parallel).into())),
         1 => (0..3_u8).prop_map(|name| {
             Record::QueueRemoved(hostler_model::Namespace::owner(), format!("q{name}").parse().expect("a name"))
+        }),
+        1 => (0..3_u8, 1..1_000_u32).prop_map(|(number, revision)| Record::Stack(stack(number, revision))),
+        1 => (0..3_u8).prop_map(|number| Record::StackRemoved(Namespace::owner(), stack(number, 1).name.clone())),
+        2 => (0..3_u8, 1..1_000_u32).prop_map(|(number, generation)| {
+            Record::StackUnit(Namespace::owner(), stack(number, 1).name.clone(), unit(number, generation))
+        }),
+        1 => (0..3_u8).prop_map(|number| {
+            Record::StackUnitRemoved(Namespace::owner(), stack(number, 1).name.clone(), unit(number, 1).name.clone())
         }),
         1 => (0..4_u8).prop_map(|name| Record::IdempotencyKey(key(&name.to_string()))),
         1 => (0..4_u8).prop_map(|name| {

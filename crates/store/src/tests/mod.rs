@@ -18,6 +18,7 @@ use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{Batch, FiredHook, IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::Workload;
 use redb::StorageBackend;
 
@@ -80,6 +81,25 @@ fn done(hook: u8) -> Record {
     Record::HookDone((hostler_model::RunId { workload: workload(1, 1).id, number: 1 }, hook))
 }
 
+fn stack(number: u8, revision: u32) -> Arc<StackRecord> {
+    let json = serde_json::json!({
+        "namespace": hostler_model::Namespace::owner(), "name": format!("s{number}"), "revision": revision,
+        "applied_at_ms": 5,
+    });
+    Arc::new(serde_json::from_value(json).expect("a stack"))
+}
+
+fn unit(number: u8, generation: u32) -> Arc<UnitRecord> {
+    let json = serde_json::json!({
+        "name": format!("u{number}"), "generations": generation,
+        "current": {
+            "number": generation, "identity": {"uid": 0, "gid": 0}, "state": "waiting",
+            "plan": {"kind": "job", "spec": {"command": ["true"]}, "ready": {"when": "success"}, "replicas": 1},
+        },
+    });
+    Arc::new(serde_json::from_value(json).expect("a unit"))
+}
+
 fn submit(store: &Store, batch: Batch, now_ms: u64) -> Receiver<Result<Committed, CommitError>> {
     let (sender, receiver) = channel();
     let done = Box::new(move |result| drop(sender.send(result)));
@@ -125,6 +145,8 @@ fn read_all(reader: &Reader) -> Vec<Event> {
 struct Model {
     node: NodeRecord,
     workloads: BTreeMap<WorkloadId, Workload>,
+    stacks: BTreeMap<String, StackRecord>,
+    units: BTreeMap<(String, String), UnitRecord>,
     keys: BTreeMap<String, IdempotencyKey>,
     queues: BTreeMap<String, QueueRecord>,
     hooks: BTreeMap<HookKey, HookCall>,
@@ -138,6 +160,14 @@ impl Model {
             match record {
                 Record::Workload(workload) => drop(self.workloads.insert(workload.id, (**workload).clone())),
                 Record::WorkloadRemoved(id) => drop(self.workloads.remove(id)),
+                Record::Stack(stack) => drop(self.stacks.insert(stack.name.to_string(), (**stack).clone())),
+                Record::StackRemoved(_, stack) => drop(self.stacks.remove(stack.as_str())),
+                Record::StackUnit(_, stack, unit) => {
+                    self.units.insert((stack.to_string(), unit.name.to_string()), (**unit).clone());
+                }
+                Record::StackUnitRemoved(_, stack, unit) => {
+                    self.units.remove(&(stack.to_string(), unit.to_string()));
+                }
                 Record::Node(node) => self.node = node.clone(),
                 Record::IdempotencyKey(key) => drop(self.keys.insert(key.key.clone(), key.clone())),
                 Record::IdempotencyKeyForgotten(_, key) => drop(self.keys.remove(key)),
@@ -156,6 +186,12 @@ impl Model {
         Self {
             node: loaded.node.clone(),
             workloads: loaded.workloads.iter().map(|workload| (workload.id, workload.clone())).collect(),
+            stacks: loaded.stacks.iter().map(|stack| (stack.name.to_string(), stack.clone())).collect(),
+            units: loaded
+                .stack_units
+                .iter()
+                .map(|(_, stack, unit)| ((stack.to_string(), unit.name.to_string()), unit.clone()))
+                .collect(),
             keys: loaded.idempotency_keys.iter().map(|key| (key.key.clone(), key.clone())).collect(),
             queues: loaded.queues.iter().map(|queue| (queue.name.to_string(), queue.clone())).collect(),
             hooks: loaded.hook_calls.iter().map(|call| (call.key(), call.clone())).collect(),

@@ -154,7 +154,7 @@ impl State {
             return;
         }
         let namespace = call.subject.namespace.clone();
-        let id = self.fresh_id(&call, now);
+        let id = self.job_id(&call, now);
         let mut spec = job_spec(&call, origin, event);
         spec.name = self.job_name(&call, id);
         let of = HookCall { sequence: event.sequence, origin: None, ..HookCall::clone(&call) };
@@ -206,7 +206,7 @@ impl State {
     }
 
     /// Random, and another one for each call of a batch.
-    fn fresh_id(&self, call: &HookCall, now: Now) -> WorkloadId {
+    fn job_id(&self, call: &HookCall, now: Now) -> WorkloadId {
         let mut entropy = now.entropy ^ u64::from(call.run.number) << 8 ^ u64::from(call.hook);
         loop {
             entropy = mixed(entropy, call.run.workload);

@@ -195,12 +195,9 @@ impl Follow {
             self.end();
             return;
         }
-        let visible = match &event.subject {
-            Some(subject) => self.scope.contains(&subject.namespace),
-            None => match event.kind.namespace() {
-                Some(namespace) => self.scope.contains(namespace),
-                None => self.scope == Scope::All,
-            },
+        let visible = match event.namespace() {
+            Some(namespace) => self.scope.contains(namespace),
+            None => self.scope == Scope::All,
         };
         if !visible || !self.filter.accepts_event(&event) {
             return;

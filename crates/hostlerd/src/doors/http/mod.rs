@@ -9,6 +9,7 @@
 //! - `batch`: many workloads with one request
 //! - `queues`: list, change, remove
 //! - `result`, `stats`: what became of one, and what it uses
+//! - `stacks`: apply, look, take down
 //! - `node`: the node itself, metrics, health
 //! - `events`, `logs`: server-sent events
 //! - `attach`, `exec`: WebSockets, with `relay` between them and the agent's channels
@@ -26,8 +27,9 @@ mod queues;
 mod relay;
 mod result;
 mod schedule;
+mod stacks;
 mod stats;
-mod workloads;
+pub(crate) mod workloads;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -83,6 +85,9 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/node/lame-duck", post(node::lame_duck))
         .route("/v1/node/down", post(node::down))
         .route("/v1/events", get(events::follow))
+        .route("/v1/stacks", get(stacks::list))
+        .route("/v1/stacks/{ref}", get(stacks::get).put(stacks::apply).delete(stacks::down))
+        .route("/v1/stacks/{ref}/diff", post(stacks::diff))
         .route("/v1/workloads", get(workloads::list).post(workloads::create))
         .route("/v1/workloads/batch", post(batch::create))
         .route("/v1/workloads/bulk", post(batch::act))

@@ -21,6 +21,9 @@ use crate::doctor::{DoctorInput, report};
 use crate::metrics::Scrape;
 use crate::node::view;
 
+/// Units of a stack that stop one after the other, at most as far as a wait for all of them goes.
+const STACK_DEPTH: u64 = 8;
+
 /// The document, as it is checked in.
 const OPENAPI: &str = include_str!("../../../../../docs/openapi.json");
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -140,7 +143,9 @@ impl Door {
         let live = self.live();
         let grace_ms = live.iter().map(|workload| workload.spec.stop.grace_ms).max().unwrap_or(0);
         let grace_ms = grace_ms.min(limits::SHUTDOWN_GRACE_MAX_MS);
-        let patience = Duration::from_millis(grace_ms.saturating_add(limits::KILL_MAX_MS));
+        // Stacks stop one unit after the other.
+        let depth = if live.iter().any(|workload| workload.stack.is_some()) { STACK_DEPTH } else { 1 };
+        let patience = Duration::from_millis(grace_ms.saturating_add(limits::KILL_MAX_MS).saturating_mul(depth));
         let ends = async {
             for workload in live {
                 let mut watched = self.node.view.watch(workload.id);

@@ -26,7 +26,7 @@ use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
 use super::{Door, Peer};
 use crate::filter::Filter;
 use crate::metrics::Operation;
-use crate::node::{random, view};
+use crate::node::{Node, random, view};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -251,39 +251,43 @@ impl Door {
         Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, hook_of: None })
     }
 
-    /// A limit that this machine cannot give is refused before anything is made.
     fn check_limits(&self, limits: &Limits) -> Answer<()> {
-        if limits.is_empty() {
-            return Ok(());
-        }
-        let refuse = |what: &str, why: &str| {
-            let detail = format!("cannot limit {what}: {why}; see: hostler doctor");
-            Refusal(Problem::new(ProblemKind::LimitUnavailable, detail))
-        };
-        let Some(parent) = &self.node.cgroup else {
-            return Err(refuse("anything", "this node has no cgroups"));
-        };
-        let available = parent.available();
-        let asked = [
-            ("memory", limits.memory_bytes.is_some(), &available.memory),
-            ("cpu", limits.cpu_millis.is_some(), &available.cpu),
-            ("pids", limits.pids.is_some(), &available.pids),
-        ];
-        if let Some(bytes) = limits.memory_bytes
-            && let Ok((total, _)) = procfs::memory_total_available()
-            && bytes > total
-        {
-            let (bytes, total) = (format_size(bytes), format_size(total));
-            return Err(refuse("memory", &format!("{bytes} is more than the {total} of this machine")));
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if limits.cpu_millis.is_some_and(|millis| millis as usize > cores * 1_000) {
-            return Err(refuse("cpu", &format!("this machine has {cores} cores")));
-        }
-        match asked.into_iter().find_map(|(what, asked, state)| Some((what, state.as_ref().err().filter(|_| asked)?))) {
-            Some((what, why)) => Err(refuse(what, why)),
-            None => Ok(()),
-        }
+        Ok(check_limits(&self.node, limits)?)
+    }
+}
+
+/// A limit that this machine cannot give is refused before anything is made.
+pub(crate) fn check_limits(node: &Node, limits: &Limits) -> Result<(), Problem> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let refuse = |what: &str, why: &str| {
+        let detail = format!("cannot limit {what}: {why}; see: hostler doctor");
+        Problem::new(ProblemKind::LimitUnavailable, detail)
+    };
+    let Some(parent) = &node.cgroup else {
+        return Err(refuse("anything", "this node has no cgroups"));
+    };
+    let available = parent.available();
+    let asked = [
+        ("memory", limits.memory_bytes.is_some(), &available.memory),
+        ("cpu", limits.cpu_millis.is_some(), &available.cpu),
+        ("pids", limits.pids.is_some(), &available.pids),
+    ];
+    if let Some(bytes) = limits.memory_bytes
+        && let Ok((total, _)) = procfs::memory_total_available()
+        && bytes > total
+    {
+        let (bytes, total) = (format_size(bytes), format_size(total));
+        return Err(refuse("memory", &format!("{bytes} is more than the {total} of this machine")));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if limits.cpu_millis.is_some_and(|millis| millis as usize > cores * 1_000) {
+        return Err(refuse("cpu", &format!("this machine has {cores} cores")));
+    }
+    match asked.into_iter().find_map(|(what, asked, state)| Some((what, state.as_ref().err().filter(|_| asked)?))) {
+        Some((what, why)) => Err(refuse(what, why)),
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,216 @@
+//! A service or job as it is written. Times and sizes are as people write them (`"30s"`, `"64M"`); [`super::check`]
+//! parses them, so that all mistakes are told at once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::written::{Several, Written};
+
+/// `[service.NAME]` or `[job.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Unit {
+    /// Program and arguments as a list, or a line for `sh -c`.
+    pub command: Several,
+    /// Environment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, Written>,
+    /// Files of KEY=VALUE lines, relative to the stack's file; `env` wins over them, a later file over an earlier one.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub env_file: Several,
+    /// Working directory, relative to the stack's file; `/` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// `UID[:GID]` or `NAME[:GROUP]`; the caller when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Limits of each replica.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// `setrlimit` by name: `nofile = "1024:4096"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rlimits: BTreeMap<String, Written>,
+    /// `never`, `on-failure`, `on-failure:N` or `always`, or a table. Services: `always`, jobs: `never`, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartText>,
+    /// How it is asked to stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    /// Longest time one run may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_time: Option<Written>,
+    /// Longest time from acceptance of a run to its started program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_timeout: Option<Written>,
+    /// Free marks, for filters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Written>,
+    /// How much log is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Log>,
+    /// Read stdin from this file, relative to the stack's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// Append stdout to this file instead of the log, relative to the stack's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
+    /// Append stderr to this file instead of the log, relative to the stack's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
+    /// Forbid gaining privileges through set-uid programs; on when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_new_privileges: Option<bool>,
+
+    /// Start after these are ready, or will not become so: order and nothing else.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub after: Several,
+    /// Start when these are ready; stop when one of them has failed.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub requires: Several,
+    /// When a service is ready; as soon as its program runs, when absent. A job is ready when it has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+    /// Leave the unit out unless this holds at its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+    /// How it is found out that a ready service is dead though it runs: it is then stopped, and its restart policy applies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<Liveness>,
+    /// How many of a service run side by side; 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// How a changed unit takes the place of the old one: `rolling` (when absent) or `replace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<super::plan::Update>,
+    // The place of `schedule`, `queue` (with `[queue.NAME]` in the stack) and `hooks`: they are the spec's own types.
+}
+
+/// Limits as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Such as `"256M"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Written>,
+    /// Cores, such as `0.5`, or thousandths, such as `"250m"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Written>,
+    /// Processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// A restart policy in one word, or with all its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged, expecting = "never, on-failure, on-failure:N or always, or a table with `when`")]
+pub enum RestartText {
+    /// `never`, `on-failure`, `on-failure:N`, `always`.
+    Word(String),
+    /// With a back-off of its own.
+    Table(RestartTable),
+}
+
+/// A restart policy with a back-off of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RestartTable {
+    /// `never`, `on-failure`, `on-failure:N`, `always`.
+    pub when: String,
+    /// First delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_initial: Option<Written>,
+    /// Longest delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_max: Option<Written>,
+    /// A run that lived this long clears the count of attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_after: Option<Written>,
+}
+
+/// Stop escalation as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// The first signal; TERM when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Written>,
+    /// Time to react to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Written>,
+}
+
+/// How much log is kept, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Size at which a segment is closed, such as `"10M"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment_size: Option<Written>,
+    /// Segments kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+}
+
+/// When a service is ready: exactly one of `match`, `delay`, `tcp`, `http`, `exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Ready {
+    /// A line of its output matches this regular expression.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub match_: Option<String>,
+    /// It has run for so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Written>,
+    /// `HOST:PORT`, or a port of this machine, takes a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Written>,
+    /// This URL answers with a status from 200 to 399.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// This command, run inside of it, succeeds.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub exec: Several,
+    /// Between two attempts of `tcp`, `http` and `exec`; 100 ms when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Written>,
+    /// Longest time one attempt may take; 1 s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Written>,
+    /// Longest time until it must be ready; 60 s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Written>,
+}
+
+/// How it is found out that a service is dead though it runs: exactly one of `tcp`, `http`, `exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Liveness {
+    /// `HOST:PORT`, or a port of this machine, takes a connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Written>,
+    /// This URL answers with a status from 200 to 399.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// This command, run inside of it, succeeds.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub exec: Several,
+    /// Between two probes; 10 s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Written>,
+    /// Longest time one probe may take; 1 s when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Written>,
+    /// Failures in a row that make it dead; 3 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+}

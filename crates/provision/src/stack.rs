@@ -1,0 +1,89 @@
+//! From a stack as it is written to what the supervisor is asked: each unit under the same rules as a workload of its
+//! own. One that is refused is left out with the reason, and with it those that require it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hostler_model::Problem;
+use hostler_model::ids::UnitName;
+use hostler_model::spec::Spec;
+use hostler_model::stack::{Mistake, Stack, UnitPlan, check};
+use hostler_model::workload::Identity;
+
+use crate::accept::accept_later;
+use crate::caller::Caller;
+use crate::users::Users;
+
+/// A stack, verified.
+#[derive(Debug)]
+pub struct AcceptedStack {
+    /// The units that can be, and who they run as.
+    pub units: BTreeMap<UnitName, (UnitPlan, Identity)>,
+    /// What is wrong with the others.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// Checks a stack and resolves who its units run as. `machine` says what of a spec this machine cannot give.
+pub fn accept_stack(
+    caller: &Caller,
+    stack: &Stack,
+    users: &Users,
+    machine: impl Fn(&Spec) -> Result<(), Problem>,
+) -> Result<AcceptedStack, Problem> {
+    caller.admit()?;
+    let mut checked = check(stack);
+    let mut identities = BTreeMap::new();
+    for name in checked.units.keys().cloned().collect::<Vec<_>>() {
+        let Some(plan) = checked.units.get(&name) else { continue };
+        if !caller.is_owner() && looks_around(plan) {
+            // The daemon would look for him with eyes that are not his.
+            checked.drop_unit(&name, "condition", "asks for a file or a variable: only the node's owner may");
+            continue;
+        }
+        match accept_later(caller, &plan.spec, users).and_then(|identity| machine(&plan.spec).map(|()| identity)) {
+            Ok(identity) => drop(identities.insert(name, identity)),
+            Err(problem) => checked.drop_unit(&name, "", problem.detail),
+        }
+    }
+    let units = checked.units.into_iter().filter_map(|(name, plan)| {
+        let identity = identities.remove(&name)?;
+        Some((name, (plan, identity)))
+    });
+    Ok(AcceptedStack { units: units.collect(), mistakes: checked.mistakes })
+}
+
+fn looks_around(plan: &UnitPlan) -> bool {
+    let (mut files, mut env) = (BTreeSet::new(), BTreeSet::new());
+    if let Some(condition) = &plan.condition {
+        condition.asks(&mut files, &mut env);
+    }
+    !files.is_empty() || !env.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(caller: Caller, json: &str) -> (Vec<String>, Vec<String>) {
+        let stack: Stack = serde_json::from_str(json).expect("a stack");
+        let machine = |spec: &Spec| match spec.limits.pids {
+            Some(7) => Err(Problem::new(hostler_model::ProblemKind::LimitUnavailable, "no sevens here")),
+            _ => Ok(()),
+        };
+        let accepted = accept_stack(&caller, &stack, &Users::default(), machine).expect("admitted");
+        let names = accepted.units.keys().map(ToString::to_string).collect();
+        (names, accepted.mistakes.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn one_that_is_refused_leaves_the_others() {
+        let json = r#"{"service":{"a":{"command":"x","user":"nobody-here"},"b":{"command":"x","requires":"a"},
+            "c":{"command":["/not/there/yet"]},"d":{"command":"x","limits":{"pids":7}},
+            "e":{"command":"x","condition":{"not":{"file":"/secret"}}}}}"#;
+        let (names, mistakes) = accepted(Caller { uid: 0, gid: 0, node_uid: 0 }, json);
+        assert_eq!(names, ["c", "e"]);
+        assert!(mistakes[0].starts_with("service.a: ") && mistakes[0].contains("nobody-here"), "{mistakes:?}");
+        assert_eq!(mistakes[1..], ["service.b.requires: a is left out for its mistakes", "service.d: no sevens here"]);
+        let (names, _) = accepted(Caller { uid: 4242, gid: 4242, node_uid: 0 }, json);
+        assert_eq!(names, ["c"], "nobody else may look for files");
+    }
+}
