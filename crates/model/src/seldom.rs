@@ -73,8 +73,7 @@ mod tests {
 
     #[test]
     fn what_was_touched_and_is_the_default_equals_what_was_not() {
-        let mut touched = Seldom::<Stdio>::default();
-        touched.owner = true;
+        let mut touched = Seldom::from(Stdio { owner: true, ..Stdio::default() });
         assert_ne!(touched, Seldom::default());
         touched.owner = false;
         assert_eq!(touched, Seldom::default());
