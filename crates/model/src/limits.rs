@@ -135,6 +135,8 @@ pub const LINE_TAILS_MAX: usize = 16;
 pub const EXECS_PER_RUN_MAX: usize = 64;
 /// Queues known to the node.
 pub const QUEUES_MAX: usize = 1_024;
+/// Queues of one namespace other than the owner's.
+pub const QUEUES_SHARE_MAX: usize = 256;
 /// Jobs of one queue that run at one time, at most.
 pub const QUEUE_PARALLEL_MAX: u32 = 1_024;
 /// Highest priority in a queue; the lowest is its negative.
@@ -143,6 +145,12 @@ pub const QUEUE_PRIORITY_MAX: i32 = 1_000;
 pub const QUEUE_CANCEL_MAX: usize = 1_000;
 /// Waiting jobs shown of one queue.
 pub const QUEUE_SHOWN_MAX: usize = 1_000;
+/// Dates of schedules that one step counts; what is due beyond that is decided in the next.
+pub const DATES_PER_STEP: u32 = 4_096;
+/// Batches of specs that are checked at one time.
+pub const BATCHES_CHECKED_MAX: usize = 2;
+/// Names of hooks' addresses that are looked up at one time.
+pub const HOOK_LOOKUPS_MAX: usize = 8;
 /// Workloads that one request creates.
 pub const BATCH_MAX: usize = 1_000;
 /// Workloads that one request for many is about.

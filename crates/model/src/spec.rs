@@ -424,6 +424,9 @@ impl Spec {
             let what = format!("must be from {} to restart.backoff_max_ms", limits::BACKOFF_MIN_MS);
             return Err(invalid("restart.backoff_initial_ms", &what));
         }
+        if restart.backoff_max_ms > limits::TIME_MAX_MS {
+            return Err(invalid("restart.backoff_max_ms", "must be at most a year"));
+        }
         if restart.when == RestartWhen::Never && restart.max_attempts.is_some() {
             return Err(invalid("restart.max_attempts", "has no effect when restart.when is never"));
         }
@@ -437,7 +440,7 @@ impl Spec {
         if self.queue.is_none() && self.priority != 0 {
             return Err(invalid("priority", "has no effect without a queue"));
         }
-        if self.priority.abs() > limits::QUEUE_PRIORITY_MAX {
+        if self.priority.unsigned_abs() > limits::QUEUE_PRIORITY_MAX.unsigned_abs() {
             return Err(invalid("priority", &format!("must be from -{0} to {0}", limits::QUEUE_PRIORITY_MAX)));
         }
         if self.protected && self.remove {

@@ -379,9 +379,11 @@ impl Workload {
     }
 
     /// Whether it takes one of the places of its queue: from its turn to its result, the waits between attempts included.
+    /// One that waits for another reason than a failed attempt has begun nothing yet.
     #[must_use]
     pub fn holds_place(&self) -> bool {
-        let under_way = self.live_run().is_some() || self.restart_at_boot_ms.is_some();
+        let retries = self.restart_at_boot_ms.is_some() && self.failures_in_a_row > 0;
+        let under_way = self.live_run().is_some() || retries;
         self.spec.queue.is_some() && self.queued.is_none() && under_way
     }
 

@@ -158,7 +158,7 @@ impl State {
     ) -> Result<(), Problem> {
         self.takes_work()?;
         match first {
-            Some(First::Later(_)) => Ok(()),
+            Some(First::Later(_)) => queue.map_or(Ok(()), |queue| self.admit_to_queue(namespace, queue)),
             _ => self.room(namespace, queue),
         }
     }
@@ -174,6 +174,9 @@ impl State {
                 self.fire(workload, now, out);
             }
             Some(First::Later(state)) => {
+                if let Some(queue) = workload.spec.queue.clone() {
+                    self.queue_for(&workload.namespace, &queue, now, out);
+                }
                 workload.schedule = Some(state);
                 self.put(workload, out);
             }
@@ -181,11 +184,12 @@ impl State {
     }
 
     /// A fire time has come, or passed: counts what was missed, plans the next, and fires.
-    pub(crate) fn fire_due(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) {
+    /// How many dates that were.
+    pub(crate) fn fire_due(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) -> u32 {
         let (Some(spec), Some(state)) = (workload.spec.schedule.clone(), workload.schedule.as_mut()) else {
-            return;
+            return 0;
         };
-        let Some(first_ms) = state.next_fire_ms else { return };
+        let Some(first_ms) = state.next_fire_ms else { return 0 };
         let (due, late_ms) = match state.next_fire_boot_ms {
             Some(boot_ms) => {
                 let due = Due { count: 1, more: false, last_ms: first_ms, next_ms: None };
@@ -211,9 +215,10 @@ impl State {
         }
         if fires == 0 {
             self.put(workload, out);
-            return;
+            return due.count;
         }
         self.fire_or_overlap(workload, spec.overlap, fires, Some(due.last_ms), now, out);
+        due.count
     }
 
     /// So many fires at once: the first starts, or meets the run before it.
@@ -230,9 +235,14 @@ impl State {
         let is_busy = is_busy(&workload);
         // One that waits for its turn has begun nothing that could be replaced.
         let is_replaced = workload.restart_requested || workload.queued.is_some();
+        let queue = workload.spec.queue.clone();
+        let is_draining = queue.is_some_and(|queue| self.is_draining(&workload.namespace, &queue));
+        let every_ms = workload.spec.schedule.as_ref().and_then(|schedule| schedule.every_ms);
         let Some(state) = workload.schedule.as_mut() else { return };
         let room = limits::SCHEDULE_WAITING_MAX.saturating_sub(state.waiting);
         let (kept, waits) = match overlap {
+            // Its queue takes no jobs.
+            _ if is_draining => (0, 0),
             _ if !is_busy => (fires, (fires - 1).min(room)),
             Overlap::Forbid => (0, 0),
             Overlap::Queue => (fires.min(room), fires.min(room)),
@@ -242,6 +252,9 @@ impl State {
         };
         state.waiting += waits;
         state.skipped += u64::from(fires - kept);
+        if let Some(every_ms) = every_ms.filter(|_| is_draining && !is_busy && !state.paused) {
+            state.wait(every_ms, now);
+        }
         let waiting = state.waiting;
         if kept < fires
             && let Some(due_ms) = due_ms
@@ -251,7 +264,9 @@ impl State {
         if kept > 0 {
             Self::event(&workload, EventKind::ScheduleFired { due_ms, waiting }, now, out);
         }
-        if !is_busy || (kept > 0 && overlap == Overlap::Replace && !is_live) {
+        if kept > 0 && (!is_busy || (overlap == Overlap::Replace && !is_live)) {
+            // The fire that is replaced between two attempts has its result with the last of them.
+            self.hooks_at_rest(&mut workload, now, out);
             self.fire(workload, now, out);
         } else if kept > 0 && overlap == Overlap::Replace {
             workload.restart_requested = true;
@@ -317,7 +332,15 @@ impl State {
             ScheduleOrder::Pause if state.paused => {}
             ScheduleOrder::Pause => {
                 pause(&mut workload, now, out);
-                self.put(workload, out);
+                if workload.queued.is_some() {
+                    self.cancel_queued(workload, "its schedule was paused while it waited for its turn", now, out);
+                } else {
+                    // A fire that was put off has begun nothing; an attempt to repeat one goes on.
+                    if workload.live_run().is_none() && workload.failures_in_a_row == 0 {
+                        workload.restart_at_boot_ms = None;
+                    }
+                    self.put(workload, out);
+                }
             }
             ScheduleOrder::Resume => {
                 if workload.desired == Desired::Stopped && workload.live_run().is_some() {

@@ -1,11 +1,11 @@
 //! Starting, stopping and ending runs: the only place where a run changes its state.
 
-use hostler_model::Now;
 use hostler_model::event::{EventKind, StopReason};
 use hostler_model::exit::Exit;
 use hostler_model::ids::{RunId, SandboxId, WorkloadId};
 use hostler_model::record::Urgency;
 use hostler_model::workload::{Desired, Run, RunState, StartFailure, StartFailureKind, Workload};
+use hostler_model::{Now, limits};
 
 use crate::fires;
 use crate::input::{Action, Notice, Outcome, StopOrder};
@@ -125,7 +125,7 @@ impl State {
             }
             After::NextFire => self.fire(workload, now, out),
             After::StartNow if workload.schedule.is_some() => self.fire(workload, now, out),
-            After::StartNow => self.start_run(workload, now, out),
+            After::StartNow => self.start_or_queue(workload, now, out),
             After::Wait { delay_ms, attempt } => {
                 Self::event(&workload, EventKind::WorkloadRestarting { delay_ms, attempt }, now, out);
                 self.put(workload, out);
@@ -209,10 +209,14 @@ impl State {
 
     /// Timers that are due.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Outcome) {
-        for (timer, id) in self.due(now) {
-            // What came before in this step may have changed it.
+        let mut dates = 0;
+        for (timer, due_ms, id) in self.due(now) {
+            // What came before in this step may have changed it, and what was postponed may be over.
             let due = |workload: &Workload| state::is_due(workload, timer, now);
-            let Some(mut workload) = self.edit(id).filter(due) else { continue };
+            let Some(mut workload) = self.edit(id).filter(due) else {
+                self.drop_timer(timer, due_ms, id);
+                continue;
+            };
             if timer == Timer::Hook {
                 self.hooks_at_tick(workload, now, out);
                 continue;
@@ -222,16 +226,17 @@ impl State {
                 continue;
             }
             if timer == Timer::Fire || (timer == Timer::Start && workload.restart_at_boot_ms.is_none()) {
-                self.fire_due(workload, now, out);
+                if dates <= limits::DATES_PER_STEP {
+                    dates += self.fire_due(workload, now, out);
+                }
                 continue;
             }
             let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else {
-                // What a schedule starts by itself is held to the share of its namespace, too.
-                let shared = workload.schedule.is_some() && self.room(&workload.namespace, None).is_err();
-                if shared || self.live.len() >= self.settings.live_runs_max {
-                    // Not lost, only late: the next end makes room, and this looks again in a second.
-                    workload.restart_at_boot_ms = Some(now.boot_ms + fires::LOOK_AGAIN_MS);
-                    self.put(workload, out);
+                if workload.spec.queue.is_some() && !workload.holds_place() {
+                    self.start_or_queue(workload, now, out);
+                } else if self.room(&workload.namespace, None).is_err() {
+                    // Not lost, only late: the next end makes room, and this looks again in a second. No record of that.
+                    self.postpone(timer, due_ms, id, now.boot_ms + fires::LOOK_AGAIN_MS);
                 } else {
                     self.start_run(workload, now, out);
                 }

@@ -223,6 +223,17 @@ impl State {
         now: Now,
         out: &mut Outcome,
     ) {
+        // Nobody's keys are pushed out by those of another one than the node's owner.
+        let is_own = |(of, _): &(Namespace, String)| of == namespace;
+        let own = || self.key_order.iter().filter(|id| is_own(id)).count();
+        let share = limits::IDEMPOTENCY_KEYS_MAX / limits::LIVE_RUNS_SHARE;
+        if *namespace != Namespace::owner() && self.keys.len() >= share && own() >= share {
+            let oldest = self.key_order.iter().position(is_own).and_then(|at| self.key_order.remove(at));
+            if let Some(oldest) = oldest {
+                self.keys.remove(&oldest);
+                out.batch.records.push(Record::IdempotencyKeyForgotten(oldest.0, oldest.1));
+            }
+        }
         while self.keys.len() >= limits::IDEMPOTENCY_KEYS_MAX {
             let Some(oldest) = self.key_order.pop_front() else { break };
             self.keys.remove(&oldest);

@@ -238,13 +238,24 @@ impl State {
     }
 
     /// Workloads whose timers are due and not held back, as many as one step takes.
-    pub(crate) fn due(&self, now: Now) -> Vec<(Timer, WorkloadId)> {
+    pub(crate) fn due(&self, now: Now) -> Vec<(Timer, u64, WorkloadId)> {
         let due = self.open_timers().flat_map(|(timer, timers, clock)| {
             let now_ms = if clock == Clock::Boot { now.boot_ms } else { now.wall_ms };
             let due = timers.range(..=(now_ms, WorkloadId::from_bytes([0xff; 6])));
-            due.map(move |(_, id)| (timer, *id)).take(limits::DUE_PER_STEP)
+            due.map(move |(due, id)| (timer, *due, *id)).take(limits::DUE_PER_STEP)
         });
         due.collect()
+    }
+
+    /// Looks at this timer again at another time. Only for as long as this daemon lives: the record says what is due.
+    pub(crate) fn postpone(&mut self, timer: Timer, due_ms: u64, id: WorkloadId, until_ms: u64) {
+        self.drop_timer(timer, due_ms, id);
+        self.set(timer).insert((until_ms, id));
+    }
+
+    /// A timer whose workload is gone, or stands otherwise by now: what was postponed is not known by its record.
+    pub(crate) fn drop_timer(&mut self, timer: Timer, due_ms: u64, id: WorkloadId) {
+        self.set(timer).remove(&(due_ms, id));
     }
 
     /// The timers that are not held back.
@@ -431,7 +442,8 @@ fn resting_since(workload: &Workload) -> Option<u64> {
         return None;
     }
     // Those of a stack go with it.
-    if workload.stack.is_some() {
+    // Of others the last output may still be searched for lines.
+    if workload.stack.is_some() || !workload.line_tails.is_empty() {
         return None;
     }
     match workload.run.as_ref().map(|run| (&run.state, run.created_at_ms)) {

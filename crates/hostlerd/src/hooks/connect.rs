@@ -1,12 +1,14 @@
 //! One connection to an address of a hook; with TLS, certificates are checked against the machine's own authorities
 //! (`SSL_CERT_FILE`, `SSL_CERT_DIR`, or where the system keeps them), read at the first need.
 
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+use hostler_model::limits;
 use hostler_model::url::HttpUrl;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -20,13 +22,30 @@ static TLS: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
 
 pub(super) async fn open(url: HttpUrl<'_>) -> Result<Box<dyn Stream>, String> {
     let failed = |error: std::io::Error| format!("connecting to {}: {error}", url.authority);
-    let stream = TcpStream::connect((url.host, url.port)).await.map_err(failed)?;
+    let stream =
+        TcpStream::connect(look_up(url.host, url.port).await.map_err(failed)?.as_slice()).await.map_err(failed)?;
     if !url.tls {
         return Ok(Box::new(stream));
     }
     let config = TLS.get_or_try_init(configure).await?.clone();
     let name = ServerName::try_from(url.host.to_owned()).map_err(|error| format!("{}: {error}", url.authority))?;
     Ok(Box::new(TlsConnector::from(config).connect(name, stream).await.map_err(failed)?))
+}
+
+/// The addresses of a host. Names are looked up on threads that others need as well, and whoever has given up cannot
+/// call one back: its place is free again only when the system has answered.
+async fn look_up(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    static LOOKUPS: Semaphore = Semaphore::const_new(limits::HOOK_LOOKUPS_MAX);
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let place = LOOKUPS.acquire().await.map_err(std::io::Error::other)?;
+    let name = host.to_owned();
+    let found = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        (name.as_str(), port).to_socket_addrs().map(Iterator::collect)
+    });
+    found.await.map_err(std::io::Error::other)?
 }
 
 async fn configure() -> Result<Arc<ClientConfig>, String> {

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::alarm::Alarm;
 use super::publisher::{Publication, ReplySender};
-use super::{Failure, Message, now};
+use super::{DiesAlone, Failure, Message, now};
 use crate::probes::Prober;
 
 pub(crate) struct Decider {
@@ -73,6 +73,7 @@ impl Decider {
         mut facts: mpsc::Receiver<hostler_runtime::Fact>,
         first: Vec<Input>,
     ) {
+        let _guard = DiesAlone { what: "the decider", failure: self.failure.clone() };
         self.decide(first).await;
         let mut messages = Vec::new();
         let mut news = Vec::new();
@@ -95,6 +96,17 @@ impl Decider {
                     }
                 }
                 () = self.alarm.ring() => {}
+            }
+            // Whatever woke it, the others get their share: in a long queue every end makes the next start.
+            while news.len() < limits::SUPERVISOR_BATCH
+                && let Ok(fact) = facts.try_recv()
+            {
+                news.push(fact);
+            }
+            while messages.len() < limits::SUPERVISOR_BATCH
+                && let Ok(message) = inputs.try_recv()
+            {
+                messages.push(message);
             }
             news.iter().for_each(|fact| self.prober.heard(fact));
             batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));

@@ -54,6 +54,21 @@ pub struct Failure {
     pub no_space: bool,
 }
 
+/// Without one of its two tasks a node is none: when one panics, the daemon is replaced by a fresh one.
+pub(crate) struct DiesAlone {
+    pub(crate) what: &'static str,
+    pub(crate) failure: watch::Sender<Option<Failure>>,
+}
+
+impl Drop for DiesAlone {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = format!("{} panicked: this is a defect of hostlerd", self.what);
+            self.failure.send_replace(Some(Failure { what, no_space: false }));
+        }
+    }
+}
+
 /// Everything the doors need. Cheap to clone through its `Arc`.
 pub struct Node {
     inputs: mpsc::Sender<Message>,

@@ -19,7 +19,7 @@ use hostler_wire::SignalScope;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::view::{ExecNews, View};
-use super::{Failure, Message};
+use super::{DiesAlone, Failure, Message};
 use crate::hooks::News;
 use crate::metrics::{Metrics, Operation};
 use crate::probes::Prober;
@@ -56,6 +56,7 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
+        let _guard = DiesAlone { what: "the publisher", failure: self.failure.clone() };
         while let Some(publication) = publications.recv().await {
             match publication.committed {
                 Some(Ok(ref committed)) => {

@@ -236,13 +236,14 @@ impl View {
                 return Ok(known.workloads[id].clone());
             }
             let shown: String = reference.chars().take(80).collect();
-            let is_prefix = !reference.is_empty()
-                && reference.len() <= WorkloadId::DIGITS
-                && reference.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
-            let mut matches = known
-                .workloads
-                .values()
-                .filter(|w| is_prefix && w.namespace == *namespace && w.id.to_string().starts_with(reference));
+            // Those that begin like this are neighbours.
+            let end = |digit: &str| -> Option<WorkloadId> {
+                let missing = WorkloadId::DIGITS.checked_sub(reference.len()).filter(|_| !reference.is_empty())?;
+                format!("{reference}{}", digit.repeat(missing)).parse().ok()
+            };
+            let range = end("0").zip(end("f")).map(|(first, last)| known.workloads.range(first..=last));
+            let mut matches =
+                range.into_iter().flatten().map(|(_, workload)| workload).filter(|w| w.namespace == *namespace);
             match (matches.next(), matches.next()) {
                 (Some(one), None) => Ok(one.clone()),
                 (Some(_), Some(_)) => {

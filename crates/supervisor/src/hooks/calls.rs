@@ -51,8 +51,9 @@ impl State {
         if let Err(message) = self.has_room_for_call(&workload.namespace) {
             return hook_event(subject, EventKind::HookFailed { hook: number, attempts: 0, message }, now, out);
         }
-        let origin = matches!(definition.action, HookAction::Command { .. })
-            .then(|| Arc::new(HookOrigin { spec: workload.spec.clone(), identity: workload.identity.clone() }));
+        let origin = matches!(definition.action, HookAction::Command { .. }).then(|| {
+            Arc::new(HookOrigin { spec: Arc::new(kept_of(&workload.spec)), identity: workload.identity.clone() })
+        });
         let call = Arc::new(HookCall {
             run,
             hook: number,
@@ -114,14 +115,16 @@ impl State {
             // It has begun nothing that could be older.
             return Ok(());
         }
-        if let Some(queue) = workload.spec.queue.clone().filter(|_| !workload.holds_place()) {
-            self.admit_to_queue(namespace, &queue)?;
-            self.start_or_queue(workload, now, out);
-            return Ok(());
+        let queue = workload.spec.queue.clone().filter(|_| !workload.holds_place());
+        if let Some(queue) = &queue {
+            self.admit_to_queue(namespace, queue)?;
         }
         let began_ms = workload.run.as_ref().map(|run| run.created_at_ms);
         if began_ms.is_some_and(|began_ms| now.wall_ms.abs_diff(began_ms) < limits::HOOK_START_PAUSE_MS) {
             workload.restart_at_boot_ms = Some(now.boot_ms + limits::HOOK_START_PAUSE_MS);
+        } else if queue.is_some() {
+            self.start_or_queue(workload, now, out);
+            return Ok(());
         } else if self.admit(namespace, None).is_err() {
             workload.restart_at_boot_ms = Some(now.boot_ms);
         } else {
@@ -154,6 +157,11 @@ impl State {
             return;
         }
         let namespace = call.subject.namespace.clone();
+        let waited_ms = now.wall_ms.saturating_sub(call.fired_at_ms);
+        if self.room(&namespace, None).is_err() && waited_ms <= limits::HOOK_ROOM_WAIT_MAX_MS {
+            // It is due again soon: what it would be is not made for nothing.
+            return;
+        }
         let id = self.job_id(&call, now);
         let mut spec = job_spec(&call, origin, event);
         spec.name = self.job_name(&call, id);
@@ -171,7 +179,7 @@ impl State {
                 self.calls.remove(&key);
                 out.batch.records.push(Record::HookDone(key));
             }
-            Err(_) if now.wall_ms.saturating_sub(call.fired_at_ms) <= limits::HOOK_ROOM_WAIT_MAX_MS => {}
+            Err(_) if waited_ms <= limits::HOOK_ROOM_WAIT_MAX_MS => {}
             Err(problem) => self.hook_delivered(key, 0, Err(problem.detail), now, out),
         }
     }
@@ -230,6 +238,18 @@ impl State {
 
 fn hook_event(subject: Subject, kind: EventKind, now: Now, out: &mut Outcome) {
     out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: Some(subject) });
+}
+
+/// Of a workload's spec what its hooks' commands are run with.
+fn kept_of(spec: &Spec) -> Spec {
+    Spec {
+        env: spec.env.clone(),
+        workdir: spec.workdir.clone(),
+        user: spec.user.clone(),
+        rlimits: spec.rlimits.clone(),
+        no_new_privileges: spec.no_new_privileges,
+        ..Spec::new(Vec::new())
+    }
 }
 
 /// What the command of a hook is run as: its workload's user, directory, environment and limits of each process.

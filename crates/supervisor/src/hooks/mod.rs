@@ -76,7 +76,9 @@ impl State {
     /// removed, and a hook's own job is, once it has succeeded.
     pub(crate) fn hooks_at_end(&mut self, workload: &mut Workload, next: After, now: Now, out: &mut Outcome) -> After {
         Self::keep_tail(workload);
-        let is_over = matches!(next, After::Rest | After::Remove | After::NextFire);
+        // With a schedule what starts now is another fire; with `restart` it is the same job once more.
+        let other_fire = workload.schedule.is_some() && matches!(next, After::StartNow);
+        let is_over = other_fire || matches!(next, After::Rest | After::Remove | After::NextFire);
         if !is_over {
             return next;
         }

@@ -57,6 +57,8 @@ pub struct Queues {
     /// Those that have a job that could start and a place for it.
     ready: BTreeSet<QueueKey>,
     running: usize,
+    /// Of them by namespace.
+    places: BTreeMap<Namespace, usize>,
     last_ticket: u64,
 }
 
@@ -91,6 +93,7 @@ impl Queues {
             self.last_ticket = self.last_ticket.max(queued.ticket);
         } else if workload.holds_place() {
             self.running += 1;
+            *self.places.entry(workload.namespace.clone()).or_default() += 1;
         }
     }
 
@@ -102,6 +105,12 @@ impl Queues {
         });
         if workload.holds_place() {
             self.running -= 1;
+            if let Some(places) = self.places.get_mut(&workload.namespace) {
+                *places -= 1;
+                if *places == 0 {
+                    self.places.remove(&workload.namespace);
+                }
+            }
         }
     }
 
@@ -137,6 +146,17 @@ impl Queues {
     #[must_use]
     pub fn running(&self) -> usize {
         self.running
+    }
+
+    /// Jobs of a namespace that hold a place in any queue.
+    #[must_use]
+    pub fn places(&self, namespace: &Namespace) -> usize {
+        self.places.get(namespace).copied().unwrap_or(0)
+    }
+
+    /// Queues of a namespace.
+    pub(crate) fn of(&self, namespace: &Namespace) -> usize {
+        self.known.values().filter(|queue| queue.record.namespace == *namespace).count()
     }
 
     /// One queue.

@@ -39,6 +39,13 @@ impl State {
                 "queue {name} is draining: it takes no new jobs; let it take some again with: hostler queue resume {name}"
             ))),
             Some(_) => Ok(()),
+            None if *namespace != Namespace::owner() && self.queues.of(namespace) >= limits::QUEUES_SHARE_MAX => {
+                let detail = format!(
+                    "namespace {namespace} has {} queues, the most one may have; remove one with: hostler queue rm",
+                    limits::QUEUES_SHARE_MAX
+                );
+                Err(Problem::new(ProblemKind::LimitReached, detail))
+            }
             None if self.queues.len() >= limits::QUEUES_MAX && self.forgettable_queue().is_none() => {
                 let detail = format!(
                     "{} queues are known, the most a node has; remove one with: hostler queue rm",
@@ -48,6 +55,11 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether this queue takes no jobs.
+    pub(crate) fn is_draining(&self, namespace: &Namespace, name: &QueueName) -> bool {
+        self.queues.get(&(namespace.clone(), name.clone())).is_some_and(|queue| queue.record.draining)
     }
 
     /// Sets a workload going: at once, or in its queue. There must be no live run, and it must not wait already.
@@ -67,7 +79,11 @@ impl State {
             return;
         }
         while self.live.len() < self.settings.live_runs_max && self.queues.running() < self.settings.queue_jobs_max {
-            let blocked = |namespace: &Namespace| self.is_at_its_share(namespace);
+            let places = self.settings.queue_jobs_max.div_ceil(limits::LIVE_RUNS_SHARE);
+            let blocked = |namespace: &Namespace| {
+                let all_taken = *namespace != Namespace::owner() && self.queues.places(namespace) >= places;
+                all_taken || self.is_at_its_share(namespace)
+            };
             let Some((key, turn)) = self.queues.next(self.last_served.as_ref(), blocked) else { return };
             self.last_served = Some(key);
             let Some(mut workload) = self.edit(turn.workload) else { return };
@@ -136,23 +152,30 @@ impl State {
             )));
         }
         let first: Vec<_> = queue.waiting().take(limits::QUEUE_CANCEL_MAX).map(|turn| turn.workload).collect();
-        let cancelled = first.len();
         for id in first {
             let Some(workload) = self.edit(id) else { continue };
             self.cancel_queued(workload, "cancelled: its queue was removed", now, out);
         }
-        let left = waiting - cancelled;
         if waiting == 0 && running > 0 {
             let detail = format!("{running} jobs of queue {name} are under way; stop them, or wait for their end");
             return Err(conflict(detail));
         }
-        if left == 0 && running == 0 {
+        // Looked at again: a hook of a job that was cancelled may have put another one in.
+        let queue = self.queues.get(key).ok_or_else(|| no_queue(name))?;
+        let (left, running) = (queue.waiting().len(), queue.running());
+        if queue.is_idle() {
             self.forget_queue(key, now, out);
         }
         Ok(Reply::Cancelled { left, running })
     }
 
-    fn queue_for(&mut self, namespace: &Namespace, name: &QueueName, now: Now, out: &mut Outcome) -> Arc<QueueRecord> {
+    pub(crate) fn queue_for(
+        &mut self,
+        namespace: &Namespace,
+        name: &QueueName,
+        now: Now,
+        out: &mut Outcome,
+    ) -> Arc<QueueRecord> {
         if let Some(queue) = self.queues.get(&(namespace.clone(), name.clone())) {
             return queue.record.clone();
         }

@@ -29,7 +29,9 @@ pub(crate) async fn open(
     let found = door.resolve(peer, query.namespace.clone(), &reference);
     let (id, held) = match found {
         Ok(workload) => {
-            let run = workload.run.as_ref().map(|run| run.id);
+            // One that waits for its turn: the run that will be.
+            let next = workload.queued.map(|_| RunId { workload: workload.id, number: workload.runs + 1 });
+            let run = next.or(workload.run.as_ref().map(|run| run.id));
             if query.owner || query.stdin {
                 may_enter(&door.caller(peer)?, &workload, &door.node.users)?;
             }

@@ -5,15 +5,18 @@ use axum::http::{HeaderMap, StatusCode};
 use hostler_api::types::{BatchReport, BatchResult, BulkAction, BulkReport, BulkRequest, NamespaceQuery};
 use hostler_model::error::ProblemDocument;
 use hostler_model::units::Signal;
-use hostler_model::{Problem, ProblemKind, Spec, limits};
-use hostler_provision::Scope;
+use hostler_model::{Namespace, Problem, ProblemKind, Spec, limits};
+use hostler_provision::{Caller, Scope};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Request, Verb};
+use hostler_supervisor::{Create, Request, Verb};
+use tokio::sync::Semaphore;
 
 use super::answer::{Answer, Asked, Body, Refusal, json};
 use super::workloads::{digest, idempotency_key, workload_of};
 use super::{Door, Peer};
 use crate::filter::Filter;
+
+static CHECKING: Semaphore = Semaphore::const_new(limits::BATCHES_CHECKED_MAX);
 
 /// Each is accepted or refused for itself; those that are accepted are so in the order of the request. With a key the
 /// same request can be sent again, and each of its workloads is made once.
@@ -31,18 +34,17 @@ pub(crate) async fn create(
         let detail = format!("a batch has at most {} workloads; send more of them", limits::BATCH_MAX);
         return Err(Problem::new(ProblemKind::MalformedRequest, detail).into());
     }
-    let mut submitted = Vec::with_capacity(specs.len());
-    for (index, spec) in specs.into_iter().enumerate() {
-        let idempotency = key.as_ref().map(|key| {
-            let bytes = serde_json::to_vec(&spec).unwrap_or_default();
-            (format!("{key}/{index}"), digest(&bytes))
-        });
-        let create = if spec.stdio.owner {
-            let detail = "stdio.owner makes no sense in a batch: nobody can attach to all of it";
-            Err(Refusal(Problem::new(ProblemKind::InvalidSpec, detail)))
-        } else {
-            door.accept(&caller, namespace.clone(), spec, idempotency)
-        };
+    let checked = {
+        // Patterns and calendars of a thousand specs take a while: aside, and not for too many at one time.
+        let _turn = CHECKING.acquire().await;
+        let door = door.clone();
+        let check = move || check(&door, &caller, &namespace, specs, key.as_deref());
+        tokio::task::spawn_blocking(check)
+            .await
+            .map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?
+    };
+    let mut submitted = Vec::with_capacity(checked.len());
+    for create in checked {
         submitted.push(match create {
             Ok(create) => door.node.submit(Request::Create(Box::new(create))).await.map_err(Refusal),
             Err(refusal) => Err(refusal),
@@ -62,6 +64,27 @@ pub(crate) async fn create(
         });
     }
     Ok(json(StatusCode::OK, &BatchReport { results }))
+}
+
+fn check(
+    door: &Door,
+    caller: &Caller,
+    namespace: &Namespace,
+    specs: Vec<Spec>,
+    key: Option<&str>,
+) -> Vec<Answer<Create>> {
+    let one = |(index, spec): (usize, Spec)| {
+        let idempotency = key.map(|key| {
+            let bytes = serde_json::to_vec(&spec).unwrap_or_default();
+            (format!("{key}/{index}"), digest(&bytes))
+        });
+        if spec.stdio.owner {
+            let detail = "stdio.owner makes no sense in a batch: nobody can attach to all of it";
+            return Err(Refusal(Problem::new(ProblemKind::InvalidSpec, detail)));
+        }
+        door.accept(caller, namespace.clone(), spec, idempotency)
+    };
+    specs.into_iter().enumerate().map(one).collect()
 }
 
 /// One thing done to many, so many at a time.

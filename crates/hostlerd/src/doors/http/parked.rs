@@ -60,7 +60,9 @@ impl Parked {
     pub(crate) fn expect_owners(self: &Arc<Self>) {
         for workload in self.node.view.list(&Scope::All) {
             // One that waits for its restart has no live run, and an owner all the same.
-            let Some(run) = workload.run.as_ref().map(|run| run.id).filter(|_| !workload.is_at_rest()) else {
+            let next = workload.queued.map(|_| RunId { workload: workload.id, number: workload.runs + 1 });
+            let run = next.or(workload.run.as_ref().map(|run| run.id));
+            let Some(run) = run.filter(|_| !workload.is_at_rest()) else {
                 continue;
             };
             if workload.spec.remove && workload.spec.stdio.owner {

@@ -61,10 +61,14 @@ pub(crate) async fn remove(
     let (namespace, name) = door.queue_of(peer, query.namespace, &name)?;
     let mut last = door.show_queue(&namespace, &name, 0)?;
     let waiting = if query.force { Waiting::Cancel } else { Waiting::Keep };
-    loop {
+    let rounds = last.waiting as usize / limits::QUEUE_CANCEL_MAX + 2;
+    for _ in 0..rounds {
         let request = Request::RemoveQueue { namespace: namespace.clone(), name: name.clone(), waiting };
         match door.node.request(request).await? {
-            Reply::Cancelled { left: 0, running: 0 } => break,
+            Reply::Cancelled { left: 0, running: 0 } => {
+                last.waiting = 0;
+                return Ok(json(StatusCode::OK, &last));
+            }
             Reply::Cancelled { left: 0, running } => {
                 let detail = format!(
                     "the jobs that waited in queue {name} are cancelled; {running} are under way: stop them, or wait \
@@ -76,8 +80,8 @@ pub(crate) async fn remove(
             other => return Err(Problem::new(ProblemKind::Internal, format!("an unexpected answer: {other:?}")).into()),
         }
     }
-    last.waiting = 0;
-    Ok(json(StatusCode::OK, &last))
+    let detail = format!("jobs keep coming into queue {name}; drain it first: hostler queue drain {name}");
+    Err(Problem::new(ProblemKind::Conflict, detail).into())
 }
 
 fn view_of(queue: &Queue) -> QueueView {
