@@ -16,6 +16,8 @@ pub enum Method {
     Post,
     /// Change.
     Patch,
+    /// Put in its place.
+    Put,
 }
 
 /// One connection.
@@ -37,6 +39,7 @@ impl Client {
             Method::Get => "GET",
             Method::Post => "POST",
             Method::Patch => "PATCH",
+            Method::Put => "PUT",
         };
         let length = body.len();
         let request = format!(

@@ -5,7 +5,7 @@
 //! - [`client`]: as little HTTP client as possible, so that it is not what is measured
 //! - [`floor`]: the machine without us: spawn and wait, append and sync
 //! - [`figures`]: the measurements
-//! - [`queues`]: jobs from queues
+//! - [`queues`]: jobs from queues; [`stacks`]: services along their graph
 //! - [`figures`], [`schedules`]: the measurements
 //! - [`report`]: table and JSON
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ mod node;
 mod queues;
 mod report;
 mod schedules;
+mod stacks;
 
 use std::path::PathBuf;
 
@@ -41,6 +42,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted("queues") {
             queues::queues(&binaries, &mut report).await?;
+        }
+        if wanted("stacks") {
+            stacks::stacks(&binaries, &mut report).await?;
         }
         if wanted("memory") {
             figures::memory(&binaries, &mut report).await?;

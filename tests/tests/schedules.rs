@@ -31,7 +31,7 @@ fn each_second(misfire: Misfire, overlap: Overlap) -> Schedule {
 }
 
 fn plan(node: &TestNode, name: &str) -> ScheduleState {
-    node.inspect(name).workload.schedule.clone().expect("a schedule")
+    *node.inspect(name).workload.schedule.clone().expect("a schedule")
 }
 
 /// Dates that were kept, in order.

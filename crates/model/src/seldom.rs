@@ -10,6 +10,19 @@ pub trait Shared: Default + PartialEq + Clone + 'static {
     fn shared() -> &'static Self;
 }
 
+/// Makes types [`Shared`].
+macro_rules! shared {
+    ($($type:ty),* $(,)?) => {$(
+        impl $crate::seldom::Shared for $type {
+            fn shared() -> &'static Self {
+                static DEFAULT: std::sync::LazyLock<$type> = std::sync::LazyLock::new(<$type>::default);
+                &DEFAULT
+            }
+        }
+    )*};
+}
+pub(crate) use shared;
+
 /// `T`, kept only when it is not its default. In JSON it is a `T`.
 #[derive(Debug, Clone, Default)]
 pub struct Seldom<T>(Option<Box<T>>);
@@ -31,6 +44,26 @@ impl<T: Shared> DerefMut for Seldom<T> {
 impl<T: Shared> From<T> for Seldom<T> {
     fn from(value: T) -> Self {
         Self((value != *T::shared()).then(|| Box::new(value)))
+    }
+}
+
+impl<T: Shared> Seldom<T> {
+    /// Whether it is the default.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        **self == *T::shared()
+    }
+}
+
+impl<'a, T: Shared> IntoIterator for &'a Seldom<T>
+where
+    &'a T: IntoIterator,
+{
+    type Item = <&'a T as IntoIterator>::Item;
+    type IntoIter = <&'a T as IntoIterator>::IntoIter;
+
+    fn into_iter(self) -> Self::IntoIter {
+        (**self).into_iter()
     }
 }
 

@@ -4,7 +4,6 @@
 //! the program gets it) is in [`crate::launch`].
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +13,7 @@ use crate::hook::{self, Hook};
 use crate::ids::{QueueName, WorkloadName};
 use crate::limits;
 use crate::schedule::Schedule;
-use crate::seldom::{Seldom, Shared};
+use crate::seldom::{Seldom, shared};
 use crate::units::Signal;
 
 /// A workload as it is asked for. Unknown keys are refused.
@@ -56,8 +55,8 @@ pub struct Spec {
     #[serde(default)]
     pub stop: Stop,
     /// What is done when something happens to a run.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hooks: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "Seldom::is_default")]
+    pub hooks: Seldom<Vec<Hook>>,
     /// Longest time one run may take, milliseconds; then it is stopped with cause `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_time_ms: Option<u64>,
@@ -65,23 +64,23 @@ pub struct Spec {
     #[serde(default = "default_start_deadline_ms")]
     pub start_deadline_ms: u64,
     /// Limits of the run as a whole; any of them gives the run a cgroup of its own.
-    #[serde(default, skip_serializing_if = "Limits::is_empty")]
-    pub limits: Limits,
+    #[serde(default, skip_serializing_if = "Seldom::is_default")]
+    pub limits: Seldom<Limits>,
     /// Sample CPU, memory, swap and I/O of each run this often, milliseconds; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats_interval_ms: Option<u64>,
     /// Limits of each process (`setrlimit`).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rlimits: Vec<Rlimit>,
+    #[serde(default, skip_serializing_if = "Seldom::is_default")]
+    pub rlimits: Seldom<Vec<Rlimit>>,
     /// Where stdin, stdout and stderr are connected.
     #[serde(default)]
     pub stdio: Seldom<Stdio>,
     /// Free `key: value` marks, for filters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Seldom::is_default")]
+    pub labels: Seldom<BTreeMap<String, String>>,
     /// Free words, for filters and for whoever reads the result.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Seldom::is_default")]
+    pub tags: Seldom<Vec<String>>,
     /// Remove the workload and its log as soon as it has ended for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub remove: bool,
@@ -146,13 +145,6 @@ impl Default for Restart {
             backoff_max_ms: limits::BACKOFF_MAX_MS,
             healthy_after_ms: limits::HEALTHY_AFTER_MS,
         }
-    }
-}
-
-impl Shared for Restart {
-    fn shared() -> &'static Self {
-        static DEFAULT: LazyLock<Restart> = LazyLock::new(Restart::default);
-        &DEFAULT
     }
 }
 
@@ -318,12 +310,7 @@ pub struct Stdio {
     pub stderr: Option<ByteString>,
 }
 
-impl Shared for Stdio {
-    fn shared() -> &'static Self {
-        static DEFAULT: LazyLock<Stdio> = LazyLock::new(Stdio::default);
-        &DEFAULT
-    }
-}
+shared!(Restart, Stdio, Limits, Vec<Rlimit>, Vec<Hook>, Vec<String>, BTreeMap<String, String>);
 
 /// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -379,15 +366,15 @@ impl Spec {
             protected: false,
             schedule: None,
             stop: Stop::default(),
-            hooks: Vec::new(),
+            hooks: Seldom::default(),
             max_time_ms: None,
             start_deadline_ms: limits::START_DEADLINE_MS,
-            limits: Limits::default(),
+            limits: Seldom::default(),
             stats_interval_ms: None,
-            rlimits: Vec::new(),
+            rlimits: Seldom::default(),
             stdio: Seldom::default(),
-            labels: BTreeMap::new(),
-            tags: Vec::new(),
+            labels: Seldom::default(),
+            tags: Seldom::default(),
             remove: false,
             log: Log::default(),
             no_new_privileges: true,

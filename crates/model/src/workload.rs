@@ -267,7 +267,7 @@ pub struct Workload {
     pub identity: Arc<Identity>,
     /// What it is in its stack, if it is part of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stack: Option<StackMember>,
+    pub stack: Option<Box<StackMember>>,
     /// The limits in force: the spec's, with later updates.
     pub limits: Limits,
     /// What the last explicit request said.
@@ -278,7 +278,7 @@ pub struct Workload {
     pub runs: u32,
     /// How its schedule stands, when it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<ScheduleState>,
+    pub schedule: Option<Box<ScheduleState>>,
     /// Runs that are over and whose last output was not yet searched for the patterns of `line` hooks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub line_tails: Vec<LineTail>,
@@ -404,7 +404,7 @@ impl Workload {
     }
 
     fn is_schedule_active(&self) -> bool {
-        self.schedule.as_ref().is_some_and(ScheduleState::is_active)
+        self.schedule.as_deref().is_some_and(ScheduleState::is_active)
     }
 
     /// Where it stands, in one word.

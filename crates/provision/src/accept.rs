@@ -66,7 +66,7 @@ pub fn accept_exec(
     let mut spec = Spec::new(asked.command);
     spec.env = asked.env;
     spec.workdir = asked.workdir;
-    spec.rlimits = asked.rlimits;
+    spec.rlimits = asked.rlimits.into();
     spec.check()?;
     check_rights(caller, &spec.rlimits)?;
     may_enter(caller, workload, users)?;
@@ -80,7 +80,7 @@ pub fn accept_exec(
         env,
         workdir: spec.workdir.or_else(|| workload.spec.workdir.clone()).unwrap_or_else(|| "/".into()),
         identity: (caller.node_uid == 0).then_some(identity),
-        rlimits: if spec.rlimits.is_empty() { workload.spec.rlimits.clone() } else { spec.rlimits },
+        rlimits: if spec.rlimits.is_empty() { workload.spec.rlimits.to_vec() } else { spec.rlimits.to_vec() },
         no_new_privileges: workload.spec.no_new_privileges,
     };
     Ok(ExecLaunch { program, interactive: asked.interactive, tty: asked.tty })
@@ -216,8 +216,8 @@ mod tests {
         let unlimited = Rlimit { kind: RlimitKind::Nofile, soft: Some(1), hard: None };
         let infinity = Rlimit { kind: RlimitKind::Nproc, soft: Some(1), hard: Some(u64::MAX) };
         for rlimit in [nice, unlimited, infinity] {
-            assert_eq!(kind(ANN, |spec| spec.rlimits = vec![rlimit]), Err(ProblemKind::Forbidden));
-            assert_eq!(kind(ROOT, |spec| spec.rlimits = vec![rlimit]), Ok(0));
+            assert_eq!(kind(ANN, |spec| spec.rlimits = vec![rlimit].into()), Err(ProblemKind::Forbidden));
+            assert_eq!(kind(ROOT, |spec| spec.rlimits = vec![rlimit].into()), Ok(0));
         }
         assert_eq!(kind(ANN, |spec| spec.no_new_privileges = false), Err(ProblemKind::Forbidden));
         assert_eq!(kind(ROOT, |spec| spec.no_new_privileges = false), Ok(0));

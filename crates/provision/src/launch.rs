@@ -23,7 +23,7 @@ pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<L
         env: environment(workload, &workload.identity, &[], spec.stdio.tty.is_some()),
         workdir: spec.workdir.clone().unwrap_or_else(|| "/".into()),
         identity: privileged.then(|| Identity::clone(&workload.identity)),
-        rlimits: spec.rlimits.clone(),
+        rlimits: spec.rlimits.to_vec(),
         no_new_privileges: spec.no_new_privileges,
     };
     Some(Launch {

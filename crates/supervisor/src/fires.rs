@@ -168,7 +168,7 @@ impl State {
         match first {
             None => self.start_or_queue(workload, now, out),
             Some(First::Now) => {
-                workload.schedule = Some(ScheduleState::default());
+                workload.schedule = Some(Box::default());
                 let kind = EventKind::ScheduleFired { due_ms: Some(now.wall_ms), waiting: 0 };
                 Self::event(&workload, kind, now, out);
                 self.fire(workload, now, out);
@@ -177,7 +177,7 @@ impl State {
                 if let Some(queue) = workload.spec.queue.clone() {
                     self.queue_for(&workload.namespace, &queue, now, out);
                 }
-                workload.schedule = Some(state);
+                workload.schedule = Some(Box::new(state));
                 self.put(workload, out);
             }
         }

@@ -172,7 +172,7 @@ impl State {
             namespace: create.namespace,
             name,
             generation: 1,
-            limits: create.spec.limits,
+            limits: *create.spec.limits,
             spec: create.spec,
             identity: self.shared_identity(create.identity),
             stack: None,

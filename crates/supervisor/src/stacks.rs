@@ -395,7 +395,7 @@ impl State {
             generation: 1,
             spec: Arc::new(generation.plan.spec.clone()),
             identity: self.shared_identity(generation.identity.clone()),
-            stack: Some(StackMember {
+            stack: Some(Box::new(StackMember {
                 stack: key.1.clone(),
                 unit: member.unit.clone(),
                 kind: generation.plan.kind,
@@ -403,8 +403,8 @@ impl State {
                 generation: member.generation,
                 ready: generation.plan.ready.clone(),
                 liveness: generation.plan.liveness.clone(),
-            }),
-            limits: generation.plan.spec.limits,
+            })),
+            limits: *generation.plan.spec.limits,
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,

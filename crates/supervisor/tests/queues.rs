@@ -107,7 +107,7 @@ fn a_hook_that_puts_a_job_into_a_queue_that_is_emptied_keeps_it() {
     let a = world
         .create("a", &owner(), |spec| {
             spec.queue = Some(queue("q"));
-            spec.hooks = vec![hook(r#"{"on":"failure","action":{"start":{"workload":"b"}}}"#)];
+            spec.hooks = vec![hook(r#"{"on":"failure","action":{"start":{"workload":"b"}}}"#)].into();
         })
         .expect("accepted");
     let remove = || Request::RemoveQueue { namespace: owner(), name: queue("q"), waiting: Waiting::Cancel };
@@ -168,7 +168,7 @@ fn workloads_of_a_queue_that_start_each_other_do_it_once_a_second() {
         move |spec: &mut Spec| {
             spec.queue = Some(queue("q"));
             let json = format!(r#"{{"on":"end","action":{{"start":{{"workload":"{other}"}}}}}}"#);
-            spec.hooks = vec![hook(&json)];
+            spec.hooks = vec![hook(&json)].into();
         }
     };
     let a = world.create("a", &owner(), with("b")).expect("accepted");

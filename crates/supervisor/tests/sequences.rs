@@ -520,7 +520,7 @@ impl World {
         }
         spec.protected = protected && !spec.remove;
         if limited {
-            spec.limits = Limits { pids: Some(5), ..Limits::default() };
+            spec.limits = Limits { pids: Some(5), ..Limits::default() }.into();
         }
         let [_, _, a, b] = [0, 0, (self.next >> 8) as u8, self.next as u8];
         Create {
@@ -543,7 +543,7 @@ impl World {
         match op {
             Op::Create { when, max, remove, key, limited, owner, queue, protected, hooks } => {
                 let mut create = self.creation(when, max, remove, key, limited, owner, queue, protected);
-                Arc::make_mut(&mut create.spec).hooks = hooks::some(hooks);
+                Arc::make_mut(&mut create.spec).hooks = hooks::some(hooks).into();
                 self.ask(Request::Create(Box::new(create)));
             }
             Op::Queue { which, what } => {

@@ -39,7 +39,7 @@ fn line(pattern: &str) -> HookOn {
 fn script(node: &TestNode, name: &str, text: &str, hooks: Vec<Hook>) -> Spec {
     let mut spec = node.script(text);
     spec.name = Some(name.parse().expect("a name"));
-    spec.hooks = hooks;
+    spec.hooks = hooks.into();
     spec
 }
 

@@ -77,7 +77,7 @@ fn failure_is_every_other_end_and_is_told_once_after_the_last_attempt() {
     // What cannot be started, what is stopped, and what waits for its next attempt when it is.
     let mut missing = node.spec(&["/no/such/program"]);
     missing.name = Some("missing".parse().expect("a name"));
-    missing.hooks = all();
+    missing.hooks = all().into();
     // The owner's programs are looked for at once; one that vanishes before its start is the run's failure.
     if node.post(&serde_json::to_string(&missing).expect("json")).status == 201 {
         assert!(told(&outcome(&node, "missing", 1)).is_ok());

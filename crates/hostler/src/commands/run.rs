@@ -165,11 +165,11 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
             signal: run.stop_signal.unwrap_or(stop.signal),
             grace_ms: run.stop_timeout.unwrap_or(stop.grace_ms),
         },
-        hooks: hooks::of_run(run)?,
+        hooks: hooks::of_run(run)?.into(),
         max_time_ms: run.max_time,
         start_deadline_ms: run.start_timeout.unwrap_or(limits::START_DEADLINE_MS),
-        limits: run.limits.limits(),
-        rlimits: run.rlimit.clone(),
+        limits: run.limits.limits().into(),
+        rlimits: run.rlimit.clone().into(),
         stdio: Stdio {
             interactive: run.interactive,
             tty: tty_size(run.tty),
@@ -180,8 +180,8 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
             stderr: path(&run.stderr)?,
         }
         .into(),
-        labels,
-        tags: run.tag.clone(),
+        labels: labels.into(),
+        tags: run.tag.clone().into(),
         stats_interval_ms: run.stats_interval,
         remove: run.rm,
         ..Spec::new(bytes(&run.command))

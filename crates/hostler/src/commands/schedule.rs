@@ -55,7 +55,7 @@ fn next(view: &WorkloadView) -> Option<u64> {
 fn row(view: &WorkloadView, now_ms: u64, boot_ms: u64) -> Vec<Cell> {
     let workload = &view.workload;
     let none = ScheduleState::default();
-    let state = workload.schedule.as_ref().unwrap_or(&none);
+    let state = workload.schedule.as_deref().unwrap_or(&none);
     let words = workload.spec.schedule.as_ref().map(|schedule| schedule.words()).unwrap_or_default();
     let (local, utc) = match state.next_fire_ms {
         Some(at_ms) => {

@@ -1,5 +1,7 @@
 //! What became of a workload: from its record, with the last lines of its last run from the log.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use hostler_api::result::{ResultLine, ResultQuery, ResultStream, WorkloadResult};
@@ -95,8 +97,8 @@ fn result(workload: &Workload, outcome: Outcome, found: Last) -> WorkloadResult 
         usage: exit.map(|exit| exit.usage),
         oom_kills: run.map_or(0, |run| run.oom_kills),
         statistics: exit.and_then(|exit| exit.statistics.as_deref().copied()),
-        tags: workload.spec.tags.clone(),
-        labels: workload.spec.labels.clone(),
+        tags: workload.spec.tags.to_vec(),
+        labels: BTreeMap::clone(&workload.spec.labels),
         stdout: stream(found.stdout, |exit| exit.stdout_lines),
         stderr: stream(found.stderr, |exit| exit.stderr_lines),
     }

@@ -110,15 +110,16 @@ fn spec(kind: UnitKind, unit: &Unit, table: &mut Table<'_>) -> Option<Spec> {
     }
     spec.workdir = unit.workdir.as_deref().map(Into::into);
     spec.user.clone_from(&unit.user);
-    spec.limits = unit.limits.as_ref().map(|limits| limits_of(limits, &mut table.at("limits"))).unwrap_or_default();
-    spec.rlimits = rlimits(unit, table);
+    let limits = unit.limits.as_ref().map(|limits| limits_of(limits, &mut table.at("limits")));
+    spec.limits = limits.unwrap_or_default().into();
+    spec.rlimits = rlimits(unit, table).into();
     spec.restart = restart(kind, unit.restart.as_ref(), table).into();
     if let Some(stop) = &unit.stop {
         spec.stop = stop_of(stop, &mut table.at("stop"));
     }
     spec.max_time_ms = unit.max_time.is_some().then(|| table.time("max_time", unit.max_time.as_ref(), 1, 1));
     spec.start_deadline_ms = table.time("start_timeout", unit.start_timeout.as_ref(), limits::START_DEADLINE_MS, 1);
-    spec.labels = unit.labels.iter().map(|(key, value)| (key.clone(), value.as_str().to_owned())).collect();
+    *spec.labels = unit.labels.iter().map(|(key, value)| (key.clone(), value.as_str().to_owned())).collect();
     if let Some(log) = &unit.log {
         spec.log = log_of(log, &mut table.at("log"));
     }
