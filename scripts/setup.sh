@@ -6,7 +6,7 @@
 #   scripts/setup.sh build    checks for cargo, rustc, a C compiler, make; installs nothing but Debian packages
 #   scripts/setup.sh test     … and the test runner (cargo-nextest)
 #   scripts/setup.sh check    … and rustfmt, clippy, the licence and ban checker (cargo-deny)
-#   scripts/setup.sh bench    the same as build
+#   scripts/setup.sh bench    … as build, and task-spooler, beside which jobs from queues are measured
 set -eu
 
 RUST_MIN=1.95.0
@@ -106,11 +106,22 @@ need_check() {
     tool deny cargo-deny "$DENY_VERSION" "$DENY_MIN" "it checks licences, banned crates and where crates come from"
 }
 
+# A peer that is missing is left out of the report, which says so.
+need_bench() {
+    need_build
+    command -v tsp >/dev/null 2>&1 && return 0
+    if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then
+        debian tsp task-spooler "jobs from queues are measured beside it"
+    else
+        say "task-spooler is not here: what is measured beside it will be left out"
+    fi
+}
+
 case "${1:-}" in
 build) need_build ;;
 test) need_test ;;
 check) need_check ;;
-bench) need_build ;;
+bench) need_bench ;;
 *)
     echo "usage: scripts/setup.sh build|test|check|bench" >&2
     exit 2
