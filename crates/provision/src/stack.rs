@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use hostler_model::Problem;
 use hostler_model::ids::UnitName;
 use hostler_model::spec::Spec;
+use hostler_model::stack::probe::ReadyWhen;
 use hostler_model::stack::{Mistake, Stack, UnitPlan, check};
 use hostler_model::workload::Identity;
 
 use crate::accept::accept_later;
 use crate::caller::Caller;
+use crate::pattern::Pattern;
 use crate::users::Users;
 
 /// A stack, verified.
@@ -37,6 +39,12 @@ pub fn accept_stack(
         if !caller.is_owner() && looks_around(plan) {
             // The daemon would look for him with eyes that are not his.
             checked.drop_unit(&name, "condition", "asks for a file or a variable: only the node's owner may");
+            continue;
+        }
+        if let ReadyWhen::Match { pattern } = &plan.ready.when
+            && let Err(why) = Pattern::new(pattern)
+        {
+            checked.drop_unit(&name, "ready.match", why);
             continue;
         }
         match accept_later(caller, &plan.spec, users).and_then(|identity| machine(&plan.spec).map(|()| identity)) {
@@ -78,12 +86,14 @@ mod tests {
     fn one_that_is_refused_leaves_the_others() {
         let json = r#"{"service":{"a":{"command":"x","user":"nobody-here"},"b":{"command":"x","requires":"a"},
             "c":{"command":["/not/there/yet"]},"d":{"command":"x","limits":{"pids":7}},
-            "e":{"command":"x","condition":{"not":{"file":"/secret"}}}}}"#;
+            "e":{"command":"x","condition":{"not":{"file":"/secret"}}},
+            "f":{"command":"x","ready":{"match":"up("}},"g":{"command":"x","ready":{"match":"^up$"}}}}"#;
         let (names, mistakes) = accepted(Caller { uid: 0, gid: 0, node_uid: 0 }, json);
-        assert_eq!(names, ["c", "e"]);
+        assert_eq!(names, ["c", "e", "g"]);
         assert!(mistakes[0].starts_with("service.a: ") && mistakes[0].contains("nobody-here"), "{mistakes:?}");
-        assert_eq!(mistakes[1..], ["service.b.requires: a is left out for its mistakes", "service.d: no sevens here"]);
+        assert_eq!(mistakes[1..3], ["service.b.requires: a is left out for its mistakes", "service.d: no sevens here"]);
+        assert!(mistakes[3].starts_with("service.f.ready.match: ") && mistakes.len() == 4, "{mistakes:?}");
         let (names, _) = accepted(Caller { uid: 4242, gid: 4242, node_uid: 0 }, json);
-        assert_eq!(names, ["c"], "nobody else may look for files");
+        assert_eq!(names, ["c", "g"], "nobody else may look for files");
     }
 }

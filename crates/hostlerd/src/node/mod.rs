@@ -41,7 +41,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::doctor;
 use crate::hooks::News;
 use crate::metrics::Metrics;
-use crate::probes::Prober;
+use crate::probes::{Prober, Tools};
 use crate::sampling::Sampling;
 pub use view::View;
 
@@ -139,6 +139,8 @@ pub struct Parts {
     pub uid: u32,
     /// The boot we are in.
     pub boot_id: String,
+    /// Tells of news in logs.
+    pub(crate) watcher: crate::logs::Watcher,
 }
 
 /// Why a node does not come up.
@@ -157,7 +159,7 @@ pub enum StartError {
 ///
 /// Fails when it cannot be told what runs; then nothing was decided.
 pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
-    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
+    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id, watcher } = parts;
     let meta = loaded.meta.clone();
     let calls = loaded.hook_calls.clone();
     let state = load(&config, loaded);
@@ -171,7 +173,15 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let before = store.reader().last_sequence();
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
-    let prober = Prober::start(state.workloads().values(), runtime.clone(), inputs.downgrade(), uid);
+    let tools = Tools {
+        runtime: runtime.clone(),
+        inputs: inputs.downgrade(),
+        node_uid: uid,
+        view: view.clone(),
+        watcher,
+        logs: layout.logs(),
+    };
+    let prober = Prober::start(state.workloads().values(), tools);
     let (hooks, news) = mpsc::unbounded_channel();
     let publisher = publisher::Publisher {
         hooks,

@@ -74,6 +74,13 @@ fn every_mistake_has_its_path() {
         (r#"{"command":"x","ready":{"http":"https://x"}}"#, "service.u.ready.http", "https"),
         (r#"{"command":"x","ready":{"http":"http://x:y/"}}"#, "service.u.ready.http", "URL"),
         (r#"{"command":"x","ready":{"tcp":80,"interval":"1ms"}}"#, "service.u.ready.interval", "at least"),
+        (r#"{"command":"x","ready":{"match":""}}"#, "service.u.ready.match", "from 1 to"),
+        (r#"{"command":"x","ready":{"match":"up","interval":"1s"}}"#, "service.u.ready", "no effect"),
+        (
+            r#"{"command":"x","stdout":"/a","stderr":"/b","ready":{"match":"up"}}"#,
+            "service.u.ready.match",
+            "does not go to the log",
+        ),
         (r#"{"command":"x","liveness":{}}"#, "service.u.liveness", "exactly one"),
         (r#"{"command":"x","liveness":{"tcp":80,"failures":0}}"#, "service.u.liveness.failures", "at least 1"),
         (r#"{"command":"x","condition":{}}"#, "service.u.condition", "asks for nothing"),

@@ -261,9 +261,10 @@ fn readiness(kind: UnitKind, unit: &Unit, table: &mut Table<'_>) -> Option<Readi
     }
     let when = match (&ready.match_, delay, probe) {
         (Some(pattern), ..) => {
-            // The one place where matching of log lines is let in; see the prober in hostlerd.
-            if !crate::stack::MATCHES_LINES {
-                table.add("match", "this version does not look at log lines; use tcp, http, exec or delay");
+            if pattern.is_empty() || pattern.len() > limits::HOOK_PATTERN_MAX {
+                table.add("match", format!("must have from 1 to {} bytes", limits::HOOK_PATTERN_MAX));
+            } else if unit.stdout.is_some() && unit.stderr.is_some() {
+                table.add("match", "its output does not go to the log, so no line of it could ever match");
             }
             ReadyWhen::Match { pattern: pattern.clone() }
         }
