@@ -59,7 +59,7 @@ impl State {
                 _ => Action::Release(run),
             });
         }
-        self.stacks_adopted(rebooted, out);
+        self.stacks_adopted(rebooted, now, out);
         let kind = EventKind::NodeStarted {
             version,
             adopted: tally.adopted,

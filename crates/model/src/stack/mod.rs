@@ -47,4 +47,7 @@ pub struct Stack {
     /// What runs to its end: `[job.NAME]`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub job: BTreeMap<String, Unit>,
+    /// Queues that jobs wait in: `[queue.NAME]`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub queue: BTreeMap<String, unit::Queue>,
 }

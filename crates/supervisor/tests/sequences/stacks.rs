@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hostler_model::ids::{Namespace, StackName, UnitName};
 use hostler_model::record::Record;
+use hostler_model::schedule::Schedule;
 use hostler_model::spec::{RestartWhen, Spec};
 use hostler_model::stack::condition::Condition;
 use hostler_model::stack::probe::{Probe, Readiness, ReadyWhen, TimedProbe};
@@ -13,7 +14,7 @@ use hostler_model::workload::Identity;
 use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{ApplyStack, Request, State};
 
-use super::Disk;
+use super::{Disk, queue_name};
 
 /// Writes what a batch says of stacks.
 pub(super) fn commit(disk: &mut Disk, record: &Record) {
@@ -62,6 +63,13 @@ pub(super) fn apply_stack(present: u8, version: u8) -> Request {
         let mut spec = Spec::new(vec!["true".into()]);
         spec.env = vec![format!("V={}", if index == 3 { 0 } else { version }).as_str().into()];
         spec.restart.when = if index == 1 { RestartWhen::Never } else { RestartWhen::Always };
+        // The job in its three kinds: at once, in its turn, by a schedule that waits for its turn.
+        let has_turn = index == 1 && version > 0;
+        spec.queue = has_turn.then(|| queue_name(0));
+        spec.schedule =
+            (index == 1 && version == 2).then(|| Box::new(Schedule { every_ms: Some(5_000), ..Schedule::default() }));
+        spec.hooks = super::hooks::some(index == 1 || index == 3);
+        spec.protected = index == 3;
         let requires =
             [0u8, 1].into_iter().filter(|other| index == 2 && there(*other) || index == 1 && *other == 0 && there(0));
         let probe = Probe::Tcp { host: "x".to_owned(), port: 1 };
@@ -86,6 +94,13 @@ pub(super) fn apply_stack(present: u8, version: u8) -> Request {
         units.insert(name(unit), Wanted { plan: Arc::new(plan), identity });
     }
     let retry = if version == 2 { Retry::Nothing } else { Retry::Settled };
-    let asked = ApplyStack { namespace: Namespace::owner(), name: stack_name(), units, mistakes: Vec::new(), retry };
+    let asked = ApplyStack {
+        namespace: Namespace::owner(),
+        name: stack_name(),
+        units,
+        queues: [(queue_name(version), 2)].into(),
+        mistakes: Vec::new(),
+        retry,
+    };
     Request::ApplyStack(Box::new(asked))
 }
