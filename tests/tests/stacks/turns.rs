@@ -62,6 +62,7 @@ fn jobs_wait_for_their_turn_in_the_stacks_queue() {
     node.cli(&["stack", "down", "s"]).ok();
     assert_eq!(queues(&node), ["line"]);
     node.cli(&["rm", "-f", "guest"]).ok();
+    until("the guest to go", PATIENCE, || node.all().is_empty().then_some(()));
     assert_history(&node.journal());
     node.finish();
 }

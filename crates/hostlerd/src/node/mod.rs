@@ -173,14 +173,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let before = store.reader().last_sequence();
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
-    let tools = Tools {
-        runtime: runtime.clone(),
-        inputs: inputs.downgrade(),
-        node_uid: uid,
-        view: view.clone(),
-        watcher,
-        logs: layout.logs(),
-    };
+    let tools = tools(&runtime, &inputs, uid, &view, watcher, &layout);
     let prober = Prober::start(state.workloads().values(), tools);
     let (hooks, news) = mpsc::unbounded_channel();
     let publisher = publisher::Publisher {
@@ -206,8 +199,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         uid == 0,
         failure_sender,
     )?;
-    let found = adoption.found.into_iter().map(found).collect();
-    let adopted = Input::Adopted { found, boot_id, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let adopted = adopted(adoption.found, boot_id);
     // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
     let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
     let closed = tokio::spawn(decider.run(input_receiver, facts, vec![Input::DiskFull(full), adopted]));
@@ -235,6 +227,24 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+/// What probes are made with.
+fn tools(
+    runtime: &Runtime,
+    inputs: &mpsc::Sender<Message>,
+    node_uid: u32,
+    view: &Arc<View>,
+    watcher: crate::logs::Watcher,
+    layout: &Layout,
+) -> Tools {
+    let (runtime, inputs, view) = (runtime.clone(), inputs.downgrade(), view.clone());
+    Tools { runtime, inputs, node_uid, view, watcher, logs: layout.logs() }
+}
+
+fn adopted(runs: Vec<hostler_runtime::Found>, boot_id: String) -> Input {
+    let found = runs.into_iter().map(found).collect();
+    Input::Adopted { found, boot_id, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// Runs that are adopted as they were come in no record; what became of the others meanwhile comes in one.

@@ -9,8 +9,8 @@ use hostler_model::schedule::Schedule;
 use hostler_model::spec::{RestartWhen, Spec};
 use hostler_model::stack::condition::Condition;
 use hostler_model::stack::probe::{Probe, Readiness, ReadyWhen, TimedProbe};
-use hostler_model::stack::{StackRecord, UnitKind, UnitPlan, UnitRecord, Update};
-use hostler_model::workload::Identity;
+use hostler_model::stack::{GenerationState, StackRecord, UnitKind, UnitPlan, UnitRecord, Update};
+use hostler_model::workload::{Desired, Identity, Workload};
 use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{ApplyStack, Request, State};
 
@@ -45,6 +45,31 @@ pub(super) fn check(state: &State, disk: &Disk) {
         assert_eq!(*units, written, "units are what replay gives");
     }
     assert_eq!(state.stacks().count(), disk.stacks.len());
+    for workload in state.workloads().values() {
+        check_member(state, workload);
+    }
+}
+
+/// A job is what its unit says: under way while that starts, and with a plan that stands while that is ready.
+fn check_member(state: &State, workload: &Workload) {
+    let Some(member) = workload.stack.as_ref().filter(|member| member.kind == UnitKind::Job) else { return };
+    let mut stacks = state.stacks().filter(|(stack, _)| stack.name == member.stack);
+    let Some(unit) = stacks.find_map(|(_, units)| units.get(&member.unit)) else { return };
+    let generations = std::iter::once(&unit.current).chain(&unit.next);
+    let Some(generation) = generations.into_iter().find(|of| of.number == member.generation) else { return };
+    match generation.state {
+        GenerationState::Starting { .. } => {
+            let under_way = workload.live_run().is_some() || workload.queued.is_some();
+            assert!(under_way || workload.restart_at_boot_ms.is_some(), "nothing is under way: {workload:?}");
+        }
+        GenerationState::Ready if workload.schedule.is_some() && workload.live_run().is_none() => {
+            assert_ne!(workload.desired, Desired::Stopped, "ready without a plan: {workload:?}");
+        }
+        GenerationState::Failed { .. } if workload.schedule.is_some() => {
+            assert_ne!(workload.desired, Desired::Run, "a plan goes on though its unit has failed: {workload:?}");
+        }
+        _ => {}
+    }
 }
 
 pub(super) fn stack_name() -> StackName {
