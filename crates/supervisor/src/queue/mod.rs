@@ -136,16 +136,17 @@ impl State {
             )));
         }
         let first: Vec<_> = queue.waiting().take(limits::QUEUE_CANCEL_MAX).map(|turn| turn.workload).collect();
-        let cancelled = first.len();
         for id in first {
             let Some(workload) = self.edit(id) else { continue };
             self.cancel_queued(workload, "cancelled: its queue was removed", now, out);
         }
-        let left = waiting - cancelled;
         if waiting == 0 && running > 0 {
             let detail = format!("{running} jobs of queue {name} are under way; stop them, or wait for their end");
             return Err(conflict(detail));
         }
+        // A hook of a cancelled job may have put another one into this very queue.
+        let now_there = self.queues.get(key).map(|queue| (queue.waiting().len(), queue.running()));
+        let (left, running) = now_there.unwrap_or_default();
         if left == 0 && running == 0 {
             self.forget_queue(key, now, out);
         }
