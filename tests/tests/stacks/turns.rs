@@ -174,3 +174,40 @@ fn units_have_hooks_tags_statistics_and_services_protection() {
     assert_history(&node.journal());
     node.finish();
 }
+
+#[test]
+fn after_a_reboot_a_job_waits_for_its_turn_after_what_it_requires_and_plans_go_on() {
+    let mut node = TestNode::new();
+    let text = "[queue.q]\n[service.db]\ncommand = [\"sleep\", \"600\"]\nworkdir = \".\"\n\
+                ready = { exec = \"test ! -e away\", interval = \"20ms\" }\n\
+                [job.film]\ncommand = \"echo film >>order\"\nworkdir = \".\"\nqueue = \"q\"\nrequires = \"db\"\n\
+                [job.nightly]\ncommand = \"true\"\nschedule = \"15 3 * * *\"\n";
+    // Its own queue before it, so that nothing of it starts.
+    node.cli(&["queue", "set", "q", "--parallel", "1"]).ok();
+    node.cli(&["queue", "pause", "q"]).ok();
+    apply(&node, "s", text);
+    until("the film in its queue", PATIENCE, || {
+        let view = node.block_on(node.api().inspect("s.film")).ok()?;
+        (view.workload.phase() == Phase::Queued).then_some(())
+    });
+    let next = node.inspect("s.nightly").workload.schedule.as_ref().and_then(|plan| plan.next_fire_ms);
+    let (agent, pid) = (node.run_file("s.db").agent.pid, node.main_pid("s.db"));
+    node.kill();
+    // What a reboot does, as far as processes are concerned; the database takes its time afterwards.
+    hostler_tests::signal(agent, 9);
+    hostler_tests::until_gone(pid);
+    touch(&node, "away");
+    node.start_with(&[("HOSTLER_TEST_BOOT_ID", "another-boot")]);
+    node.cli(&["queue", "resume", "q"]).ok();
+    let waiting = until_view(&node, "s", "the database to come", |view| {
+        states(view) == [("db", "starting"), ("film", "waiting"), ("nightly", "ready")]
+    });
+    assert!(!waiting.settled && order(&node).is_empty(), "not before what it requires");
+    assert_eq!(node.inspect("s.nightly").workload.schedule.as_ref().and_then(|plan| plan.next_fire_ms), next);
+    std::fs::remove_file(node.work().join("away")).expect("remove");
+    until_state(&node, "s", "film", "ready");
+    assert_eq!(order(&node), ["film"]);
+    node.cli(&["stack", "down", "s"]).ok();
+    assert!(node.all().is_empty());
+    node.finish();
+}
