@@ -1,7 +1,7 @@
 //! Stacks as they stand, and what a new version would change. What is asked for is `hostler_model::stack::Stack`.
 
 use hostler_model::Namespace;
-use hostler_model::ids::{StackName, UnitName, WorkloadId, WorkloadName};
+use hostler_model::ids::{QueueName, StackName, UnitName, WorkloadId, WorkloadName};
 use hostler_model::stack::{GenerationState, Mistake, UnitKind};
 use hostler_model::workload::Phase;
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,9 @@ pub struct UnitView {
     pub after: Vec<UnitName>,
     /// Replicas wanted.
     pub replicas: u32,
+    /// When it runs, of a job with a schedule, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
     /// Which version is in service, or on its way there.
     pub generation: u32,
     /// Where that stands.
@@ -135,9 +138,25 @@ pub struct MemberView {
 pub struct StackDiff {
     /// By unit.
     pub changes: Vec<UnitChange>,
+    /// Queues that would come or change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueChanged>,
     /// What is wrong with it; these units would be left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,
+}
+
+/// A queue that would come or change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QueueChanged {
+    /// Which.
+    pub queue: QueueName,
+    /// So many jobs of it run at one time now; absent when it is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u32>,
+    /// So many will.
+    pub to: u32,
 }
 
 /// What would become of one unit.

@@ -168,7 +168,18 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     let watcher = logs::Watcher::new().context("watching logs")?;
     let boot_id = procfs::boot_id().context("reading the boot id")?;
     let created = loaded.created;
-    let parts = node::Parts { store, loaded, runtime, facts, layout: layout.clone(), config, cgroup, uid, boot_id };
+    let parts = node::Parts {
+        store,
+        loaded,
+        runtime,
+        facts,
+        layout: layout.clone(),
+        config,
+        cgroup,
+        uid,
+        boot_id,
+        watcher: watcher.clone(),
+    };
     let (node, handles) = node::start(parts).await.context("finding out what runs")?;
     let socket = layout.socket();
     let listener =

@@ -16,6 +16,8 @@ pub const REPLICAS_MAX: u32 = 256;
 pub const STACK_MEMBERS_MAX: usize = 2_000;
 /// Names in one unit's `after` and `requires`.
 pub const STACK_EDGES_MAX: usize = 128;
+/// Queues that one stack describes.
+pub const STACK_QUEUES_MAX: usize = 64;
 /// One stack file, or one `env_file`, bytes.
 pub const STACK_FILE_MAX: usize = 1024 * 1024;
 /// Files in a directory of stacks.

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_model::Problem;
-use hostler_model::ids::UnitName;
+use hostler_model::ids::{QueueName, UnitName};
 use hostler_model::spec::Spec;
+use hostler_model::stack::probe::ReadyWhen;
 use hostler_model::stack::{Mistake, Stack, UnitPlan, check};
 use hostler_model::workload::Identity;
 
 use crate::accept::accept_later;
 use crate::caller::Caller;
+use crate::pattern::Pattern;
 use crate::users::Users;
 
 /// A stack, verified.
@@ -18,6 +20,8 @@ use crate::users::Users;
 pub struct AcceptedStack {
     /// The units that can be, and who they run as.
     pub units: BTreeMap<UnitName, (UnitPlan, Identity)>,
+    /// The queues that it describes, and how many jobs of each may run at one time.
+    pub queues: BTreeMap<QueueName, u32>,
     /// What is wrong with the others.
     pub mistakes: Vec<Mistake>,
 }
@@ -39,16 +43,23 @@ pub fn accept_stack(
             checked.drop_unit(&name, "condition", "asks for a file or a variable: only the node's owner may");
             continue;
         }
+        if let ReadyWhen::Match { pattern } = &plan.ready.when
+            && let Err(why) = Pattern::new(pattern)
+        {
+            checked.drop_unit(&name, "ready.match", why);
+            continue;
+        }
         match accept_later(caller, &plan.spec, users).and_then(|identity| machine(&plan.spec).map(|()| identity)) {
             Ok(identity) => drop(identities.insert(name, identity)),
-            Err(problem) => checked.drop_unit(&name, "", problem.detail),
+            Err(problem) => checked.refuse_unit(&name, &problem.detail),
         }
     }
+    let (queues, mistakes) = (checked.queues, checked.mistakes);
     let units = checked.units.into_iter().filter_map(|(name, plan)| {
         let identity = identities.remove(&name)?;
         Some((name, (plan, identity)))
     });
-    Ok(AcceptedStack { units: units.collect(), mistakes: checked.mistakes })
+    Ok(AcceptedStack { units: units.collect(), queues, mistakes })
 }
 
 fn looks_around(plan: &UnitPlan) -> bool {
@@ -78,12 +89,16 @@ mod tests {
     fn one_that_is_refused_leaves_the_others() {
         let json = r#"{"service":{"a":{"command":"x","user":"nobody-here"},"b":{"command":"x","requires":"a"},
             "c":{"command":["/not/there/yet"]},"d":{"command":"x","limits":{"pids":7}},
-            "e":{"command":"x","condition":{"not":{"file":"/secret"}}}}}"#;
+            "e":{"command":"x","condition":{"not":{"file":"/secret"}}},
+            "f":{"command":"x","ready":{"match":"up("}},
+            "h":{"command":"x","hooks":[{"on":{"line":{"pattern":"("}},"action":{"start":{"workload":"y"}}}]},"g":{"command":"x","ready":{"match":"^up$"}}}}"#;
         let (names, mistakes) = accepted(Caller { uid: 0, gid: 0, node_uid: 0 }, json);
-        assert_eq!(names, ["c", "e"]);
+        assert_eq!(names, ["c", "e", "g"]);
         assert!(mistakes[0].starts_with("service.a: ") && mistakes[0].contains("nobody-here"), "{mistakes:?}");
-        assert_eq!(mistakes[1..], ["service.b.requires: a is left out for its mistakes", "service.d: no sevens here"]);
+        assert_eq!(mistakes[1..3], ["service.b.requires: a is left out for its mistakes", "service.d: no sevens here"]);
+        assert!(mistakes[3].starts_with("service.f.ready.match: "), "{mistakes:?}");
+        assert!(mistakes[4].starts_with("service.h.hooks[0].on.line.pattern: ") && mistakes.len() == 5, "{mistakes:?}");
         let (names, _) = accepted(Caller { uid: 4242, gid: 4242, node_uid: 0 }, json);
-        assert_eq!(names, ["c"], "nobody else may look for files");
+        assert_eq!(names, ["c", "g"], "nobody else may look for files");
     }
 }

@@ -59,7 +59,13 @@ impl State {
                 _ => Action::Release(run),
             });
         }
-        self.stacks_adopted(rebooted, out);
+        // A hook of one end may have stopped a run that was found to be over, too.
+        let live = |run: &RunId| {
+            let workload = self.workloads.get(&run.workload);
+            workload.and_then(|workload| workload.live_run()).is_some_and(|live| live.id == *run)
+        };
+        out.actions.retain(|action| !matches!(action, Action::Signal(run, _) if !live(run)));
+        self.stacks_adopted(rebooted, now, out);
         let kind = EventKind::NodeStarted {
             version,
             adopted: tally.adopted,

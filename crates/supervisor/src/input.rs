@@ -201,6 +201,8 @@ pub struct ApplyStack {
     pub name: StackName,
     /// Its units, without those that have mistakes.
     pub units: BTreeMap<UnitName, Wanted>,
+    /// The queues that it describes, and how many jobs of each run at one time.
+    pub queues: BTreeMap<QueueName, u32>,
     /// What is wrong with the others.
     pub mistakes: Vec<Mistake>,
     /// What becomes of those that are as they should be, and not in service.

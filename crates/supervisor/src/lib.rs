@@ -19,7 +19,7 @@
 //! - [`queue`]: whose turn it is
 //! - `ready`: when a run of a service is ready, and when it is taken for dead
 //! - [`stack`]: services and jobs that belong together: the decisions, over replicas that are only named
-//! - `stacks`: carries these decisions out, on workloads
+//! - `stacks`: carries these decisions out, on workloads; `crew`: these workloads; `stack_queues`: the queues they wait in
 //! - [`policy`]: restart or rest, and the back-off
 //!
 //! Not here: processes, files, sockets, clocks, randomness. Everything comes in as an argument.
@@ -27,6 +27,7 @@
 
 mod adopt;
 mod bulk;
+mod crew;
 mod exec;
 mod fact;
 mod fires;
@@ -39,6 +40,7 @@ mod ready;
 mod request;
 pub mod schedule;
 pub mod stack;
+mod stack_queues;
 mod stacks;
 pub mod state;
 

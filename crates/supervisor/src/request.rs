@@ -433,7 +433,9 @@ impl State {
         let mut count = self.rest_stacks();
         for id in live {
             // Stacks stop in an order of their own.
-            let Some(workload) = self.edit(id).filter(|workload| !self.stacks.has(workload)) else { continue };
+            let Some(workload) = self.edit(id).filter(|w| w.schedule.is_some() || !self.stacks.has(w)) else {
+                continue;
+            };
             let grace_ms = Some(workload.spec.stop.grace_ms.min(limits::SHUTDOWN_GRACE_MAX_MS));
             let order = StopOrder { reason: StopReason::Shutdown, signal: None, grace_ms };
             self.stop_run(workload, &order, now, out);

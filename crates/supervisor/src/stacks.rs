@@ -10,19 +10,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hostler_model::event::{Event, EventKind, StopReason};
-use hostler_model::ids::{Namespace, StackName, UnitName, WorkloadId, WorkloadName};
+use hostler_model::event::{Event, EventKind};
+use hostler_model::ids::{Namespace, QueueName, StackName, UnitName, WorkloadId, WorkloadName};
 use hostler_model::record::{Record, Urgency};
-use hostler_model::stack::{Generation, GenerationState, StackMember, StackRecord, UnitRecord};
-use hostler_model::workload::{Desired, RunState, Workload};
-use hostler_model::{Cause, Now, Problem, ProblemKind, limits};
+use hostler_model::stack::{Generation, GenerationState, StackRecord, UnitRecord};
+use hostler_model::workload::{Desired, Workload};
+use hostler_model::{Now, Problem, ProblemKind, limits};
 
-use crate::input::{Action, ApplyStack, Outcome, Reply, StopOrder};
-use crate::request::{Answer, conflict};
-use crate::stack::{self, Command, MemberKey, MemberState, Members, Units};
+use crate::crew::observe;
+use crate::input::{Action, ApplyStack, Outcome, Reply};
+use crate::request::Answer;
+use crate::stack::{self, Command, MemberKey, Members, Units};
 use crate::state::State;
 
-type Key = (Namespace, StackName);
+pub(crate) type Key = (Namespace, StackName);
 
 /// A stack and its units.
 #[derive(Debug)]
@@ -36,62 +37,26 @@ struct Known {
 
 /// The workloads of one stack.
 #[derive(Debug, Default)]
-struct Crew {
+pub(crate) struct Crew {
     states: Members,
-    ids: BTreeMap<MemberKey, WorkloadId>,
+    pub(crate) ids: BTreeMap<MemberKey, WorkloadId>,
 }
 
 /// All stacks; the indexes are derived from the workloads.
 #[derive(Debug, Default)]
 pub(crate) struct Stacks {
     known: BTreeMap<Key, Known>,
-    crews: BTreeMap<Key, Crew>,
+    pub(crate) crews: BTreeMap<Key, Crew>,
     /// Those to be looked at before the step is over.
     dirty: BTreeSet<Key>,
     /// Those in which a name may have become free.
     misnamed: BTreeSet<Key>,
 }
 
-fn key_of(workload: &Workload) -> Option<(Key, MemberKey)> {
+pub(crate) fn key_of(workload: &Workload) -> Option<(Key, MemberKey)> {
     let member = workload.stack.as_ref()?;
     let key = MemberKey { unit: member.unit.clone(), generation: member.generation, replica: member.replica };
     Some(((workload.namespace.clone(), member.stack.clone()), key))
-}
-
-/// How a replica stands.
-fn observe(workload: &Workload) -> MemberState {
-    let run = workload.run.as_ref();
-    let is_ready = run.is_some_and(|run| run.ready_at_ms.is_some());
-    match (workload.live_run().map(|run| &run.state), workload.desired) {
-        (Some(_), Desired::Removed) => MemberState::Going,
-        (Some(RunState::Running), _) if is_ready => MemberState::Ready,
-        (Some(RunState::Stopping { .. }), Desired::Stopped) => MemberState::Stopping,
-        (Some(_), _) => MemberState::Starting,
-        (None, _) if workload.restart_at_boot_ms.is_some() => MemberState::Starting,
-        (None, Desired::Stopped | Desired::Removed) => MemberState::Stopped,
-        (None, Desired::Run) => match run.map(|run| &run.state) {
-            Some(RunState::Ended { exit }) if exit.cause == Cause::Success => MemberState::Done { ready: is_ready },
-            Some(end) => MemberState::Failed(words(end)),
-            None => MemberState::Starting,
-        },
-    }
-}
-
-/// An end in a few words.
-fn words(end: &RunState) -> String {
-    match end {
-        RunState::Ended { exit } => match exit.cause {
-            Cause::Timeout => "it took longer than its max_time".to_owned(),
-            Cause::Oom => "killed for memory".to_owned(),
-            _ => match exit.status {
-                hostler_model::ExitStatus::Code(code) => format!("exit {code}"),
-                hostler_model::ExitStatus::Signal(signal) => format!("SIG{signal}"),
-            },
-        },
-        RunState::Failed { failure } => failure.message.clone(),
-        RunState::Lost { .. } => "nobody knows how it ended".to_owned(),
-        _ => "it runs".to_owned(),
-    }
 }
 
 impl Stacks {
@@ -177,6 +142,21 @@ impl Stacks {
         }
     }
 
+    /// Of the stacks of this namespace but one: whether it made this queue, or has a unit that waits in it.
+    pub(crate) fn others_use(&self, but: &Key, queue: &QueueName) -> bool {
+        let others = self.known.iter().filter(|(key, _)| key.0 == but.0 && *key != but);
+        others.map(|(_, known)| known).any(|known| {
+            let generations = known.units.values().flat_map(|unit| std::iter::once(&unit.current).chain(&unit.next));
+            let mut queues = generations.filter_map(|generation| generation.plan.spec.queue.as_ref());
+            known.record.queues.contains(queue) || queues.any(|name| name == queue)
+        })
+    }
+
+    /// The queues that a stack made.
+    pub(crate) fn queues_of(&self, key: &Key) -> Vec<QueueName> {
+        self.known.get(key).map(|known| known.record.queues.clone()).unwrap_or_default()
+    }
+
     /// All that is kept of them, for those who compare it with what they have.
     pub(crate) fn records(&self) -> impl Iterator<Item = (&StackRecord, &Units)> {
         self.known.values().map(|known| (&known.record, &known.units))
@@ -190,7 +170,7 @@ impl State {
     }
 
     pub(crate) fn apply_stack(&mut self, asked: ApplyStack, now: Now, out: &mut Outcome) -> Answer {
-        let ApplyStack { namespace, name, units, mistakes, retry } = asked;
+        let ApplyStack { namespace, name, units, queues, mut mistakes, retry } = asked;
         self.admit(&namespace, None).or_else(|problem| match problem.kind {
             // Nothing is started before there is room; what is left out for that says so.
             ProblemKind::LimitReached => Ok(()),
@@ -202,6 +182,7 @@ impl State {
             let detail = format!("there are {of_namespace} stacks, the most one namespace may have");
             return Err(Problem::new(ProblemKind::LimitReached, detail));
         }
+        let made = self.make_queues(&key, &queues, &mut mistakes, now, out);
         let known = self.stacks.known.entry(key.clone()).or_insert_with(|| Known {
             record: StackRecord {
                 namespace: key.0.clone(),
@@ -209,6 +190,7 @@ impl State {
                 revision: 0,
                 applied_at_ms: 0,
                 down: false,
+                queues: Vec::new(),
                 mistakes: Vec::new(),
             },
             units: Units::new(),
@@ -221,6 +203,7 @@ impl State {
         known.record.revision += 1;
         known.record.applied_at_ms = now.wall_ms;
         known.record.down = false;
+        known.record.queues = made;
         known.record.mistakes = mistakes;
         let kind = EventKind::StackApplied {
             namespace: key.0.clone(),
@@ -253,15 +236,21 @@ impl State {
         let mut live = 0;
         for (key, known) in &mut self.stacks.known {
             stack::rest(&mut known.units);
-            let crew = self.stacks.crews.get(key);
-            live += crew.map_or(0, |crew| crew.states.values().filter(|state| state.is_up()).count());
+            let Some(crew) = self.stacks.crews.get(key) else { continue };
+            // Plans stay; runs of theirs stop like those of others.
+            let stops = |member: &&MemberKey| {
+                let workload = crew.ids.get(*member).and_then(|id| self.workloads.get(id));
+                workload.is_some_and(|workload| workload.schedule.is_none())
+            };
+            let up = crew.states.iter().filter(|(_, state)| state.is_up());
+            live += up.map(|(member, _)| member).filter(stops).count();
         }
         self.stacks.look_at_all();
         live as u32
     }
 
     /// The daemon came up: conditions are asked about again, and after a reboot everything starts along the graph.
-    pub(crate) fn stacks_adopted(&mut self, rebooted: bool, out: &mut Outcome) {
+    pub(crate) fn stacks_adopted(&mut self, rebooted: bool, now: Now, out: &mut Outcome) {
         self.stacks.look_at_all();
         let keys: Vec<Key> = self.stacks.known.keys().cloned().collect();
         for key in keys {
@@ -278,14 +267,18 @@ impl State {
         if !rebooted {
             return;
         }
-        let ids: Vec<_> = self.stacks.crews.values().flat_map(|crew| crew.ids.values().copied()).collect();
-        for id in ids {
-            // Its stack starts it, after what it requires.
-            let Some(mut workload) = self.edit(id).filter(|workload| workload.restart_at_boot_ms.is_some()) else {
-                continue;
+        let waits = |(key, crew): (&Key, &Crew)| -> Vec<WorkloadId> {
+            let Some(known) = self.stacks.known.get(key) else { return Vec::new() };
+            let is_held = |member: &MemberKey, id: &WorkloadId| {
+                let is_queued = self.workloads.get(id).is_some_and(|workload| workload.queued.is_some());
+                let generation = generation_of(&known.units, member);
+                !is_queued || generation.is_some_and(|of| matches!(of.state, GenerationState::Waiting { .. }))
             };
-            workload.restart_at_boot_ms = None;
-            self.put(workload, out);
+            crew.ids.iter().filter(|(member, id)| is_held(member, id)).map(|(_, id)| *id).collect()
+        };
+        let ids: Vec<_> = self.stacks.crews.iter().flat_map(waits).collect();
+        for id in ids {
+            self.rest_member(id, now, out);
         }
     }
 
@@ -297,6 +290,7 @@ impl State {
             known.deadline_boot_ms = stack::next_deadline_ms(&known.units);
             let is_over = known.units.is_empty() && known.record.down;
             if is_over {
+                self.forget_queues(&key, &known.record.queues, now, out);
                 out.batch.records.push(Record::StackRemoved(key.0.clone(), key.1.clone()));
                 let kind = EventKind::StackRemoved { namespace: key.0.clone(), stack: key.1.clone() };
                 out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: None });
@@ -353,141 +347,6 @@ impl State {
         }
     }
 
-    fn member_id(&self, key: &Key, member: &MemberKey) -> Option<WorkloadId> {
-        self.stacks.crews.get(key)?.ids.get(member).copied()
-    }
-
-    fn start_member(
-        &mut self,
-        key: &Key,
-        units: &Units,
-        member: &MemberKey,
-        now: Now,
-        out: &mut Outcome,
-    ) -> Result<(), Problem> {
-        let known = self.member_id(key, member).and_then(|id| self.edit(id));
-        if let Some(mut workload) = known {
-            if workload.live_run().is_some_and(|run| matches!(run.state, RunState::Stopping { .. })) {
-                // Somebody is stopping it just now.
-                workload.desired = Desired::Run;
-                workload.restart_requested = true;
-                self.put(workload, out);
-            } else if workload.live_run().is_none() {
-                self.admit(&key.0, None)?;
-                workload.desired = Desired::Run;
-                workload.failures_in_a_row = 0;
-                self.start_run(workload, now, out);
-            }
-            return Ok(());
-        }
-        self.admit(&key.0, None)?;
-        let of_namespace = self.shares.get(&key.0).map_or(0, |share| share.known);
-        let is_full = key.0 != Namespace::owner() && of_namespace >= limits::WORKLOADS_PER_NAMESPACE_MAX;
-        if is_full || self.workloads.len() >= limits::WORKLOADS_MAX {
-            return Err(Problem::new(ProblemKind::LimitReached, "too many workloads are known"));
-        }
-        let generation = generation_of(units, member)
-            .ok_or_else(|| Problem::new(ProblemKind::Internal, "a generation that is gone was to be started"))?;
-        let workload = Workload {
-            id: self.fresh_id(now, member),
-            namespace: key.0.clone(),
-            name: self.free_name(key, generation, member)?,
-            generation: 1,
-            spec: Arc::new(generation.plan.spec.clone()),
-            identity: self.shared_identity(generation.identity.clone()),
-            stack: Some(Box::new(StackMember {
-                stack: key.1.clone(),
-                unit: member.unit.clone(),
-                kind: generation.plan.kind,
-                replica: member.replica,
-                generation: member.generation,
-                ready: generation.plan.ready.clone(),
-                liveness: generation.plan.liveness.clone(),
-            })),
-            limits: *generation.plan.spec.limits,
-            desired: Desired::Run,
-            created_at_ms: now.wall_ms,
-            runs: 0,
-            schedule: None,
-            line_tails: Vec::new(),
-            hook_of: None,
-            queued: None,
-            failures_in_a_row: 0,
-            restart_requested: false,
-            restart_at_boot_ms: None,
-            run: None,
-        };
-        Self::event(&workload, EventKind::WorkloadCreated, now, out);
-        self.start_run(workload, now, out);
-        Ok(())
-    }
-
-    fn stop_member(&mut self, key: &Key, member: &MemberKey, now: Now, out: &mut Outcome) {
-        let Some(mut workload) = self.member_id(key, member).and_then(|id| self.edit(id)) else { return };
-        if workload.desired == Desired::Run {
-            workload.desired = Desired::Stopped;
-        }
-        workload.restart_at_boot_ms = None;
-        workload.restart_requested = false;
-        self.end_member(workload, now, out);
-    }
-
-    fn remove_member(&mut self, key: &Key, member: &MemberKey, now: Now, out: &mut Outcome) {
-        let Some(mut workload) = self.member_id(key, member).and_then(|id| self.edit(id)) else { return };
-        if workload.live_run().is_none() {
-            self.remove(workload.id, now, out);
-            return;
-        }
-        workload.desired = Desired::Removed;
-        self.end_member(workload, now, out);
-    }
-
-    fn end_member(&mut self, workload: Workload, now: Now, out: &mut Outcome) {
-        if workload.live_run().is_none() {
-            self.put(workload, out);
-            return;
-        }
-        let (reason, most) = match self.going_down {
-            true => (StopReason::Shutdown, limits::SHUTDOWN_GRACE_MAX_MS),
-            false => (StopReason::Stack, u64::MAX),
-        };
-        let grace_ms = Some(workload.spec.stop.grace_ms.min(most));
-        self.stop_run(workload, &StopOrder { reason, signal: None, grace_ms }, now, out);
-    }
-
-    /// Ids are random; the randomness of a step is spread over all that it makes.
-    fn fresh_id(&self, now: Now, member: &MemberKey) -> WorkloadId {
-        let mut seed = now.entropy ^ (u64::from(member.replica) << 32 | u64::from(member.generation));
-        for byte in member.unit.as_str().bytes() {
-            seed = mixed(seed ^ u64::from(byte));
-        }
-        loop {
-            seed = mixed(seed);
-            let [a, b, c, d, e, f, ..] = seed.to_be_bytes();
-            let id = WorkloadId::from_bytes([a, b, c, d, e, f]);
-            if !self.workloads.contains_key(&id) {
-                return id;
-            }
-        }
-    }
-
-    /// The name for a new replica: its own, or another one while an older generation has that.
-    fn free_name(&self, key: &Key, generation: &Generation, member: &MemberKey) -> Result<WorkloadName, Problem> {
-        let base = name_of(key, generation.plan.replicas, member);
-        let mut last = None;
-        for name in [base.clone(), format!("{base}.next"), format!("{base}.g{}", member.generation)] {
-            let name: WorkloadName = name.parse().map_err(|error| conflict(format!("{error}")))?;
-            let Some(taken) = self.named(&key.0, &name) else { return Ok(name) };
-            let ours = self.workloads.get(&taken).and_then(|workload| key_of(workload));
-            if ours.is_none_or(|(other, _)| other != *key) {
-                let detail = format!("{name} is the name of workload {taken}, which is not of this stack");
-                return Err(Problem::new(ProblemKind::NameInUse, detail));
-            }
-            last = Some(name);
-        }
-        Err(conflict(format!("no name is free for {}", last.map_or(base, |name| name.to_string()))))
-    }
-
     /// Replicas that go by another name get their own where it has become free.
     fn give_names(&mut self, key: &Key, out: &mut Outcome) {
         let Some(crew) = self.stacks.crews.get(key) else { return };
@@ -516,21 +375,14 @@ impl State {
     }
 }
 
-fn mixed(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-fn name_of(key: &Key, replicas: u32, member: &MemberKey) -> String {
+pub(crate) fn name_of(key: &Key, replicas: u32, member: &MemberKey) -> String {
     match replicas {
         0 | 1 => format!("{}.{}", key.1, member.unit),
         _ => format!("{}.{}.{}", key.1, member.unit, member.replica),
     }
 }
 
-fn generation_of<'a>(units: &'a Units, member: &MemberKey) -> Option<&'a Generation> {
+pub(crate) fn generation_of<'a>(units: &'a Units, member: &MemberKey) -> Option<&'a Generation> {
     let unit = units.get(&member.unit)?;
     std::iter::once(&unit.current).chain(&unit.next).find(|generation| generation.number == member.generation)
 }

@@ -386,7 +386,7 @@ impl World {
                 }
                 Action::RemoveLog(workload) => assert!(!self.disk.workloads.contains_key(&workload)),
                 Action::Signal(run, _) | Action::Update(run, _) | Action::SignalExec(run, ..) => {
-                    assert!(!self.ended.contains(&run), "action after the end");
+                    assert!(!self.ended.contains(&run), "{run}: action after the end");
                 }
                 Action::CheckCondition { unit, generation, .. } => self.conditions.push((unit, generation)),
                 Action::Prepare(_) => panic!("Prepare is early"),

@@ -1,103 +1,22 @@
 //! Generated stacks against simulated replicas: whatever the graph and whatever happens, the promises of the decision
 //! core hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hostler_model::Now;
 use hostler_model::ids::UnitName;
-use hostler_model::spec::Spec;
-use hostler_model::stack::condition::Condition;
-use hostler_model::stack::probe::{Readiness, ReadyWhen};
 use hostler_model::stack::{GenerationState, Then, UnitKind, UnitPlan, Update};
-use hostler_model::workload::Identity;
 use hostler_supervisor::stack::{
     self, Change, Command, MemberKey, MemberState, Members, Retry, Units, Wanted, advance, answer, apply, diff,
     take_down,
 };
 use proptest::prelude::*;
 
-/// A unit as it is generated. What it depends on has a lower number, so there is no circle within one version.
-#[derive(Debug, Clone)]
-struct Drawn {
-    present: bool,
-    job: bool,
-    requires: Vec<usize>,
-    after: Vec<usize>,
-    replicas: u32,
-    replace: bool,
-    condition: bool,
-    version: u8,
-    /// Turns the order of the names round, so that two versions may depend on each other.
-    reversed: bool,
-}
+#[path = "stacks/draw.rs"]
+mod draw;
 
-const UNITS: usize = 7;
-
-fn drawn() -> impl Strategy<Value = Drawn> {
-    let edges = || prop::collection::vec(0..UNITS, 0..3);
-    (
-        (prop::bool::weighted(0.85), prop::bool::weighted(0.3), edges(), edges()),
-        (0u32..4, any::<bool>(), prop::bool::weighted(0.2), 0u8..2),
-    )
-        .prop_map(|((present, job, requires, after), (replicas, replace, condition, version))| Drawn {
-            present,
-            job,
-            requires,
-            after,
-            replicas,
-            replace,
-            condition,
-            version,
-            reversed: false,
-        })
-}
-
-fn version() -> impl Strategy<Value = Vec<Drawn>> {
-    (prop::collection::vec(drawn(), UNITS), any::<bool>()).prop_map(|(mut units, reversed)| {
-        for unit in &mut units {
-            unit.reversed = reversed;
-        }
-        units
-    })
-}
-
-fn name(number: usize) -> UnitName {
-    format!("u{number}").parse().expect("a name")
-}
-
-fn wanted(units: &[Drawn]) -> BTreeMap<UnitName, Wanted> {
-    let number = |index: usize, reversed: bool| if reversed { UNITS - 1 - index } else { index };
-    let present: Vec<bool> = units.iter().map(|unit| unit.present).collect();
-    let plan = |(index, unit): (usize, &Drawn)| {
-        let edges = |edges: &[usize]| {
-            let names: BTreeSet<usize> =
-                edges.iter().copied().filter(|other| *other < index && present[*other]).collect();
-            names.into_iter().map(|other| name(number(other, unit.reversed))).collect()
-        };
-        let mut spec = Spec::new(vec!["true".into()]);
-        spec.env = vec![format!("VERSION={}", unit.version).as_str().into()];
-        let kind = if unit.job { UnitKind::Job } else { UnitKind::Service };
-        let ready = match kind {
-            UnitKind::Job => Readiness { when: ReadyWhen::Success, deadline_ms: None },
-            UnitKind::Service => Readiness { when: ReadyWhen::Started, deadline_ms: Some(60_000) },
-        };
-        let plan = UnitPlan {
-            kind,
-            spec,
-            after: edges(&unit.after),
-            requires: edges(&unit.requires),
-            ready,
-            condition: unit.condition.then(Condition::default),
-            liveness: None,
-            replicas: if unit.job { 1 } else { unit.replicas },
-            update: if unit.replace { Update::Replace } else { Update::Rolling },
-        };
-        let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
-        (name(number(index, unit.reversed)), Wanted { plan: Arc::new(plan), identity })
-    };
-    units.iter().enumerate().filter(|(_, unit)| unit.present).map(plan).collect()
-}
+use draw::{Drawn, version, wanted};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -191,10 +110,12 @@ impl World {
                 Command::Check(unit, generation) => self.checks.push((unit, generation)),
                 Command::Start(key) => {
                     self.check_start(before, &key);
-                    let state = self.members.entry(key.clone()).or_insert(MemberState::Starting);
+                    // A plan stands as soon as it is made.
+                    let started = if self.has_plan(&key) { MemberState::Ready } else { MemberState::Starting };
+                    let state = self.members.entry(key.clone()).or_insert_with(|| started.clone());
                     assert_ne!(*state, MemberState::Going, "started while it goes: {key:?}");
                     if !state.is_up() {
-                        *state = MemberState::Starting;
+                        *state = started;
                     }
                 }
                 Command::Stop(key) => {
@@ -262,7 +183,7 @@ impl World {
     }
 
     fn member(&mut self, key: &MemberKey, what: u8) {
-        let job = self.is_job(key);
+        let (job, has_plan) = (self.is_job(key), self.has_plan(key));
         let Some(state) = self.members.get_mut(key) else { return };
         *state = match (&*state, what) {
             (MemberState::Going, _) => {
@@ -270,6 +191,9 @@ impl World {
                 return;
             }
             (MemberState::Stopping, _) => MemberState::Stopped,
+            // Whatever comes of single runs; one that was stopped may be resumed by hand.
+            (MemberState::Stopped, 5) if has_plan => MemberState::Ready,
+            (same, _) if has_plan => same.clone(),
             (MemberState::Starting, 0..=2) if job => MemberState::Done { ready: false },
             (MemberState::Starting, 0..=2) => MemberState::Ready,
             (MemberState::Starting, 3) | (MemberState::Ready, 0) => MemberState::Failed("exit 3".to_owned()),
@@ -284,11 +208,17 @@ impl World {
     }
 
     fn is_job(&self, key: &MemberKey) -> bool {
-        self.units.get(&key.unit).is_some_and(|unit| {
-            let generations = [Some(&unit.current), unit.next.as_ref()];
-            let found = generations.into_iter().flatten().find(|generation| generation.number == key.generation);
-            found.is_some_and(|generation| generation.plan.kind == UnitKind::Job)
-        })
+        self.plan(key).is_some_and(|plan| plan.kind == UnitKind::Job)
+    }
+
+    fn has_plan(&self, key: &MemberKey) -> bool {
+        self.plan(key).is_some_and(|plan| plan.spec.schedule.is_some())
+    }
+
+    fn plan(&self, key: &MemberKey) -> Option<&UnitPlan> {
+        let unit = self.units.get(&key.unit)?;
+        let mut generations = [Some(&unit.current), unit.next.as_ref()].into_iter().flatten();
+        generations.find(|generation| generation.number == key.generation).map(|generation| &*generation.plan)
     }
 
     fn op(&mut self, op: Op) {
@@ -325,6 +255,11 @@ impl World {
                 self.now.boot_ms = 500;
                 for key in self.members.keys().cloned().collect::<Vec<_>>() {
                     if self.members[&key].is_up() {
+                        // Plans go on, and what was stopped stays so.
+                        if self.has_plan(&key) && self.members[&key] != MemberState::Going {
+                            self.member(&key, u8::MAX);
+                            continue;
+                        }
                         if self.members[&key] == MemberState::Going {
                             self.members.remove(&key);
                         } else {
@@ -440,6 +375,7 @@ fn graph(units: &[(&str, &[&str], &[&str])]) -> BTreeMap<UnitName, Wanted> {
     let template = wanted(&[Drawn {
         present: true,
         job: false,
+        scheduled: false,
         requires: Vec::new(),
         after: Vec::new(),
         replicas: 1,

@@ -4,6 +4,7 @@
 //! - `probes`: ready by tcp, http, exec and delay; liveness
 //! - `changes`: re-apply, rolling and replaced generations, replicas
 //! - `crash`: the daemon dies in between; startup files; the node goes down with its workloads
+//! - `turns`: queues, schedules, hooks, protection, tags
 //! - `examples`: the stacks in `examples/`
 
 mod apply;
@@ -11,6 +12,7 @@ mod changes;
 mod crash;
 mod examples;
 mod probes;
+mod turns;
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Ready by tcp, http, exec and delay; liveness.
+//! Ready by tcp, http, exec, delay and a line of output; liveness.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use hostler_model::event::EventKind;
 use hostler_tests::TestNode;
 use hostler_tests::events::{assert_history, is_of};
 
-use super::{apply, reason, states, touch, unit, until_state, until_view, view};
+use super::{apply, reason, states, touch, unit, until_state, until_view, view, write};
 
 /// A web server of the test's own, which answers with the status that the test wants.
 struct Server {
@@ -125,4 +125,58 @@ fn one_that_does_not_live_is_stopped_and_its_policy_applies() {
     node.cli(&["stack", "down", "s"]).ok();
     assert_history(&node.journal());
     node.finish();
+}
+
+#[test]
+fn ready_by_a_line_of_output_also_while_no_daemon_was_there() {
+    let mut node = TestNode::new();
+    let script = |ready: &str| {
+        format!(
+            "echo not ready; until [ -e go ]; do sleep 0.02; done; echo {ready}; touch said-{ready}; exec sleep 600"
+        )
+    };
+    let unit = |name: &str, script: &str, more: &str| {
+        format!("[service.{name}]\ncommand = \"{script}\"\nworkdir = \".\"\n{more}\n")
+    };
+    let text = [
+        unit("out", &script("up1"), "ready.match = \"^up[0-9]$\""),
+        unit("err", &format!("exec >&2; {}", script("up2")), "ready.match = \"up2\""),
+        unit("mute", "exec sleep 600", "ready = { match = \"never\", deadline = \"300ms\" }"),
+        unit("over", "echo nothing", "ready.match = \"never\"\nrestart = \"never\""),
+        unit("leans", "exec sleep 600", "requires = [\"out\", \"err\"]"),
+    ]
+    .concat();
+    apply(&node, "s", &text);
+    assert_eq!(reason(&until_state(&node, "s", "mute", "failed")), "it was not ready within 300ms");
+    assert_eq!(reason(&until_state(&node, "s", "over", "failed")), "it ended before it was ready");
+    let bad = write(&node, "b", &unit("bad", "true", "ready.match = \"up(\""));
+    node.cli(&["stack", "apply", bad.to_str().expect("a path")]).refused(1, "service.bad.ready.match: ");
+    let shown = view(&node, "s");
+    for (name, word) in [("out", "starting"), ("err", "starting"), ("leans", "waiting")] {
+        assert_eq!(unit_of(&shown, name), word);
+    }
+    // The line comes while nobody is there to hear it.
+    node.kill();
+    touch(&node, "go");
+    for said in ["said-up1", "said-up2"] {
+        hostler_tests::until(said, hostler_tests::PATIENCE, || node.work().join(said).exists().then_some(()));
+    }
+    node.start();
+    until_state(&node, "s", "leans", "ready");
+    // A run that comes after it is searched anew.
+    let first = node.main_pid("s.out");
+    node.cli(&["kill", "-s", "KILL", "s.out"]).ok();
+    node.wait_event("the second run", |event| {
+        is_of(event, "s.out")
+            && event.event.kind.name() == "run.ready"
+            && event.event.subject.as_ref().is_some_and(|subject| subject.runs >= 2)
+    });
+    assert_ne!(node.main_pid("s.out"), first);
+    node.cli(&["stack", "down", "s"]).ok();
+    assert_history(&node.journal());
+    node.finish();
+}
+
+fn unit_of<'a>(view: &'a hostler_api::stacks::StackView, name: &str) -> &'a str {
+    view.units.iter().find(|unit| unit.name.as_str() == name).map_or("", |unit| unit.state.as_str())
 }

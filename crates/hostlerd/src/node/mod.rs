@@ -41,7 +41,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::doctor;
 use crate::hooks::News;
 use crate::metrics::Metrics;
-use crate::probes::Prober;
+use crate::probes::{Prober, Tools};
 use crate::sampling::Sampling;
 pub use view::View;
 
@@ -154,6 +154,8 @@ pub struct Parts {
     pub uid: u32,
     /// The boot we are in.
     pub boot_id: String,
+    /// Tells of news in logs.
+    pub(crate) watcher: crate::logs::Watcher,
 }
 
 /// Why a node does not come up.
@@ -172,7 +174,7 @@ pub enum StartError {
 ///
 /// Fails when it cannot be told what runs; then nothing was decided.
 pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
-    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id } = parts;
+    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id, watcher } = parts;
     let meta = loaded.meta.clone();
     let calls = loaded.hook_calls.clone();
     let state = load(&config, loaded);
@@ -186,7 +188,8 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let before = store.reader().last_sequence();
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
-    let prober = Prober::start(state.workloads().values(), runtime.clone(), inputs.downgrade(), uid);
+    let tools = tools(&runtime, &inputs, uid, &view, watcher, &layout);
+    let prober = Prober::start(state.workloads().values(), tools);
     let (hooks, news) = mpsc::unbounded_channel();
     let publisher = publisher::Publisher {
         hooks,
@@ -211,8 +214,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         uid == 0,
         failure_sender,
     )?;
-    let found = adoption.found.into_iter().map(found).collect();
-    let adopted = Input::Adopted { found, boot_id, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let adopted = adopted(adoption.found, boot_id);
     // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
     let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
     let closed = tokio::spawn(decider.run(input_receiver, facts, vec![Input::DiskFull(full), adopted]));
@@ -240,6 +242,24 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+/// What probes are made with.
+fn tools(
+    runtime: &Runtime,
+    inputs: &mpsc::Sender<Message>,
+    node_uid: u32,
+    view: &Arc<View>,
+    watcher: crate::logs::Watcher,
+    layout: &Layout,
+) -> Tools {
+    let (runtime, inputs, view) = (runtime.clone(), inputs.downgrade(), view.clone());
+    Tools { runtime, inputs, node_uid, view, watcher, logs: layout.logs() }
+}
+
+fn adopted(runs: Vec<hostler_runtime::Found>, boot_id: String) -> Input {
+    let found = runs.into_iter().map(found).collect();
+    Input::Adopted { found, boot_id, version: env!("CARGO_PKG_VERSION").to_owned() }
 }
 
 /// Runs that are adopted as they were come in no record; what became of the others meanwhile comes in one.

@@ -116,6 +116,7 @@ impl SeenStacks {
                 requires: plan.requires.clone(),
                 after: plan.after.clone(),
                 replicas: plan.replicas,
+                schedule: plan.spec.schedule.as_ref().map(|schedule| schedule.words()),
                 generation: unit.current.number,
                 state: unit.current.state.clone(),
                 next: unit.next.as_ref().map(|next| NextView { generation: next.number, state: next.state.clone() }),

@@ -68,19 +68,19 @@ async fn exec(
     command: &[hostler_model::ByteString],
     limit: Duration,
 ) -> Heard {
-    let owner = Caller { uid: context.node_uid, gid: 0, node_uid: context.node_uid };
+    let owner = Caller { uid: context.tools.node_uid, gid: 0, node_uid: context.tools.node_uid };
     let asked = ExecAsked { command: command.to_vec(), ..ExecAsked::default() };
     let launch = accept_exec(&owner, workload, asked, &Users::default()).map_err(|problem| problem.detail)?;
     let exec = ExecId::from_bytes(random());
     let heard = context.prober.listen(exec);
-    context.runtime.exec(run, exec, launch);
+    context.tools.runtime.exec(run, exec, launch);
     // A little before the caller's own deadline, so that what takes too long is also ended.
     let limit = limit.saturating_sub(limit / 20);
     match tokio::time::timeout(limit, heard).await {
         Ok(Ok(heard)) => heard,
         Ok(Err(_)) => Err("nothing was heard of it".to_owned()),
         Err(_) => {
-            context.runtime.signal(run, Signal::KILL, SignalScope::Exec(exec));
+            context.tools.runtime.signal(run, Signal::KILL, SignalScope::Exec(exec));
             Err(format!("it was not over within {} ms", limit.as_millis()))
         }
     }

@@ -1,19 +1,22 @@
 //! Probes: asks the runs of stacks' services whether they are ready, and afterwards whether they live. What is to be
-//! asked follows from how a workload stands, as committed; what came of it goes to the supervisor as facts.
+//! asked follows from how a workload stands, as committed; what came of it goes to the supervisor as facts. A line that
+//! makes a run ready is searched for in its log.
 //!
 //! ```text
 //!  publisher ── every changed workload ──► pending ──► one task for each run that is to be asked
-//!  decider   ── ends of execs ───────────────────────────► │ ask: tcp, http, exec
+//!  decider   ── ends of execs ───────────────────────────► │ ask: tcp, http, exec; matcher: lines of the log
 //!  supervisor ◄── Fact::Ready, Fact::Unhealthy ────────────┘
 //! ```
 //! Bounded: one task for each replica that is asked, one question of each at a time, `PROBES_MAX` questions of all of
-//! them, a deadline for each. A delay is no question; it is the supervisor's own timer.
+//! them, a deadline for each. A search takes no place among the questions: it waits for the log, and ends with its task
+//! when the run is ready, stops or ends. A delay is no question; it is the supervisor's own timer.
 //!
 //! - `ask`: one question
 
 mod ask;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,12 +24,17 @@ use hostler_model::ids::{ExecId, RunId, WorkloadId};
 use hostler_model::limits;
 use hostler_model::stack::probe::{Liveness, ReadyWhen, TimedProbe};
 use hostler_model::workload::{RunState, Workload};
+use hostler_provision::Pattern;
+use hostler_provision::launch::log_directory;
 use hostler_runtime::Runtime;
 use hostler_supervisor::{Fact, Input};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::logs::Watcher;
+use crate::matcher::{Matcher, Wanted};
 use crate::node::Message;
+use crate::node::view::View;
 
 /// What a probe inside a run came to.
 type Heard = Result<(), String>;
@@ -52,17 +60,33 @@ struct Shared {
 #[derive(Debug, Clone, PartialEq)]
 enum Question {
     Ready(RunId, TimedProbe),
+    Line(RunId, String),
     Alive(RunId, Liveness),
+}
+
+/// What probes are made with.
+#[derive(Clone)]
+pub(crate) struct Tools {
+    /// Runs execs.
+    pub(crate) runtime: Runtime,
+    /// Takes the facts.
+    pub(crate) inputs: mpsc::WeakSender<Message>,
+    /// Who the daemon runs as.
+    pub(crate) node_uid: u32,
+    /// Tells of the end of runs whose lines are searched.
+    pub(crate) view: Arc<View>,
+    /// Tells of news in logs.
+    pub(crate) watcher: Watcher,
+    /// Where all logs are.
+    pub(crate) logs: PathBuf,
 }
 
 /// What every task needs.
 #[derive(Clone)]
 struct Context {
     prober: Prober,
-    runtime: Runtime,
-    inputs: mpsc::WeakSender<Message>,
+    tools: Tools,
     permits: Arc<Semaphore>,
-    node_uid: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,15 +95,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Prober {
     /// Begins with these workloads. What is to be asked of them is asked at once.
-    pub(crate) fn start<'a>(
-        workloads: impl Iterator<Item = &'a Arc<Workload>>,
-        runtime: Runtime,
-        inputs: mpsc::WeakSender<Message>,
-        node_uid: u32,
-    ) -> Self {
+    pub(crate) fn start<'a>(workloads: impl Iterator<Item = &'a Arc<Workload>>, tools: Tools) -> Self {
         let prober = Self::default();
         workloads.for_each(|workload| prober.look(workload));
-        tokio::spawn(prober.clone().run(runtime, inputs, node_uid));
+        tokio::spawn(prober.clone().run(tools));
         prober
     }
 
@@ -125,9 +144,9 @@ impl Prober {
     }
 
     /// Keeps one task for each run that is to be asked, for as long as the daemon lives.
-    async fn run(self, runtime: Runtime, inputs: mpsc::WeakSender<Message>, node_uid: u32) {
+    async fn run(self, tools: Tools) {
         let permits = Arc::new(Semaphore::new(limits::PROBES_MAX));
-        let context = Context { prober: self.clone(), runtime, inputs, permits, node_uid };
+        let context = Context { prober: self.clone(), tools, permits };
         let mut tasks: HashMap<WorkloadId, (Question, AbortHandle)> = HashMap::new();
         loop {
             self.shared.wake.notified().await;
@@ -156,8 +175,8 @@ fn question(workload: &Workload) -> Option<Question> {
     match (run.ready_at_ms, &member.ready.when) {
         (Some(_), _) => member.liveness.clone().map(|liveness| Question::Alive(run.id, liveness)),
         (None, ReadyWhen::Probe(probe)) => Some(Question::Ready(run.id, probe.clone())),
-        // The place of `Match`: the matcher that hooks bring follows the run's log and reports `Fact::Ready`.
-        (None, ReadyWhen::Match { .. } | ReadyWhen::Started | ReadyWhen::Delay { .. } | ReadyWhen::Success) => None,
+        (None, ReadyWhen::Match { pattern }) => Some(Question::Line(run.id, pattern.clone())),
+        (None, ReadyWhen::Started | ReadyWhen::Delay { .. } | ReadyWhen::Success) => None,
     }
 }
 
@@ -171,15 +190,38 @@ impl Context {
                 }
                 Fact::Ready { run }
             }
+            Question::Line(run, pattern) => {
+                if !self.has_line(run, &workload, &pattern).await {
+                    // It is over, or never becomes ready: its deadline says so.
+                    return;
+                }
+                Fact::Ready { run }
+            }
             Question::Alive(run, liveness) => {
                 let reason = self.until_dead(run, &workload, &liveness).await;
                 tracing::warn!(%run, name = %workload.name, reason, "taken for dead");
                 Fact::Unhealthy { run, reason }
             }
         };
-        if let Some(inputs) = self.inputs.upgrade() {
+        if let Some(inputs) = self.tools.inputs.upgrade() {
             let _ = inputs.send(Message::Input(Input::Fact(fact))).await;
         }
+    }
+
+    /// Waits for a line of the run's log that matches; false when it is over without one.
+    async fn has_line(&self, run: RunId, workload: &Workload, pattern: &str) -> bool {
+        let pattern = match Pattern::new(pattern) {
+            Ok(pattern) => pattern,
+            // It compiled when it was accepted, by an engine with other bounds.
+            Err(why) => {
+                tracing::warn!(%run, name = %workload.name, why, "the pattern of ready.match");
+                return false;
+            }
+        };
+        let Tools { view, watcher, logs, .. } = &self.tools;
+        let wanted = vec![Wanted { key: 0, pattern, stream: None }];
+        let watched = view.watch(workload.id);
+        Matcher::new(watcher, log_directory(logs, workload), run, watched, wanted).next().await.is_some()
     }
 
     /// Asks until it has failed so often in a row as it may.

@@ -10,28 +10,37 @@ pub(crate) mod startup;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hostler_model::ids::{Namespace, StackName, UnitName};
+use hostler_model::ids::{Namespace, QueueName, StackName, UnitName};
 use hostler_model::stack::{Mistake, Stack};
 use hostler_model::{Problem, ProblemKind};
 use hostler_provision::{Caller, accept_stack};
 use hostler_supervisor::stack::{Retry, Wanted};
-use hostler_supervisor::{ApplyStack, Request};
+use hostler_supervisor::{ApplyStack, Request, schedule};
 
+use crate::clock;
 use crate::doors::http::workloads::{check_limits, check_rlimits};
 use crate::node::Node;
 
-/// The units that can be, and what is wrong with the others.
-pub(crate) fn accept(
-    node: &Node,
-    caller: &Caller,
-    stack: &Stack,
-) -> Result<(BTreeMap<UnitName, Wanted>, Vec<Mistake>), Problem> {
+/// A stack as it should be.
+pub(crate) struct Accepted {
+    /// The units that can be.
+    pub(crate) units: BTreeMap<UnitName, Wanted>,
+    /// The queues, and how many jobs of each run at one time.
+    pub(crate) queues: BTreeMap<QueueName, u32>,
+    /// What is wrong with the others.
+    pub(crate) mistakes: Vec<Mistake>,
+}
+
+/// What of a stack can be on this node.
+pub(crate) fn accept(node: &Node, caller: &Caller, stack: &Stack) -> Result<Accepted, Problem> {
     let accepted = accept_stack(caller, stack, &node.users, |spec| {
         check_limits(node, &spec.limits)?;
+        spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))?;
         check_rlimits(caller, &spec.rlimits)
     })?;
     let wanted = |(name, (plan, identity))| (name, Wanted { plan: Arc::new(plan), identity });
-    Ok((accepted.units.into_iter().map(wanted).collect(), accepted.mistakes))
+    let units = accepted.units.into_iter().map(wanted).collect();
+    Ok(Accepted { units, queues: accepted.queues, mistakes: accepted.mistakes })
 }
 
 /// Makes a stack what it should be, as far as it is good. A stack of which nothing is left is refused.
@@ -42,11 +51,11 @@ pub(crate) async fn apply(
     stack: &Stack,
     retry: Retry,
 ) -> Result<(), Problem> {
-    let (units, mistakes) = accept(node, caller, stack)?;
+    let Accepted { units, queues, mistakes } = accept(node, caller, stack)?;
     if units.is_empty() && !mistakes.is_empty() {
         let told: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         return Err(Problem::new(ProblemKind::InvalidSpec, told.join("\n")));
     }
-    let asked = ApplyStack { namespace, name, units, mistakes, retry };
+    let asked = ApplyStack { namespace, name, units, queues, mistakes, retry };
     node.request(Request::ApplyStack(Box::new(asked))).await.map(drop)
 }

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{UnitKind, UnitPlan};
 use super::{Stack, unit};
-use crate::ids::UnitName;
+use crate::ids::{QueueName, UnitName};
 use crate::limits;
+use crate::queue::QueueChange;
 
 mod cycles;
+mod schedule;
 mod values;
 
 /// Something in a stack that cannot be.
@@ -48,6 +50,8 @@ impl Mistakes {
 pub struct Checked {
     /// The units without a mistake.
     pub units: BTreeMap<UnitName, UnitPlan>,
+    /// The queues without a mistake, and how many jobs of each may run at one time.
+    pub queues: BTreeMap<QueueName, u32>,
     /// Everything that is wrong, in the order of the paths.
     pub mistakes: Vec<Mistake>,
 }
@@ -60,6 +64,12 @@ impl Checked {
         let path = if field.is_empty() { path } else { format!("{path}.{field}") };
         self.mistakes.push(Mistake { path, what: what.into(), unit: Some(name.to_string()) });
         self.drop_dependents();
+    }
+
+    /// The same for a refusal of its spec.
+    pub fn refuse_unit(&mut self, name: &UnitName, refusal: &str) {
+        let (field, what) = values::located(refusal);
+        self.drop_unit(name, &field, what);
     }
 
     /// Whoever requires what is not there cannot start. Order alone means nothing without the other: that edge goes.
@@ -116,12 +126,35 @@ pub fn check(stack: &Stack) -> Checked {
             checked.units.insert(name, plan);
         }
     }
+    check_queues(stack, &mut checked);
     // Circles are looked for among all that could be read, before anything is left out for somebody else's sake.
     for circle in cycles::find(&checked.units) {
         drop_circle(&mut checked, &circle);
     }
     checked.drop_dependents();
     checked
+}
+
+/// A queue with a mistake is as if it were not described: its jobs run one at a time.
+fn check_queues(stack: &Stack, checked: &mut Checked) {
+    for (name, queue) in &stack.queue {
+        let path = format!("queue.{name}");
+        let parallel = queue.parallel.unwrap_or(1);
+        let mistake = match name.parse::<QueueName>() {
+            Err(error) => Some((path, error.to_string())),
+            Ok(_) if checked.queues.len() >= limits::STACK_QUEUES_MAX => {
+                Some((path, format!("is one too many: a stack has at most {} queues", limits::STACK_QUEUES_MAX)))
+            }
+            Ok(name) => match (QueueChange { parallel: Some(parallel), ..QueueChange::default() }).check() {
+                Err(problem) => Some((path + ".parallel", problem.detail.trim_start_matches("parallel ").to_owned())),
+                Ok(()) => {
+                    checked.queues.insert(name, parallel);
+                    None
+                }
+            },
+        };
+        checked.mistakes.extend(mistake.map(|(path, what)| Mistake { path, what, unit: None }));
+    }
 }
 
 /// Every unit of a circle goes; the path is told once for each.

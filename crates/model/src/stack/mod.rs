@@ -33,9 +33,6 @@ pub use plan::{UnitKind, UnitPlan, Update};
 pub use record::{Generation, GenerationState, StackMember, StackRecord, Then, UnitRecord};
 pub use unit::Unit;
 
-/// Whether `ready.match` can be kept: it waits for the matcher of log lines that hooks bring.
-pub(crate) const MATCHES_LINES: bool = false;
-
 /// A stack as it is written. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -50,4 +47,7 @@ pub struct Stack {
     /// What runs to its end: `[job.NAME]`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub job: BTreeMap<String, Unit>,
+    /// Queues that jobs wait in: `[queue.NAME]`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub queue: BTreeMap<String, unit::Queue>,
 }

@@ -72,6 +72,12 @@ pub struct UnitPlan {
 }
 
 impl UnitPlan {
+    /// Whether it goes on once it is ready: a service, or a job with a schedule. Any other job is done then.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        self.kind == UnitKind::Service || self.spec.schedule.is_some()
+    }
+
     /// Everything it waits for.
     pub fn dependencies(&self) -> impl Iterator<Item = &UnitName> {
         self.requires.iter().chain(&self.after)
@@ -96,6 +102,13 @@ impl UnitPlan {
             ("labels", a.labels == b.labels),
             ("log", a.log == b.log),
             ("stdin, stdout, stderr", a.stdio == b.stdio),
+            ("queue", a.queue == b.queue),
+            ("priority", a.priority == b.priority),
+            ("schedule", a.schedule == b.schedule),
+            ("hooks", a.hooks == b.hooks),
+            ("protected", a.protected == b.protected),
+            ("tags", a.tags == b.tags),
+            ("stats_interval", a.stats_interval_ms == b.stats_interval_ms),
             ("no_new_privileges", a.no_new_privileges == b.no_new_privileges),
             ("after", self.after == other.after),
             ("requires", self.requires == other.requires),

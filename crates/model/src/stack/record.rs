@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::check::Mistake;
 use super::plan::{UnitKind, UnitPlan};
 use super::probe::{Liveness, Readiness};
-use crate::ids::{Namespace, StackName, UnitName};
+use crate::ids::{Namespace, QueueName, StackName, UnitName};
 use crate::workload::Identity;
 
 /// A stack that was applied.
@@ -33,6 +33,9 @@ pub struct StackRecord {
     /// It is being taken down; the record goes with its last unit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub down: bool,
+    /// Queues that it made; those that nobody else uses go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<QueueName>,
     /// What was wrong with it; these units were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,

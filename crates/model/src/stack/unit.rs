@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::written::{Several, Written};
+use crate::hook::Hook;
 
 /// `[service.NAME]` or `[job.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -85,7 +86,77 @@ pub struct Unit {
     /// How a changed unit takes the place of the old one: `rolling` (when absent) or `replace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<super::plan::Update>,
-    // The place of `schedule`, `queue` (with `[queue.NAME]` in the stack) and `hooks`: they are the spec's own types.
+
+    /// The queue in which a job waits for its turn. Made when it is not there; see `[queue.NAME]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// In the queue, a higher one goes first; from -1,000 to 1,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// When a job runs, again and again: a cron expression, or a table. Such a job is ready once it is scheduled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleText>,
+    /// What is done when something happens to a run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
+    /// A service that comes back whatever happened, unless it is stopped by name; what is done to many leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
+    /// Free words, for filters and for whoever reads the result.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub tags: Several,
+    /// Sample CPU, memory, swap and I/O of each run this often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stats_interval: Option<Written>,
+}
+
+/// `[queue.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// Jobs of it that run at one time; 1 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
+}
+
+/// When a job runs: dates in one text, or with everything that can be said about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(
+    untagged,
+    expecting = "a cron expression, or a table of every, first_after, cron, time_zone, misfire and overlap"
+)]
+pub enum ScheduleText {
+    /// A cron expression, in UTC.
+    Dates(String),
+    /// An interval, or dates in a time zone.
+    Table(ScheduleTable),
+}
+
+/// When a job runs: exactly one of `every` and `cron`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleTable {
+    /// This long after each end of the last run, such as `"30s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<Written>,
+    /// With `every`: how long until the first run, which starts at once when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_after: Option<Written>,
+    /// At these dates: minute, hour, day of month, month, day of week; or `@daily` and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cron: Option<String>,
+    /// With `cron`: where these dates are, such as `Europe/Zurich`; `UTC` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// What becomes of fire times that nobody could keep: `skip` (when absent), `once` or `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub misfire: Option<Written>,
+    /// What becomes of a fire time while the run before it is not over: `forbid` (when absent), `queue` or `replace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Written>,
 }
 
 /// Limits as they are written.

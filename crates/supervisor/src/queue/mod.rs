@@ -196,7 +196,7 @@ impl State {
         record
     }
 
-    fn forget_queue(&mut self, key: &QueueKey, now: Now, out: &mut Outcome) {
+    pub(crate) fn forget_queue(&mut self, key: &QueueKey, now: Now, out: &mut Outcome) {
         let Some(record) = self.queues.take(key) else { return };
         out.batch.records.push(Record::QueueRemoved(key.0.clone(), key.1.clone()));
         let kind = EventKind::QueueRemoved { queue: QueueRecord::clone(&record) };

@@ -41,17 +41,24 @@ pub fn advance(units: &mut Units, members: &Members, now: Now, hold: Hold<'_>) -
     let mut fresh = BTreeSet::new();
     let names: Vec<UnitName> = units.keys().cloned().collect();
     // A state never comes twice while the replicas stand as they stand, so this ends; the bound is for a mistake in here.
-    let passes_max = names.len() * 8 + 8;
+    let passes_max = names.len() * 16 + 16;
     for pass in 0.. {
         debug_assert!(pass < passes_max, "it goes round: {units:#?}");
         let mut changed = pass >= passes_max;
         if changed {
             break;
         }
-        for name in &names {
-            changed |= turn_over(units, name, members);
+        // What waits looks at the others when these stand as their replicas do: nothing starts on old news.
+        let mut looks_at_waiting = false;
+        let others = names.iter().map(|name| (name, false));
+        for (name, waits) in others.chain(names.iter().map(|name| (name, true))) {
+            if waits && !std::mem::replace(&mut looks_at_waiting, true) && changed {
+                break;
+            }
+            changed |= !waits && turn_over(units, name, members);
             for place in [Place::Current, Place::Next] {
-                if fresh.contains(&(name, place)) {
+                let is_waiting = |found: &Generation| matches!(found.state, State::Waiting { .. });
+                if fresh.contains(&(name, place)) || generation(units, name, place).is_some_and(is_waiting) != waits {
                     continue;
                 }
                 let Some(state) = next_state(units, name, place, members, now, hold) else { continue };
@@ -113,7 +120,7 @@ pub fn next_deadline_ms(units: &Units) -> Option<u64> {
 }
 
 /// Nothing runs any more, and times of the boot clock mean nothing: what was up starts again, along the graph. Jobs
-/// that are done stay so.
+/// that are done stay so, and so do plans.
 pub fn reboot(units: &mut Units) {
     for generation in generations_mut(units) {
         match &generation.state {
@@ -126,7 +133,7 @@ pub fn reboot(units: &mut Units) {
     }
 }
 
-/// Everything stops, to start again when it may: the node goes down with its workloads.
+/// Everything stops, to start again when it may: the node goes down with its workloads. Plans stay.
 pub fn rest(units: &mut Units) {
     for generation in generations_mut(units) {
         match &generation.state {
@@ -299,7 +306,7 @@ fn next_state(
                 None => started(members, unit, place, generation)?,
             }
         }
-        State::Ready if generation.plan.kind == UnitKind::Job => return None,
+        State::Ready if !generation.plan.lasts() => return None,
         State::Ready => match broken(units, generation) {
             Some(reason) if up() => State::Stopping { then: Then::Failed(reason) },
             Some(reason) => State::failed(reason),
@@ -394,7 +401,7 @@ fn started(members: &Members, unit: &UnitRecord, place: Place, generation: &Gene
 /// missed, as long as there are others.
 fn is_ready(members: &Members, unit: &UnitRecord, place: Place, generation: &Generation) -> bool {
     let good = |state: &MemberState| match state {
-        MemberState::Ready => generation.plan.kind == UnitKind::Service,
+        MemberState::Ready => generation.plan.lasts(),
         MemberState::Done { ready } => *ready || generation.plan.kind == UnitKind::Job,
         _ => false,
     };
@@ -463,8 +470,7 @@ fn follow(units: &Units, members: &Members, hold: Hold<'_>, commands: &mut Vec<C
     // Replicas that were removed by hand, or came with a larger number of them.
     for unit in units.values() {
         for generation in std::iter::once(&unit.current).chain(&unit.next) {
-            if !generation.state.is_up() || (generation.state == State::Ready && generation.plan.kind == UnitKind::Job)
-            {
+            if !generation.state.is_up() || (generation.state == State::Ready && !generation.plan.lasts()) {
                 continue;
             }
             for replica in 0..generation.plan.replicas {
@@ -488,9 +494,7 @@ fn may_stop(units: &Units, order: &Order<'_>, unit: &UnitRecord) -> bool {
             State::Stopping { then: Then::Gone } => unit.leaving,
             State::Stopping { .. } => true,
             // It may stay, and then what it needs stays with it.
-            state => {
-                unit.leaving && state.is_up() && !(generation.plan.kind == UnitKind::Job && *state == State::Ready)
-            }
+            state => unit.leaving && state.is_up() && (generation.plan.lasts() || *state != State::Ready),
         })
     })
 }

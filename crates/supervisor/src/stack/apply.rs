@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hostler_model::ids::UnitName;
-use hostler_model::stack::{Generation, GenerationState, Then, UnitKind, UnitPlan, UnitRecord};
+use hostler_model::stack::{Generation, GenerationState, Then, UnitPlan, UnitRecord};
 use hostler_model::workload::Identity;
 
 use super::{MemberKey, Members, Units};
@@ -109,7 +109,7 @@ fn change(unit: &mut UnitRecord, plan: Arc<UnitPlan>, identity: Identity) {
     unit.next = Some(Generation { number: unit.generations, plan, identity, state: GenerationState::waiting() });
 }
 
-/// What is wanted and not in service starts anew, and of a service that is, the replicas that are at rest.
+/// What is wanted and not in service starts anew, and of one that is and lasts, the replicas that are at rest.
 fn again(unit: &mut UnitRecord, members: &Members) {
     use GenerationState::{Failed, Ready, Skipped, Stopped};
     let name = unit.name.clone();
@@ -120,7 +120,7 @@ fn again(unit: &mut UnitRecord, members: &Members) {
     };
     let again = match generation.state {
         Failed { .. } | Skipped { .. } | Stopped { .. } => true,
-        Ready => generation.plan.kind == UnitKind::Service && (0..generation.plan.replicas).any(rests),
+        Ready => generation.plan.lasts() && (0..generation.plan.replicas).any(rests),
         _ => false,
     };
     if again {

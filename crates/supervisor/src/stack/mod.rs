@@ -45,9 +45,9 @@ pub struct MemberKey {
 /// How a replica stands. One that is not there at all has no state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberState {
-    /// It has a run that is not ready, or waits for its next.
+    /// It has a run that is not ready, or waits for its next, or for its turn in a queue.
     Starting,
-    /// Its run is ready.
+    /// Its run is ready; of a job with a schedule: its plan stands, whatever came of single runs.
     Ready,
     /// Its run was asked to stop.
     Stopping,

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use hostler_model::ids::{Namespace, StackName, UnitName};
 use hostler_model::record::Record;
+use hostler_model::schedule::Schedule;
 use hostler_model::spec::{RestartWhen, Spec};
 use hostler_model::stack::condition::Condition;
 use hostler_model::stack::probe::{Probe, Readiness, ReadyWhen, TimedProbe};
-use hostler_model::stack::{StackRecord, UnitKind, UnitPlan, UnitRecord, Update};
-use hostler_model::workload::Identity;
+use hostler_model::stack::{GenerationState, StackRecord, UnitKind, UnitPlan, UnitRecord, Update};
+use hostler_model::workload::{Desired, Identity, Workload};
 use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{ApplyStack, Request, State};
 
-use super::Disk;
+use super::{Disk, queue_name};
 
 /// Writes what a batch says of stacks.
 pub(super) fn commit(disk: &mut Disk, record: &Record) {
@@ -44,6 +45,31 @@ pub(super) fn check(state: &State, disk: &Disk) {
         assert_eq!(*units, written, "units are what replay gives");
     }
     assert_eq!(state.stacks().count(), disk.stacks.len());
+    for workload in state.workloads().values() {
+        check_member(state, workload);
+    }
+}
+
+/// A job is what its unit says: under way while that starts, and with a plan that stands while that is ready.
+fn check_member(state: &State, workload: &Workload) {
+    let Some(member) = workload.stack.as_ref().filter(|member| member.kind == UnitKind::Job) else { return };
+    let mut stacks = state.stacks().filter(|(stack, _)| stack.name == member.stack);
+    let Some(unit) = stacks.find_map(|(_, units)| units.get(&member.unit)) else { return };
+    let generations = std::iter::once(&unit.current).chain(&unit.next);
+    let Some(generation) = generations.into_iter().find(|of| of.number == member.generation) else { return };
+    match generation.state {
+        GenerationState::Starting { .. } => {
+            let under_way = workload.live_run().is_some() || workload.queued.is_some();
+            assert!(under_way || workload.restart_at_boot_ms.is_some(), "nothing is under way: {workload:?}");
+        }
+        GenerationState::Ready if workload.schedule.is_some() && workload.live_run().is_none() => {
+            assert_ne!(workload.desired, Desired::Stopped, "ready without a plan: {workload:?}");
+        }
+        GenerationState::Failed { .. } if workload.schedule.is_some() => {
+            assert_ne!(workload.desired, Desired::Run, "a plan goes on though its unit has failed: {workload:?}");
+        }
+        _ => {}
+    }
 }
 
 pub(super) fn stack_name() -> StackName {
@@ -62,6 +88,13 @@ pub(super) fn apply_stack(present: u8, version: u8) -> Request {
         let mut spec = Spec::new(vec!["true".into()]);
         spec.env = vec![format!("V={}", if index == 3 { 0 } else { version }).as_str().into()];
         spec.restart.when = if index == 1 { RestartWhen::Never } else { RestartWhen::Always };
+        // The job in its three kinds: at once, in its turn, by a schedule that waits for its turn.
+        let has_turn = index == 1 && version > 0;
+        spec.queue = has_turn.then(|| queue_name(0));
+        spec.schedule =
+            (index == 1 && version == 2).then(|| Box::new(Schedule { every_ms: Some(5_000), ..Schedule::default() }));
+        spec.hooks = super::hooks::some(index == 1 || index == 3).into();
+        spec.protected = index == 3;
         let requires =
             [0u8, 1].into_iter().filter(|other| index == 2 && there(*other) || index == 1 && *other == 0 && there(0));
         let probe = Probe::Tcp { host: "x".to_owned(), port: 1 };
@@ -86,6 +119,13 @@ pub(super) fn apply_stack(present: u8, version: u8) -> Request {
         units.insert(name(unit), Wanted { plan: Arc::new(plan), identity });
     }
     let retry = if version == 2 { Retry::Nothing } else { Retry::Settled };
-    let asked = ApplyStack { namespace: Namespace::owner(), name: stack_name(), units, mistakes: Vec::new(), retry };
+    let asked = ApplyStack {
+        namespace: Namespace::owner(),
+        name: stack_name(),
+        units,
+        queues: [(queue_name(version), 2)].into(),
+        mistakes: Vec::new(),
+        retry,
+    };
     Request::ApplyStack(Box::new(asked))
 }

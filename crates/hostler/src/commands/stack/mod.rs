@@ -192,8 +192,16 @@ async fn diff(context: &Context, diff: &StackDiff) -> Result<u8, Failure> {
         complain(&path.display().to_string(), &found.mistakes);
         is_good &= found.mistakes.is_empty();
         if context.json() {
-            all.push(serde_json::json!({"stack": file.name, "changes": found.changes, "mistakes": found.mistakes}));
+            all.push(serde_json::json!({"stack": file.name, "changes": found.changes, "queues": found.queues,
+                "mistakes": found.mistakes}));
             continue;
+        }
+        for change in &found.queues {
+            let (sign, tone, words) = match change.from {
+                None => ("+", Tone::Good, format!("parallel {}", change.to)),
+                Some(from) => ("~", Tone::Warning, format!("parallel {from} → {}", change.to)),
+            };
+            say(context.style.paint(tone, &format!("{sign} queue {}: {words}", change.queue)))?;
         }
         for change in &found.changes {
             let (sign, tone, words) = match &change.change {

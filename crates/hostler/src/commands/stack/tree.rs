@@ -45,10 +45,11 @@ pub(super) fn tone(unit: &UnitView) -> Tone {
 
 /// How a unit stands, in words.
 pub(super) fn words(unit: &UnitView) -> String {
-    let mut words = match (&unit.state, unit.kind) {
-        (GenerationState::Ready, UnitKind::Job) => "done".to_owned(),
-        (GenerationState::Stopping { .. }, _) if unit.leaving => "stopping, to go".to_owned(),
-        (state, _) => standing_words(state),
+    let mut words = match (&unit.state, unit.kind, &unit.schedule) {
+        (GenerationState::Ready, UnitKind::Job, Some(plan)) => format!("scheduled: {plan}"),
+        (GenerationState::Ready, UnitKind::Job, None) => "done".to_owned(),
+        (GenerationState::Stopping { .. }, ..) if unit.leaving => "stopping, to go".to_owned(),
+        (state, ..) => standing_words(state),
     };
     let own: Vec<_> = unit.members.iter().filter(|member| member.generation == unit.generation).collect();
     if unit.replicas > 1 && matches!(unit.state, GenerationState::Starting { .. } | GenerationState::Ready) {
@@ -58,7 +59,8 @@ pub(super) fn words(unit: &UnitView) -> String {
         && matches!(unit.state, GenerationState::Starting { .. } | GenerationState::Ready)
     {
         match (member.phase, member.exit_code) {
-            (Phase::Running, _) => {}
+            (Phase::Running, _) if unit.schedule.is_none() => {}
+            (Phase::Scheduled, _) => {}
             (Phase::Pending, Some(code)) => words.push_str(&format!(", exit {code}, to be restarted")),
             (Phase::Ended, _) => {}
             (phase, _) => words.push_str(&format!(", {}", phase.as_str())),

@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, sse};
 use futures_util::stream;
 use hostler_api::stack_file;
-use hostler_api::stacks::{ChangeKind, StackDiff, StackList, StackQuery, StackView, UnitChange};
+use hostler_api::stacks::{ChangeKind, QueueChanged, StackDiff, StackList, StackQuery, StackView, UnitChange};
 use hostler_api::types::NamespaceQuery;
-use hostler_model::ids::{Namespace, StackName};
+use hostler_model::ids::{Namespace, QueueName, StackName};
 use hostler_model::stack::Stack;
 use hostler_model::{Problem, ProblemKind};
 use hostler_supervisor::Request;
@@ -148,8 +148,8 @@ pub(crate) async fn diff(
     let caller = door.caller(peer)?;
     let namespace = caller.namespace(query.namespace)?;
     let name = stack_name(&reference)?;
-    let (wanted, mistakes) = crate::stacks::accept(&door.node, &caller, &stack_of(&name, &bytes)?)?;
-    let changes: BTreeMap<_, _> = differences(&door.node.view.stack_units(&namespace, &name), &wanted);
+    let accepted = crate::stacks::accept(&door.node, &caller, &stack_of(&name, &bytes)?)?;
+    let changes: BTreeMap<_, _> = differences(&door.node.view.stack_units(&namespace, &name), &accepted.units);
     let change = |(unit, change)| {
         let change = match change {
             Change::Added => ChangeKind::Added,
@@ -159,7 +159,19 @@ pub(crate) async fn diff(
         };
         UnitChange { unit, change }
     };
-    Ok(json(StatusCode::OK, &StackDiff { changes: changes.into_iter().map(change).collect(), mistakes }))
+    let queue = |(queue, to): (QueueName, u32)| {
+        let key = (namespace.clone(), queue.clone());
+        let from = door.node.view.queues(|queues| queues.get(&key).map(|known| known.record.parallel));
+        (from != Some(to)).then_some(QueueChanged { queue, from, to })
+    };
+    Ok(json(
+        StatusCode::OK,
+        &StackDiff {
+            changes: changes.into_iter().map(change).collect(),
+            queues: accepted.queues.into_iter().filter_map(queue).collect(),
+            mistakes: accepted.mistakes,
+        },
+    ))
 }
 
 impl Door {

@@ -74,6 +74,28 @@ fn every_mistake_has_its_path() {
         (r#"{"command":"x","ready":{"http":"https://x"}}"#, "service.u.ready.http", "https"),
         (r#"{"command":"x","ready":{"http":"http://x:y/"}}"#, "service.u.ready.http", "URL"),
         (r#"{"command":"x","ready":{"tcp":80,"interval":"1ms"}}"#, "service.u.ready.interval", "at least"),
+        (r#"{"command":"x","ready":{"match":""}}"#, "service.u.ready.match", "from 1 to"),
+        (r#"{"command":"x","ready":{"match":"up","interval":"1s"}}"#, "service.u.ready", "no effect"),
+        (
+            r#"{"command":"x","stdout":"/a","stderr":"/b","ready":{"match":"up"}}"#,
+            "service.u.ready.match",
+            "does not go to the log",
+        ),
+        (r#"{"command":"x","queue":"q"}"#, "service.u.queue", "for jobs"),
+        (r#"{"command":"x","schedule":"@daily"}"#, "service.u.schedule", "for jobs"),
+        (r#"{"command":"x","tags":["a","a"]}"#, "service.u.tags", "twice"),
+        (r#"{"command":"x","stats_interval":"1ms"}"#, "service.u.stats_interval", "at least"),
+        (r#"{"command":"x","stats_interval":"soon"}"#, "service.u.stats_interval", "soon"),
+        (
+            r#"{"command":"x","hooks":[{"on":"end","action":{"http":{"url":"ftp://x"}}}]}"#,
+            "service.u.hooks[0].action.http.url",
+            "http://",
+        ),
+        (
+            r#"{"command":"x","hooks":[{"on":"end","attempts":0,"action":{"start":{"workload":"y"}}}]}"#,
+            "service.u.hooks[0].attempts",
+            "from 1",
+        ),
         (r#"{"command":"x","liveness":{}}"#, "service.u.liveness", "exactly one"),
         (r#"{"command":"x","liveness":{"tcp":80,"failures":0}}"#, "service.u.liveness.failures", "at least 1"),
         (r#"{"command":"x","condition":{}}"#, "service.u.condition", "asks for nothing"),
@@ -95,6 +117,18 @@ fn every_mistake_has_its_path() {
         (r#"{"command":"x","replicas":2}"#, "job.j.replicas"),
         (r#"{"command":"x","liveness":{"tcp":1}}"#, "job.j.liveness"),
         (r#"{"command":"x","restart":"always"}"#, "job.j.restart"),
+        (r#"{"command":"x","protected":true}"#, "job.j.protected"),
+        (r#"{"command":"x","queue":"a b"}"#, "job.j.queue"),
+        (r#"{"command":"x","priority":3}"#, "job.j.priority"),
+        (r#"{"command":"x","queue":"q","priority":3000}"#, "job.j.priority"),
+        (r#"{"command":"x","schedule":{}}"#, "job.j.schedule"),
+        (r#"{"command":"x","schedule":{"every":"1s","cron":"@daily"}}"#, "job.j.schedule"),
+        (r#"{"command":"x","schedule":{"every":"1ms"}}"#, "job.j.schedule.every"),
+        (r#"{"command":"x","schedule":{"every":"often"}}"#, "job.j.schedule.every"),
+        (r#"{"command":"x","schedule":{"every":"1s","time_zone":"UTC"}}"#, "job.j.schedule.time_zone"),
+        (r#"{"command":"x","schedule":{"cron":"@daily","first_after":"1s"}}"#, "job.j.schedule.first_after"),
+        (r#"{"command":"x","schedule":{"cron":"@daily","misfire":"never"}}"#, "job.j.schedule.misfire"),
+        (r#"{"command":"x","schedule":{"cron":"@daily","overlap":"yes"}}"#, "job.j.schedule.overlap"),
     ] {
         let checked = check(&stack(&format!(r#"{{"job":{{"j":{job}}}}}"#)));
         assert_eq!(checked.mistakes.iter().map(|m| m.path.as_str()).collect::<Vec<_>>(), [path], "{job}");
@@ -159,4 +193,35 @@ fn a_stack_survives_json() {
     let again: Stack = serde_json::from_str(&serde_json::to_string(&one).expect("print")).expect("parse");
     assert_eq!(one, again);
     assert_eq!(check(&one), check(&again));
+}
+
+#[test]
+fn jobs_have_queues_and_schedules_and_everybody_hooks() {
+    let checked = check(&stack(
+        r#"{"queue":{"encode":{"parallel":2},"plain":{},"bad name":{},"none":{"parallel":0}},
+            "job":{"film":{"command":"x","queue":"encode","priority":5,"tags":["a","b"],"stats_interval":"1s",
+            "hooks":[{"on":"success","action":{"start":{"workload":"next"}}}]},
+            "nightly":{"command":"x","schedule":"15 3 * * *"},
+            "often":{"command":"x","schedule":{"every":"30s","first_after":"1m","misfire":"once","overlap":"queue"}}},
+            "service":{"web":{"command":"x","protected":true,"tags":"one"}}}"#,
+    ));
+    let queues: Vec<_> = checked.queues.iter().map(|(name, parallel)| (name.as_str(), *parallel)).collect();
+    assert_eq!(queues, [("encode", 2), ("plain", 1)]);
+    let paths: Vec<_> = checked.mistakes.iter().map(|m| m.path.as_str()).collect();
+    assert_eq!(paths, ["queue.bad name", "queue.none.parallel"]);
+    assert_eq!(names(&checked), ["film", "nightly", "often", "web"]);
+    let film = &checked.units["film"];
+    assert_eq!((film.spec.queue.as_ref().map(QueueName::as_str), film.spec.priority), (Some("encode"), 5));
+    assert_eq!((film.spec.hooks.len(), film.spec.stats_interval_ms), (1, Some(1_000)));
+    assert!(!film.lasts() && checked.units["nightly"].lasts() && checked.units["web"].lasts());
+    let often = checked.units["often"].spec.schedule.as_ref().expect("a schedule");
+    assert_eq!((often.every_ms, often.first_after_ms), (Some(30_000), Some(60_000)));
+    assert_eq!((often.misfire.as_str(), often.overlap.as_str()), ("once", "queue"));
+    assert_eq!(
+        checked.units["nightly"].differences(film),
+        ["queue", "priority", "schedule", "hooks", "tags", "stats_interval"]
+    );
+    let (web, mut bare) = (&checked.units["web"], checked.units["web"].clone());
+    (bare.spec.protected, *bare.spec.tags) = (false, Vec::new());
+    assert_eq!(web.differences(&bare), ["protected", "tags"]);
 }

@@ -4,7 +4,7 @@ use crate::error::Problem;
 use crate::ids::UnitName;
 use crate::limits;
 use crate::spec::{Limits, Log, Restart, RestartWhen, Rlimit, RlimitKind, Spec, Stop};
-use crate::stack::check::Mistakes;
+use crate::stack::check::{Mistakes, schedule};
 use crate::stack::plan::{UnitKind, UnitPlan};
 use crate::stack::probe::{Liveness, Probe, Readiness, ReadyWhen, TimedProbe};
 use crate::stack::unit::{self, RestartText, Unit};
@@ -12,17 +12,17 @@ use crate::stack::written::{Several, Written};
 use crate::units::{UnitError, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
 
 /// The path of the table at hand, and where its mistakes go.
-struct Table<'a> {
-    path: String,
-    mistakes: &'a mut Mistakes,
+pub(super) struct Table<'a> {
+    pub(super) path: String,
+    pub(super) mistakes: &'a mut Mistakes,
 }
 
 impl Table<'_> {
-    fn at(&mut self, name: &str) -> Table<'_> {
+    pub(super) fn at(&mut self, name: &str) -> Table<'_> {
         Table { path: format!("{}.{name}", self.path), mistakes: self.mistakes }
     }
 
-    fn add(&mut self, field: &str, what: impl Into<String>) {
+    pub(super) fn add(&mut self, field: &str, what: impl Into<String>) {
         self.mistakes.add(&format!("{}.{field}", self.path), what);
     }
 
@@ -42,7 +42,7 @@ impl Table<'_> {
     }
 
     /// A time within its bounds, or what stands in for it.
-    fn time(&mut self, field: &str, text: Option<&Written>, default_ms: u64, min_ms: u64) -> u64 {
+    pub(super) fn time(&mut self, field: &str, text: Option<&Written>, default_ms: u64, min_ms: u64) -> u64 {
         let Some(ms) = self.parse(field, text, parse_duration_ms) else { return default_ms };
         if ms < min_ms || ms > limits::TIME_MAX_MS {
             self.add(field, format!("must be at least {min_ms} ms and at most a year"));
@@ -127,16 +127,81 @@ fn spec(kind: UnitKind, unit: &Unit, table: &mut Table<'_>) -> Option<Spec> {
     spec.stdio.stdout = unit.stdout.as_deref().map(Into::into);
     spec.stdio.stderr = unit.stderr.as_deref().map(Into::into);
     spec.no_new_privileges = unit.no_new_privileges.unwrap_or(true);
+    turns(kind, unit, &mut spec, table);
+    spec.hooks = unit.hooks.clone().into();
+    spec.tags = unit.tags.as_slice().to_vec().into();
+    spec.stats_interval_ms = table.parse("stats_interval", unit.stats_interval.as_ref(), parse_duration_ms);
     if let Err(Problem { detail, .. }) = spec.check() {
-        // The spec names the field first, in its own spelling.
-        let (field, what) = detail.split_once(' ').unwrap_or(("", &detail));
-        let known = ["command", "env", "workdir", "labels", "rlimits", "log", "limits.", "restart.", "stdio."];
-        match known.iter().any(|known| field.starts_with(known)) {
-            true => table.add(field.trim_start_matches("stdio.").trim_end_matches(','), what),
-            false => table.mistakes.add(&table.path.clone(), detail),
+        let (field, what) = located(&detail);
+        match field.is_empty() {
+            true => table.mistakes.add(&table.path.clone(), what),
+            false => table.add(&field, what),
         }
     }
     Some(spec)
+}
+
+/// What says when it runs, and whether it comes back: for jobs, or for services.
+fn turns(kind: UnitKind, unit: &Unit, spec: &mut Spec, table: &mut Table<'_>) {
+    if kind == UnitKind::Service {
+        let why = "is for jobs: a service would keep its place in the queue for ever";
+        let refused = [
+            ("queue", unit.queue.is_some(), why),
+            ("priority", unit.priority.is_some(), "is for jobs that wait in a queue"),
+            ("schedule", unit.schedule.is_some(), "is for jobs: a service runs all the time"),
+        ];
+        for (field, _, why) in refused.into_iter().filter(|(_, is_there, _)| *is_there) {
+            table.add(field, why);
+        }
+        spec.protected = unit.protected.unwrap_or(false);
+        return;
+    }
+    if unit.protected.is_some() {
+        table.add("protected", "is for services: a job is to come to its end");
+    }
+    match unit.queue.as_deref().map(str::parse).transpose() {
+        Ok(queue) => spec.queue = queue,
+        Err(error) => table.add("queue", error.to_string()),
+    }
+    if unit.queue.is_none() || spec.queue.is_some() {
+        spec.priority = unit.priority.unwrap_or(0);
+    }
+    spec.schedule =
+        unit.schedule.as_ref().and_then(|written| schedule::plan(written, &mut table.at("schedule"))).map(Box::new);
+}
+
+/// The key that a refusal of a spec is about, in the spelling of stacks, and what is wrong with it. The spec names the
+/// field first; of a refusal that does not, the key is empty.
+pub(super) fn located(refusal: &str) -> (String, &str) {
+    const KNOWN: [&str; 13] = [
+        "command",
+        "env",
+        "workdir",
+        "labels",
+        "rlimits",
+        "log",
+        "limits.",
+        "restart.",
+        "stdio.",
+        "priority",
+        "tags",
+        "hooks",
+        "schedule.",
+    ];
+    let (field, what) = refusal.split_once(' ').unwrap_or(("", refusal));
+    if field == "stats_interval_ms" {
+        return ("stats_interval".to_owned(), what);
+    }
+    if !KNOWN.iter().any(|known| field.starts_with(known)) {
+        return (String::new(), refusal);
+    }
+    // `hooks[0] on.line.pattern: …`
+    if field.starts_with("hooks[")
+        && let Some((inner, what)) = what.split_once(": ").filter(|(inner, _)| !inner.contains(' '))
+    {
+        return (format!("{field}.{inner}"), what);
+    }
+    (field.trim_start_matches("stdio.").trim_end_matches([',', ':']).to_owned(), what)
 }
 
 fn limits_of(written: &unit::Limits, table: &mut Table<'_>) -> Limits {
@@ -262,9 +327,10 @@ fn readiness(kind: UnitKind, unit: &Unit, table: &mut Table<'_>) -> Option<Readi
     }
     let when = match (&ready.match_, delay, probe) {
         (Some(pattern), ..) => {
-            // The one place where matching of log lines is let in; see the prober in hostlerd.
-            if !crate::stack::MATCHES_LINES {
-                table.add("match", "this version does not look at log lines; use tcp, http, exec or delay");
+            if pattern.is_empty() || pattern.len() > limits::HOOK_PATTERN_MAX {
+                table.add("match", format!("must have from 1 to {} bytes", limits::HOOK_PATTERN_MAX));
+            } else if unit.stdout.is_some() && unit.stderr.is_some() {
+                table.add("match", "its output does not go to the log, so no line of it could ever match");
             }
             ReadyWhen::Match { pattern: pattern.clone() }
         }
