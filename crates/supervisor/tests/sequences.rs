@@ -3,8 +3,12 @@
 
 #[path = "sequences/hooks.rs"]
 mod hooks;
+#[path = "sequences/ops.rs"]
+mod ops;
 #[path = "sequences/plans.rs"]
 mod plans;
+#[path = "sequences/queues.rs"]
+mod queues;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +19,6 @@ use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, StackNa
 use hostler_model::launch::{ExecLaunch, Program};
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
-use hostler_model::schedule::Schedule;
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
 use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::units::Signal;
@@ -25,10 +28,14 @@ use hostler_supervisor::{
     Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, ScheduleOrder, Settings,
     State, Verb, Waiting, Wake,
 };
+use ops::{Op, op};
 use proptest::prelude::*;
+use values::{cancelled, exec_launch, exit, queue_name, running};
 
 #[path = "sequences/stacks.rs"]
 mod stacks;
+#[path = "sequences/values.rs"]
+mod values;
 
 use stacks::{apply_stack, stack_name};
 
@@ -46,120 +53,6 @@ enum Fact2 {
     Exited(Exit),
     Failed(StartFailure),
     Lost,
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    Create {
-        when: u8,
-        max: Option<u8>,
-        remove: bool,
-        key: Option<u8>,
-        limited: bool,
-        owner: bool,
-        /// One of the queues, and a priority in it.
-        queue: Option<(u8, i8)>,
-        protected: bool,
-        hooks: bool,
-    },
-    /// A queue is changed or removed.
-    Queue {
-        which: u8,
-        what: u8,
-    },
-    /// One thing is done to all.
-    Bulk {
-        verb: u8,
-    },
-    Request {
-        kind: u8,
-        which: usize,
-    },
-    /// A creation with a schedule.
-    Plan {
-        schedule: Schedule,
-        when: u8,
-        queue: Option<u8>,
-    },
-    /// Somebody sets the wall clock.
-    SetClock {
-        minutes: i8,
-    },
-    /// Something happens in a process: it starts, fails, exits, is lost.
-    World {
-        which: usize,
-        what: u8,
-    },
-    /// Something happens to an exec.
-    Exec {
-        which: usize,
-        started_only: bool,
-    },
-    Tick {
-        ms: u16,
-    },
-    /// The daemon dies: before the next commit, or after it and before its actions.
-    Crash {
-        committed: bool,
-        reboot: bool,
-    },
-    /// A hook's request is over, or its command due.
-    Hook {
-        which: usize,
-        good: bool,
-    },
-    /// The reader of logs is a step further.
-    Lines {
-        which: usize,
-        matched: bool,
-    },
-    DiskFull(bool),
-    OwnerGone {
-        which: usize,
-    },
-    /// A stack is applied: which of its units are there, and in which version.
-    Stack {
-        present: u8,
-        version: u8,
-    },
-    DownStack,
-    /// A probe has found a run ready, or dead.
-    Probe {
-        which: usize,
-        dead: bool,
-    },
-    /// A condition was looked at.
-    Condition {
-        met: bool,
-    },
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        4 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>(),
-            prop::option::of((0u8..3, -1i8..2)), prop::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(when, max, remove, key, limited, owner, queue, protected, hooks)| {
-                Op::Create { when, max, remove, key, limited, owner, queue, protected, hooks }
-            }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, good)| Op::Hook { which, good }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, matched)| Op::Lines { which, matched }),
-        2 => (0u8..3, 0u8..8).prop_map(|(which, what)| Op::Queue { which, what }),
-        1 => (0u8..4).prop_map(|verb| Op::Bulk { verb }),
-        2 => (plans::schedule(), 0u8..2, prop::option::of(0u8..3))
-            .prop_map(|(schedule, when, queue)| Op::Plan { schedule, when, queue }),
-        1 => any::<i8>().prop_map(|minutes| Op::SetClock { minutes }),
-        5 => (0u8..16, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
-        8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
-        4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
-        3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
-        1 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(committed, reboot)| Op::Crash { committed, reboot }),
-        1 => prop::bool::weighted(0.3).prop_map(Op::DiskFull),
-        1 => any::<usize>().prop_map(|which| Op::OwnerGone { which }),
-        2 => (0u8..16, 0u8..3).prop_map(|(present, version)| Op::Stack { present, version }),
-        1 => Just(Op::DownStack),
-        2 => (any::<usize>(), prop::bool::weighted(0.3)).prop_map(|(which, dead)| Op::Probe { which, dead }),
-        1 => prop::bool::weighted(0.8).prop_map(|met| Op::Condition { met }),
-    ]
 }
 
 #[derive(Default)]
@@ -420,39 +313,6 @@ impl World {
         }
     }
 
-    /// Who starts from a queue goes before all that wait in it.
-    fn check_turn(&self, now: &Workload) {
-        let Some(before) = self.disk.workloads.get(&now.id) else { return };
-        let (Some(turn), None, Some(_)) = (before.turn(), now.turn(), now.live_run()) else { return };
-        let rivals = self.disk.workloads.values().filter(|other| other.spec.queue == before.spec.queue);
-        assert!(rivals.filter_map(|other| other.turn()).all(|other| other >= turn), "{} started out of turn", now.id);
-    }
-
-    /// Caps are kept, nobody starts out of turn or while he may not, and whoever can start has started.
-    fn check_queues(&self) {
-        let known: BTreeMap<_, _> =
-            self.state.queues().iter().map(|q| (q.record.name.clone(), QueueRecord::clone(&q.record))).collect();
-        assert_eq!(known, self.disk.queues, "the queues are what replay gives");
-        let mut under_way = 0;
-        for queue in self.state.queues().iter() {
-            let of_it = |w: &&Arc<Workload>| w.spec.queue.as_ref() == Some(&queue.record.name);
-            let jobs: Vec<_> = self.state.workloads().values().filter(of_it).collect();
-            let waiting: Vec<_> = jobs.iter().filter_map(|job| job.turn()).collect();
-            let running = jobs.iter().filter(|job| job.holds_place()).count();
-            assert_eq!((queue.waiting().len(), queue.running()), (waiting.len(), running));
-            assert!(queue.waiting().is_sorted());
-            under_way += running;
-        }
-        let live = self.state.workloads().values().filter(|workload| workload.live_run().is_some()).count();
-        let room = live < SETTINGS.live_runs_max && under_way < SETTINGS.queue_jobs_max;
-        if room && !self.state.holds_starts() {
-            for queue in self.state.queues().iter().filter(|queue| !queue.record.paused) {
-                let full = queue.running() >= queue.record.parallel as usize;
-                assert!(full || queue.waiting().len() == 0, "{} stands still", queue.record.name);
-            }
-        }
-    }
-
     fn crash(&mut self, committed: bool, reboot: bool) {
         // A decision is under way when the daemon dies.
         self.token += 1;
@@ -546,41 +406,8 @@ impl World {
                 Arc::make_mut(&mut create.spec).hooks = hooks::some(hooks).into();
                 self.ask(Request::Create(Box::new(create)));
             }
-            Op::Queue { which, what } => {
-                let (namespace, name) = (Namespace::owner(), queue_name(which));
-                let change = match what {
-                    0 | 1 => QueueChange { paused: Some(what == 0), ..QueueChange::default() },
-                    2 | 3 => QueueChange { draining: Some(what == 2), ..QueueChange::default() },
-                    4 | 5 => QueueChange { parallel: Some(u32::from(what) - 2), ..QueueChange::default() },
-                    _ => {
-                        let waiting = if what == 6 { Waiting::Keep } else { Waiting::Cancel };
-                        return self.ask(Request::RemoveQueue { namespace, name, waiting });
-                    }
-                };
-                self.ask(Request::SetQueue { namespace, name, change });
-            }
-            Op::Bulk { verb } => {
-                let verb = match verb {
-                    0 => Verb::Stop,
-                    1 => Verb::Kill(Signal::TERM),
-                    2 => Verb::Remove,
-                    _ => Verb::RemoveLive,
-                };
-                let workloads: Vec<_> = self.state.workloads().keys().copied().collect();
-                let is_protected = |state: &State| {
-                    let all = state.workloads().values().filter(|workload| workload.spec.protected);
-                    all.map(|workload| Workload::clone(workload)).collect::<Vec<_>>()
-                };
-                let before = is_protected(&self.state);
-                self.ask(Request::Bulk { verb, workloads });
-                let after = is_protected(&self.state);
-                for workload in before {
-                    // Others that made room, or their hooks, may have let it start; nothing else was done to it.
-                    let now = after.iter().find(|now| now.id == workload.id).expect("protected ones stay");
-                    let same = now.desired == workload.desired || now.desired == Desired::Run;
-                    assert!(same && now.live_run().is_some() >= workload.live_run().is_some());
-                }
-            }
+            Op::Queue { which, what } => self.change_queue(which, what),
+            Op::Bulk { verb } => self.do_to_all(verb),
             Op::Request { kind, which } => {
                 let Some(workload) = Self::pick(self.state.workloads().keys().copied(), which) else { return };
                 let (signal, grace_ms) = (None, (kind % 2 == 0).then_some(0));
@@ -744,53 +571,6 @@ impl World {
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");
     }
-}
-
-fn queue_name(number: u8) -> QueueName {
-    format!("q{number}").parse().expect("a name")
-}
-
-fn running() -> FoundState {
-    FoundState::Running { sandbox: SandboxId::from_bytes([0; 6]), pid: 7, started_at_ms: 9, oom_kills: 0 }
-}
-
-fn cancelled() -> StartFailure {
-    StartFailure { kind: StartFailureKind::Cancelled, message: "undone".to_owned() }
-}
-
-fn exit(code: Option<u8>) -> Exit {
-    let status = code.map_or(ExitStatus::Signal(Signal::KILL), ExitStatus::Code);
-    let cause = match code {
-        Some(0) => Cause::Success,
-        Some(_) => Cause::Error,
-        None => Cause::Killed,
-    };
-    Exit {
-        status,
-        cause,
-        core_dumped: false,
-        oom_kills: 0,
-        started_at_ms: 9,
-        ended_at_ms: 10,
-        duration_ms: 1,
-        usage: Usage::default(),
-        stdout_lines: 0,
-        stderr_lines: 0,
-        log_from: None,
-        statistics: None,
-    }
-}
-
-fn exec_launch() -> ExecLaunch {
-    let program = Program {
-        command: vec!["true".into()],
-        env: Vec::new(),
-        workdir: "/".into(),
-        identity: None,
-        rlimits: Vec::new(),
-        no_new_privileges: true,
-    };
-    ExecLaunch { program, interactive: false, tty: None }
 }
 
 proptest! {

@@ -14,7 +14,8 @@ use hostler_model::workload::{Desired, Identity, Workload};
 use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{ApplyStack, Request, State};
 
-use super::{Disk, queue_name};
+use super::Disk;
+use super::values::queue_name;
 
 /// Writes what a batch says of stacks.
 pub(super) fn commit(disk: &mut Disk, record: &Record) {
