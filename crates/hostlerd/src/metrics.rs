@@ -81,6 +81,14 @@ struct EndLabel {
 /// Every end that a run can have.
 const ENDS: [&str; 8] = ["success", "error", "signal", "timeout", "killed", "oom", "failed", "lost"];
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+const SUCCEEDED: OutcomeLabel = OutcomeLabel { outcome: "succeeded" };
+const FAILED: OutcomeLabel = OutcomeLabel { outcome: "failed" };
+
 fn end_of(cause: Cause) -> &'static str {
     match cause {
         Cause::Success => "success",
@@ -115,6 +123,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     operations: Family<OperationLabel, Histogram>,
     runs: Family<EndLabel, Counter>,
+    hooks_fired: Counter,
+    hook_calls: Family<OutcomeLabel, Counter>,
     events: Counter,
     /// Runs accepted by this daemon and not yet started, with their times, milliseconds.
     starting: Mutex<HashMap<RunId, u64>>,
@@ -126,7 +136,11 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let operations = Family::<OperationLabel, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         let runs = Family::<EndLabel, Counter>::default();
+        let (hooks_fired, hook_calls) = (Counter::default(), Family::<OutcomeLabel, Counter>::default());
         let events = Counter::default();
+        for outcome in [SUCCEEDED, FAILED] {
+            drop(hook_calls.get_or_create(&outcome));
+        }
         for operation in Operation::ALL {
             drop(operations.get_or_create(&OperationLabel { operation }));
         }
@@ -137,8 +151,10 @@ impl Metrics {
         let help = "How long operations took that somebody waits for";
         registry.register_with_unit("hostler_operation", help, Unit::Seconds, operations.clone());
         registry.register("hostler_runs", "Runs that came to their end, by how they ended", runs.clone());
+        registry.register("hostler_hooks_fired", "Hooks whose trigger came", hooks_fired.clone());
+        registry.register("hostler_hook_calls", "Actions of hooks, by how they ended", hook_calls.clone());
         registry.register("hostler_events", "Events committed", events.clone());
-        Self { registry, operations, runs, events, starting: Mutex::default() }
+        Self { registry, operations, runs, hooks_fired, hook_calls, events, starting: Mutex::default() }
     }
 
     /// Counts a committed event.
@@ -166,6 +182,15 @@ impl Metrics {
             EventKind::RunExited { exit } => end_of(exit.cause),
             EventKind::RunFailed { .. } => "failed",
             EventKind::RunLost { .. } => "lost",
+            EventKind::HookFired { .. } => {
+                self.hooks_fired.inc();
+                return;
+            }
+            EventKind::HookSucceeded { .. } | EventKind::HookFailed { .. } => {
+                let is_good = matches!(event.kind, EventKind::HookSucceeded { .. });
+                self.hook_calls.get_or_create(if is_good { &SUCCEEDED } else { &FAILED }).inc();
+                return;
+            }
             _ => return,
         };
         self.take_starting(run);
@@ -258,6 +283,7 @@ mod tests {
     use super::*;
     use hostler_model::event::Subject;
     use hostler_model::exit::{Exit, ExitStatus, Usage};
+    use hostler_model::hook::HookTrigger;
     use hostler_model::workload::LostReason;
 
     fn event(time_ms: u64, number: u32, kind: EventKind) -> Event {
@@ -334,13 +360,21 @@ mod tests {
         }
         metrics.observe(&event(2_000, 3, EventKind::RunCreated));
         metrics.observe(&event(2_000, 3, EventKind::RunLost { reason: LostReason::Agent }));
+        for on in [HookTrigger::Started, HookTrigger::Success] {
+            metrics.observe(&event(2_000, 3, EventKind::HookFired { hook: 0, on }));
+        }
+        let message = "refused".to_owned();
+        metrics.observe(&event(2_000, 3, EventKind::HookFailed { hook: 0, attempts: 5, message }));
         metrics.observe(&Event { time_ms: 1, kind: EventKind::NodeLameDuck { lame_duck: true }, subject: None });
         assert!(metrics.starting.lock().unwrap().is_empty(), "nothing is kept of what is over");
 
         let text = metrics.encode(Scrape::default());
         check_lines(&text);
         for (series, expected) in [
-            ("hostler_events_total", 10.0),
+            ("hostler_events_total", 13.0),
+            ("hostler_hooks_fired_total", 2.0),
+            ("hostler_hook_calls_total{outcome=\"failed\"}", 1.0),
+            ("hostler_hook_calls_total{outcome=\"succeeded\"}", 0.0),
             ("hostler_runs_total{end=\"success\"}", 1.0),
             ("hostler_runs_total{end=\"oom\"}", 2.0),
             ("hostler_runs_total{end=\"timeout\"}", 1.0),
