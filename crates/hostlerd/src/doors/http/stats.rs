@@ -11,6 +11,7 @@ use hostler_linux::clock;
 use hostler_model::ids::WorkloadId;
 use hostler_model::workload::Workload;
 use hostler_model::{Problem, ProblemKind};
+use hostler_runtime::RuntimeError;
 
 use super::answer::{Answer, Asked, json};
 use super::{Door, Peer};
@@ -53,19 +54,19 @@ pub(crate) async fn get(
 }
 
 impl Door {
-    async fn stats(&self, id: WorkloadId) -> Answer<Stats> {
+    async fn stats(&self, id: WorkloadId) -> Result<Stats, Problem> {
         let began = Instant::now();
         let workload = self.node.view.get(id);
         let run = workload.as_ref().and_then(|workload| workload.live_run()).map(|run| run.id).ok_or_else(|| {
             let phase = workload.as_ref().map_or("gone", |workload| workload.phase().as_str());
             Problem::new(ProblemKind::Conflict, format!("it uses nothing: it is {phase}"))
         })?;
-        let used = self
-            .node
-            .runtime
-            .stats(run)
-            .await
-            .map_err(|error| Problem::new(ProblemKind::Timeout, error.to_string()))?;
+        let used = self.node.runtime.stats(run).await.map_err(|error| {
+            // It is being started, or its end is on its way into the store.
+            let is_between = matches!(error, RuntimeError::NotRunning(_));
+            let kind = if is_between { ProblemKind::Conflict } else { ProblemKind::Timeout };
+            Problem::new(kind, error.to_string())
+        })?;
         self.node.metrics.observe_duration(Operation::Stats, began.elapsed());
         Ok(Stats {
             time_ms: clock::wall_ms(),
@@ -89,11 +90,8 @@ impl Door {
             let detail = format!("no samples are kept of {}: its spec has no stats_interval_ms", workload.name);
             return Err(Problem::new(ProblemKind::Conflict, detail).into());
         }
-        let mut stats = match self.stats(workload.id).await {
-            Ok(stats) => stats,
-            Err(_) if workload.live_run().is_none() => Stats::default(),
-            Err(refusal) => return Err(refusal),
-        };
+        // What it uses now is an addition: without an answer the samples are still worth having.
+        let mut stats = self.stats(workload.id).await.unwrap_or_default();
         let samples = self.node.sampling.samples(workload.id);
         if let Some(last) = samples.last().filter(|_| stats.time_ms == 0) {
             stats = Stats {
