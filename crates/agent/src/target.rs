@@ -176,18 +176,11 @@ impl Target {
             ExitStatus::Code(_) => Cause::Error,
         };
         Some(Exit {
-            status: reaped.status,
-            cause,
             core_dumped: reaped.core_dumped,
             oom_kills,
-            started_at_ms: started.wall_ms,
-            ended_at_ms: wall_ms,
             duration_ms: boot_ms.saturating_sub(started.boot_ms),
             usage: reaped.usage,
-            stdout_lines: 0,
-            stderr_lines: 0,
-            log_from: None,
-            statistics: None,
+            ..Exit::new(reaped.status, cause, started.wall_ms, wall_ms)
         })
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hostler_linux::procfs;
 use hostler_model::event::{Event, EventKind};
 use hostler_model::workload::Phase;
-use hostler_model::{Cause, RunId, limits};
+use hostler_model::{RunId, limits};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -88,17 +88,6 @@ struct OutcomeLabel {
 
 const SUCCEEDED: OutcomeLabel = OutcomeLabel { outcome: "succeeded" };
 const FAILED: OutcomeLabel = OutcomeLabel { outcome: "failed" };
-
-fn end_of(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Success => "success",
-        Cause::Error => "error",
-        Cause::Signal => "signal",
-        Cause::Timeout => "timeout",
-        Cause::Killed => "killed",
-        Cause::Oom => "oom",
-    }
-}
 
 /// How things stand when somebody asks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -179,7 +168,7 @@ impl Metrics {
                 }
                 return;
             }
-            EventKind::RunExited { exit } => end_of(exit.cause),
+            EventKind::RunExited { exit } => exit.cause.as_str(),
             EventKind::RunFailed { .. } => "failed",
             EventKind::RunLost { .. } => "lost",
             EventKind::HookFired { .. } => {
@@ -281,8 +270,9 @@ fn signed(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hostler_model::Cause;
     use hostler_model::event::Subject;
-    use hostler_model::exit::{Exit, ExitStatus, Usage};
+    use hostler_model::exit::{Exit, ExitStatus};
     use hostler_model::hook::HookTrigger;
     use hostler_model::workload::LostReason;
 
@@ -300,20 +290,7 @@ mod tests {
     }
 
     fn exit(cause: Cause) -> EventKind {
-        let exit = Exit {
-            status: ExitStatus::Code(0),
-            cause,
-            core_dumped: false,
-            oom_kills: 0,
-            started_at_ms: 0,
-            ended_at_ms: 0,
-            duration_ms: 0,
-            usage: Usage::default(),
-            stdout_lines: 0,
-            stderr_lines: 0,
-            log_from: None,
-            statistics: None,
-        };
+        let exit = Exit::new(ExitStatus::Code(0), cause, 0, 0);
         EventKind::RunExited { exit }
     }
 

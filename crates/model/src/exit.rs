@@ -131,6 +131,27 @@ pub struct Exit {
     pub statistics: Option<Box<Statistics>>,
 }
 
+impl Exit {
+    /// An end of which no more is known than how and when, wall clock, milliseconds.
+    #[must_use]
+    pub fn new(status: ExitStatus, cause: Cause, started_at_ms: u64, ended_at_ms: u64) -> Self {
+        Self {
+            status,
+            cause,
+            core_dumped: false,
+            oom_kills: 0,
+            started_at_ms,
+            ended_at_ms,
+            duration_ms: ended_at_ms.saturating_sub(started_at_ms),
+            usage: Usage::default(),
+            stdout_lines: 0,
+            stderr_lines: 0,
+            log_from: None,
+            statistics: None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -61,28 +61,13 @@ pub fn backoff_ms(policy: &Restart, attempt: u32, entropy: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hostler_model::exit::{Exit, ExitStatus, Usage};
+    use hostler_model::exit::{Exit, ExitStatus};
     use hostler_model::workload::{LostReason, StartFailure, StartFailureKind};
     use proptest::prelude::*;
 
     fn ended(code: u8) -> RunState {
         let cause = if code == 0 { Cause::Success } else { Cause::Error };
-        RunState::Ended {
-            exit: Exit {
-                status: ExitStatus::Code(code),
-                cause,
-                core_dumped: false,
-                oom_kills: 0,
-                started_at_ms: 0,
-                ended_at_ms: 0,
-                duration_ms: 0,
-                usage: Usage::default(),
-                stdout_lines: 0,
-                stderr_lines: 0,
-                log_from: None,
-                statistics: None,
-            },
-        }
+        RunState::Ended { exit: Exit::new(ExitStatus::Code(code), cause, 0, 0) }
     }
 
     fn policy(when: RestartWhen, max_attempts: Option<u32>) -> Restart {

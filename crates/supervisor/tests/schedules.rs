@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hostler_model::Now;
 use hostler_model::event::{EventKind, StopReason};
-use hostler_model::exit::{Cause, Exit, ExitStatus, Usage};
+use hostler_model::exit::{Cause, Exit, ExitStatus};
 use hostler_model::ids::{Namespace, SandboxId, WorkloadId};
 use hostler_model::schedule::{Misfire, Overlap, Schedule};
 use hostler_model::spec::{Restart, RestartWhen, Spec};
@@ -127,20 +127,12 @@ impl Sim {
     /// The live run ends.
     fn end(&mut self, code: u8) {
         let run = self.workload().live_run().expect("a live run").id;
-        let exit = Exit {
-            status: ExitStatus::Code(code),
-            cause: if code == 0 { Cause::Success } else { Cause::Error },
-            core_dumped: false,
-            oom_kills: 0,
-            started_at_ms: self.now.wall_ms,
-            ended_at_ms: self.now.wall_ms,
-            duration_ms: 0,
-            usage: Usage::default(),
-            stdout_lines: 0,
-            stderr_lines: 0,
-            log_from: None,
-            statistics: None,
-        };
+        let exit = Exit::new(
+            ExitStatus::Code(code),
+            if code == 0 { Cause::Success } else { Cause::Error },
+            self.now.wall_ms,
+            self.now.wall_ms,
+        );
         self.step(Input::Fact(Fact::Exited { run, exit }));
     }
 

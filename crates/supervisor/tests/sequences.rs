@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use hostler_model::event::EventKind;
-use hostler_model::exit::{Exit, ExitStatus, Usage};
+use hostler_model::exit::{Exit, ExitStatus};
 use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId};
 use hostler_model::launch::{ExecLaunch, Program};
 use hostler_model::queue::{QueueChange, QueueRecord};
@@ -28,7 +28,7 @@ use hostler_supervisor::{
     Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, ScheduleOrder, Settings,
     State, Verb, Waiting, Wake,
 };
-use ops::{Op, op};
+use ops::{Creation, Op, op};
 use proptest::prelude::*;
 use values::{cancelled, exec_launch, exit, queue_name, running};
 
@@ -317,7 +317,8 @@ impl World {
         // A decision is under way when the daemon dies.
         self.token += 1;
         self.asked.insert(self.token);
-        let request = Request::Create(Box::new(self.creation(0, None, false, None, false, false, Some((0, 0)), false)));
+        let creation = Creation { queue: Some((0, 0)), ..Creation::default() };
+        let request = Request::Create(Box::new(self.creation(&creation)));
         let out = self.decide(Input::Request(self.token, request));
         if committed {
             self.commit(&out);
@@ -352,18 +353,8 @@ impl World {
         self.answered.clear();
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of one operation")]
-    fn creation(
-        &mut self,
-        when: u8,
-        max: Option<u8>,
-        remove: bool,
-        key: Option<u8>,
-        limited: bool,
-        owner: bool,
-        queue: Option<(u8, i8)>,
-        protected: bool,
-    ) -> Create {
+    fn creation(&mut self, creation: &Creation) -> Create {
+        let &Creation { when, max, remove, key, limited, owner, queue, protected, hooks } = creation;
         self.next += 1;
         let mut spec = Spec::new(vec!["true".into()]);
         spec.restart = Restart {
@@ -379,6 +370,7 @@ impl World {
             spec.priority = i32::from(priority);
         }
         spec.protected = protected && !spec.remove;
+        spec.hooks = hooks::some(hooks).into();
         if limited {
             spec.limits = Limits { pids: Some(5), ..Limits::default() }.into();
         }
@@ -401,9 +393,8 @@ impl World {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Create { when, max, remove, key, limited, owner, queue, protected, hooks } => {
-                let mut create = self.creation(when, max, remove, key, limited, owner, queue, protected);
-                Arc::make_mut(&mut create.spec).hooks = hooks::some(hooks).into();
+            Op::Create(creation) => {
+                let create = self.creation(&creation);
                 self.ask(Request::Create(Box::new(create)));
             }
             Op::Queue { which, what } => self.change_queue(which, what),
@@ -435,7 +426,7 @@ impl World {
             }
             Op::Plan { schedule, when, queue } => {
                 let queue = queue.map(|number| (number, 0));
-                let mut create = self.creation(when, None, false, None, false, false, queue, false);
+                let mut create = self.creation(&Creation { when, queue, ..Creation::default() });
                 Arc::make_mut(&mut create.spec).schedule = Some(schedule.into());
                 self.ask(Request::Create(Box::new(create)));
             }

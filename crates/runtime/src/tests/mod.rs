@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use hostler_linux::procfs;
 use hostler_model::ByteString;
-use hostler_model::exit::{Cause, Exit, ExitStatus, Usage};
+use hostler_model::exit::{Cause, Exit, ExitStatus};
 use hostler_model::ids::{Namespace, RunId, SandboxId, StoreId, WorkloadId};
 use hostler_model::launch::{Launch, Program};
 use hostler_model::rundir::{EXIT_FILE, ExitFile, Outcome, ProcessId, RUN_FILE, RunFile};
@@ -67,20 +67,7 @@ fn launch(run: RunId, namespace: &Namespace) -> Launch {
 }
 
 fn exit(code: u8) -> Exit {
-    Exit {
-        status: ExitStatus::Code(code),
-        cause: Cause::Error,
-        core_dumped: false,
-        oom_kills: 0,
-        started_at_ms: 1,
-        ended_at_ms: 2,
-        duration_ms: 1,
-        usage: Usage::default(),
-        stdout_lines: 0,
-        stderr_lines: 0,
-        log_from: None,
-        statistics: None,
-    }
+    Exit::new(ExitStatus::Code(code), Cause::Error, 1, 2)
 }
 
 /// A harmless process. It holds nothing of ours open, should a test fail to end it.

@@ -5,20 +5,24 @@ use proptest::prelude::*;
 
 use super::plans;
 
+/// A workload that is asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Creation {
+    pub(crate) when: u8,
+    pub(crate) max: Option<u8>,
+    pub(crate) remove: bool,
+    pub(crate) key: Option<u8>,
+    pub(crate) limited: bool,
+    pub(crate) owner: bool,
+    /// One of the queues, and a priority in it.
+    pub(crate) queue: Option<(u8, i8)>,
+    pub(crate) protected: bool,
+    pub(crate) hooks: bool,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    Create {
-        when: u8,
-        max: Option<u8>,
-        remove: bool,
-        key: Option<u8>,
-        limited: bool,
-        owner: bool,
-        /// One of the queues, and a priority in it.
-        queue: Option<(u8, i8)>,
-        protected: bool,
-        hooks: bool,
-    },
+    Create(Creation),
     /// A queue is changed or removed.
     Queue {
         which: u8,
@@ -96,7 +100,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>(),
             prop::option::of((0u8..3, -1i8..2)), prop::bool::weighted(0.1), any::<bool>())
             .prop_map(|(when, max, remove, key, limited, owner, queue, protected, hooks)| {
-                Op::Create { when, max, remove, key, limited, owner, queue, protected, hooks }
+                Op::Create(Creation { when, max, remove, key, limited, owner, queue, protected, hooks })
             }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(which, good)| Op::Hook { which, good }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(which, matched)| Op::Lines { which, matched }),

@@ -21,20 +21,7 @@ pub(crate) fn exit(code: Option<u8>) -> Exit {
         Some(_) => Cause::Error,
         None => Cause::Killed,
     };
-    Exit {
-        status,
-        cause,
-        core_dumped: false,
-        oom_kills: 0,
-        started_at_ms: 9,
-        ended_at_ms: 10,
-        duration_ms: 1,
-        usage: Usage::default(),
-        stdout_lines: 0,
-        stderr_lines: 0,
-        log_from: None,
-        statistics: None,
-    }
+    Exit::new(status, cause, 9, 10)
 }
 
 pub(crate) fn exec_launch() -> ExecLaunch {
