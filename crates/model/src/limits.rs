@@ -174,6 +174,8 @@ pub const STORE_QUEUE: usize = 1_024;
 pub const STORE_GROUP: usize = 512;
 /// How long a batch that nobody waits for may linger, so that it shares the next commit, milliseconds.
 pub const STORE_LINGER_MS: u64 = 20;
+/// Length of the store's write-ahead log, bytes: some hundred jobs from beginning to end. What it holds is in memory too.
+pub const STORE_LOG: u64 = 1024 * 1024;
 /// Events read from the store in one short transaction.
 pub const EVENTS_PAGE: usize = 512;
 

@@ -85,6 +85,9 @@ pub enum Corruption {
         /// The record's key.
         key: String,
     },
+    /// The write-ahead log beside it does not fit or is not whole.
+    #[error("its write-ahead log (store.wal, beside it): {0}")]
+    Log(String),
     /// A record is there and cannot be understood.
     #[error("table {table:?}, record {key:?}: {reason}")]
     Record {
@@ -146,6 +149,10 @@ impl CommitError {
             redb::Error::Io(error) => Self::Io(Arc::new(error)),
             other => Self::Io(Arc::from(Box::<dyn Error + Send + Sync>::from(other.to_string()))),
         }
+    }
+
+    pub(crate) fn from_json(error: serde_json::Error) -> Self {
+        Self::Io(Arc::new(error))
     }
 
     pub(crate) fn from_text(text: String) -> Self {

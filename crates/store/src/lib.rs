@@ -1,22 +1,26 @@
-//! The store: the journal of events and the state of everything, in one file, `store.redb`.
+//! The store: the journal of events and the state of everything, in `store.redb` and its write-ahead log, `store.wal`.
 //!
 //! ```text
 //!   submit(batch, done)                 any thread; never blocks, a full queue gives the batch back
 //!        │  bounded channel
-//!   writer thread      gather ──► one transaction ──► one fdatasync ──► done(Ok), in order
+//!   writer thread      gather ──► append to the log ──► one fdatasync ──► done(Ok), in order
 //!        │             (lazy batches linger for company, a prompt one ends the wait)
 //!        │                              └── fails: done(Err) to the group, and to all that come after
+//!   store.wal          what is committed since the last checkpoint
+//!        │ full, or closed: a checkpoint, one transaction
 //!   store.redb         meta · node · workloads · stacks · units · keys · queues · events · hooks
 //!        │
-//!   Reader             short read transactions, up to the committed mark
+//!   Reader             the newest events from memory, older ones by short read transactions
 //! ```
 //!
 //! - [`Store`] (`writer.rs`): the queue, the writer thread, group commit
+//! - `changes.rs`: what a group of batches changes, as JSON, for the log and for the tables
+//! - `wal.rs`: the log: records, epochs, what is torn and what is damaged
 //! - [`Reader`] (`reader.rs`): events by number and by time
 //! - `open.rs`: from a path to a loaded store, or the precise reason why not
 //! - `schema.rs`: the tables, and the way from each older layout to this one
 //! - `staged.rs`: while a store is being opened its file is only read
-//! - `retention.rs`: which events are forgotten in a commit
+//! - `retention.rs`: which events are forgotten in a checkpoint
 //! - [`error`]: what can go wrong, and the way out
 //! - [`Ballast`]: the file given up when the disk is full
 //!
@@ -28,12 +32,14 @@
 #![forbid(unsafe_code)]
 
 mod ballast;
+mod changes;
 pub mod error;
 mod open;
 mod reader;
 mod retention;
 mod schema;
 mod staged;
+mod wal;
 mod writer;
 
 #[cfg(test)]
@@ -69,6 +75,8 @@ pub struct Options {
     pub linger: Duration,
     /// Batches that one commit gathers, at most.
     pub group_max: usize,
+    /// Length of a write-ahead log that has to be made, bytes.
+    pub log_bytes: u64,
 }
 
 impl Default for Options {
@@ -79,6 +87,7 @@ impl Default for Options {
             cache_bytes: 4 * 1024 * 1024,
             linger: Duration::from_millis(limits::STORE_LINGER_MS),
             group_max: limits::STORE_GROUP,
+            log_bytes: limits::STORE_LOG,
         }
     }
 }

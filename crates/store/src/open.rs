@@ -1,9 +1,9 @@
 //! From a path to a loaded store, or the precise reason why not.
 //!
 //! ```text
-//! no file ──► make <file>.new, locked ──► first commit ──► rename ──► sync directory ──► loaded
-//! a file ───► read only: lock, repair or verify, newer? older: migrate, load all ──► go live ──► loaded
-//!                          └── anything wrong: the file stays as it was (staged.rs)
+//! no file ──► make <file>.new, locked ──► make the log ──► first commit ──► rename ──► sync directory ──► loaded
+//! a file ───► read only: lock, repair or verify, newer? older: migrate, replay the log, load all ──► go live ──► loaded
+//!                          └── anything wrong: both files stay as they were (staged.rs)
 //! ```
 //! A store is never half made: under its own name it is whole, so an empty file there is damage and not a beginning.
 
@@ -31,10 +31,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::ballast::sync_directory;
+use crate::changes::{self, Group};
 use crate::error::{Corruption, OpenError, is_no_space, panic_text};
-use crate::schema::{self, MigrationError, SCHEMA};
+use crate::schema::{self, LogMark, MigrationError, SCHEMA};
 use crate::staged::Staged;
-use crate::writer::{Store, to_json};
+use crate::wal::{self, Beside, Place, Recovered, Wal};
+use crate::writer::Store;
 use crate::{Loaded, Meta, NewStore, Options};
 
 /// What goes into [`Meta::written_by`].
@@ -43,8 +45,15 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often a store that appears or vanishes while it is being opened is looked for again.
 const ATTEMPTS: usize = 8;
 
-/// A database with everything read from it: the content, and the numbers of the first and last event.
-pub(crate) type Opened = (Database, Loaded, (u64, u64));
+/// A database with everything read from it.
+pub(crate) struct Opened {
+    pub(crate) database: Database,
+    pub(crate) loaded: Loaded,
+    /// The numbers of the first and last event.
+    pub(crate) bounds: (u64, u64),
+    /// Empty.
+    pub(crate) wal: Wal,
+}
 
 /// Where opening stopped; the path is added on the way out.
 pub(crate) enum Failure {
@@ -90,10 +99,10 @@ impl Store {
     /// Precise, and with the way out: see [`OpenError`]. The file is then what it was before.
     pub fn open(path: &Path, options: Options, identity: NewStore) -> Result<(Self, Loaded), OpenError> {
         let unreadable = |source| system_error(path.to_owned(), source);
-        let (database, loaded, bounds) = find_or_make(path, &options, identity)?;
-        tracing::debug!(path = %path.display(), workloads = loaded.workloads.len(), last_event = bounds.1, "store open");
-        let store = Self::start(database, bounds, options).map_err(unreadable)?;
-        Ok((store, loaded))
+        let opened = find_or_make(path, &options, identity)?;
+        let (workloads, last_event) = (opened.loaded.workloads.len(), opened.bounds.1);
+        tracing::debug!(path = %path.display(), workloads, last_event, "store open");
+        Self::start(opened, options).map_err(unreadable)
     }
 }
 
@@ -106,7 +115,7 @@ fn find_or_make(path: &Path, options: &Options, identity: NewStore) -> Result<Op
             }
             Ok(file) => {
                 let backend = FileBackend::new(file).map_err(|error| Failure::from(error).at(path))?;
-                return load(path, backend, options, |schema| keep_copy(path, schema));
+                return load(path, backend, &Beside::store(path), options, |schema| keep_copy(path, schema));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(system(error)),
@@ -161,7 +170,7 @@ fn make(
 ) -> Result<Opened, OpenError> {
     let system = |source| system_error(path.to_owned(), source);
     let backend = FileBackend::new(file).map_err(|error| Failure::from(error).at(path))?;
-    let opened = create(path, backend, options, identity)?;
+    let opened = create(path, backend, &Beside::store(path), options, identity)?;
     fs::rename(unfinished, path).and_then(|()| sync_directory(path)).map_err(system)?;
     Ok(opened)
 }
@@ -170,9 +179,11 @@ fn make(
 pub(crate) fn create(
     path: &Path,
     backend: impl StorageBackend,
+    log: &dyn Place,
     options: &Options,
     identity: NewStore,
 ) -> Result<Opened, OpenError> {
+    let log = log.make(options.log_bytes).map_err(|error| system_error(path.to_owned(), error))?;
     let meta = Meta {
         store: identity.store,
         tag: identity.tag,
@@ -181,18 +192,19 @@ pub(crate) fn create(
         written_by: VERSION.to_owned(),
     };
     let node = NodeRecord::default();
-    let make = || -> Result<Database, Failure> {
+    let mark = LogMark { epoch: 1, clean: false, size: options.log_bytes };
+    let make = || -> Result<(Database, Wal), Failure> {
         let database = Database::builder().set_cache_size(options.cache_bytes).create_with_backend(backend)?;
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         schema::create_tables(&transaction)?;
-        let mut json = Vec::new();
-        transaction.open_table(schema::META)?.insert(schema::META_KEY, to_json(&mut json, &meta)?)?;
-        transaction.open_table(schema::NODE)?.insert(schema::NODE_KEY, to_json(&mut json, &node)?)?;
+        schema::put(&transaction, schema::META, schema::META_KEY, &meta)?;
+        schema::put(&transaction, schema::NODE, schema::NODE_KEY, &node)?;
+        schema::put(&transaction, schema::META, schema::LOG_KEY, &mark)?;
         transaction.commit()?;
-        Ok(database)
+        Ok((database, Wal::start(log, mark.epoch).map_err(redb::Error::Io)?))
     };
-    let database = make().map_err(|failure| failure.at(path))?;
+    let (database, wal) = make().map_err(|failure| failure.at(path))?;
     let loaded = Loaded {
         meta,
         node,
@@ -204,7 +216,7 @@ pub(crate) fn create(
         hook_calls: Vec::new(),
         created: true,
     };
-    Ok((database, loaded, (1, 0)))
+    Ok(Opened { database, loaded, bounds: (1, 0), wal })
 }
 
 /// Loads the store in a storage that must hold one. `keep_copy` is asked to copy a file of an older layout, whose
@@ -212,6 +224,7 @@ pub(crate) fn create(
 pub(crate) fn load(
     path: &Path,
     backend: impl StorageBackend,
+    place: &dyn Place,
     options: &Options,
     keep_copy: impl FnOnce(u32) -> io::Result<()>,
 ) -> Result<Opened, OpenError> {
@@ -220,7 +233,7 @@ pub(crate) fn load(
         return Err(Failure::Corrupt(Corruption::Empty).at(path));
     }
     let staged = Staged::new(backend);
-    let attempt = || -> Result<(Opened, u32), Failure> {
+    let attempt = || -> Result<_, Failure> {
         let repaired = Arc::new(AtomicBool::new(false));
         let notice = Arc::clone(&repaired);
         let mut database = Database::builder()
@@ -233,11 +246,11 @@ pub(crate) fn load(
             verify(&mut database)?;
         }
         let found = upgrade(&database)?;
-        let (loaded, bounds) = load_all(&database.begin_read()?)?;
-        Ok(((database, loaded, bounds), found))
+        let (log, epoch) = replay(&database, place, options.log_bytes)?;
+        Ok((load_all(&database.begin_read()?)?, database, log, epoch, found))
     };
     // Only memory is touched in there, and it is dropped if it panics.
-    let (opened, found) = match catch_unwind(AssertUnwindSafe(attempt)) {
+    let ((loaded, bounds), database, log, epoch, found) = match catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(result) => result.map_err(|failure| failure.at(path))?,
         Err(panic) => return Err(Failure::Corrupt(Corruption::Panic(panic_text(&*panic))).at(path)),
     };
@@ -245,8 +258,65 @@ pub(crate) fn load(
         keep_copy(found).map_err(system)?;
         tracing::info!(path = %path.display(), from = found, to = SCHEMA, "store migrated; the old file was kept beside it");
     }
+    let log = log.map_or_else(|| place.make(options.log_bytes), Ok).map_err(system)?;
+    let wal = Wal::start(log, epoch).map_err(system)?;
     staged.go_live().map_err(system)?;
-    Ok(opened)
+    Ok(Opened { database, loaded, bounds, wal })
+}
+
+/// Brings what the log holds into the tables. Gives the log for the time to come, `None` if one has to be made, which
+/// shall have `size` bytes then; and its epoch.
+fn replay(database: &Database, place: &dyn Place, size: u64) -> Result<(Option<wal::Backend>, u64), Failure> {
+    let damaged = |reason: String| Failure::Corrupt(Corruption::Log(reason));
+    let mark = {
+        let meta = database.begin_read()?.open_table(schema::META)?;
+        let bytes = meta.get(schema::LOG_KEY)?.ok_or_else(|| missing("meta", schema::LOG_KEY))?;
+        parse::<LogMark>("meta", schema::LOG_KEY, bytes.value())?
+    };
+    let log = place.find().map_err(redb::Error::Io)?;
+    let length = log.as_ref().map(|log| log.len()).transpose().map_err(redb::Error::Io)?;
+    let found = match &log {
+        Some(log) => wal::recover(&**log, mark.epoch).map_err(redb::Error::Io)?,
+        None => Recovered::default(),
+    };
+    let newest = found.newest.unwrap_or(0);
+    let mut group = Group::default();
+    if !mark.clean {
+        let obstacle = match (length, found.behind) {
+            (None, _) => Some("it is missing, and holds the last changes".to_owned()),
+            (Some(length), _) if length != mark.size => Some(format!("it has {length} bytes instead of {}", mark.size)),
+            (Some(_), _) if newest > mark.epoch => Some("it belongs to a later state of the store".to_owned()),
+            (Some(_), Some(behind)) => {
+                Some(format!("record {} is damaged, and record {behind} behind it is whole", found.payloads.len()))
+            }
+            (Some(_), None) => None,
+        };
+        if let Some(reason) = obstacle {
+            return Err(damaged(reason));
+        }
+        for (number, payload) in found.payloads.iter().enumerate() {
+            let more = Group::decode(payload).map_err(|error| damaged(format!("record {number}: {error}")))?;
+            group.changes.extend(more.changes);
+            group.events.extend(more.events);
+        }
+    }
+    let log = log.filter(|_| !mark.clean || length == Some(size));
+    // Above whatever is in the file: none of it may ever be taken for a record of the time to come.
+    let epoch = mark.epoch.max(newest) + 1;
+    let mark = LogMark { epoch, clean: false, size: log.as_ref().and(length).unwrap_or(size) };
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    changes::write(&transaction, &group.changes)?;
+    {
+        let mut events = transaction.open_table(schema::EVENTS)?;
+        let (_, last) = schema::event_bounds(&events)?;
+        for (sequence, event) in (last + 1..).zip(&group.events) {
+            events.insert(sequence, &**event)?;
+        }
+    }
+    schema::put(&transaction, schema::META, schema::LOG_KEY, &mark)?;
+    transaction.commit()?;
+    Ok((log, epoch))
 }
 
 /// Verifies every checksum. A repair has done so; after an orderly close the database trusts its pages, and we do not.
@@ -318,7 +388,7 @@ fn upgrade(database: &Database) -> Result<u32, Failure> {
     })?;
     let meta: Meta = parse("meta", schema::META_KEY, &bytes)?;
     let meta = Meta { schema: SCHEMA, written_by: VERSION.to_owned(), ..meta };
-    transaction.open_table(schema::META)?.insert(schema::META_KEY, to_json(&mut Vec::new(), &meta)?)?;
+    schema::put(&transaction, schema::META, schema::META_KEY, &meta)?;
     transaction.commit()?;
     Ok(head.schema)
 }

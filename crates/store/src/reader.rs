@@ -1,9 +1,12 @@
 //! Reading events: by number, by time. Every call is one short transaction, so that a slow reader holds up neither
 //! the writer nor the re-use of space; it pages, and falls behind instead.
+//!
+//! The newest events are in memory, until a checkpoint has brought them into their table: the *tail*. A reader takes what it
+//! needs of the tail first and begins its transaction after that, so an event that leaves the tail meanwhile is in the table.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use hostler_model::limits;
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
@@ -17,6 +20,15 @@ pub(crate) struct Shared {
     database: RwLock<Option<Database>>,
     /// The last event whose commit is on disk.
     last: AtomicU64,
+    tail: Mutex<Tail>,
+}
+
+/// Events that are durable, or about to be, and not in the table.
+#[derive(Debug)]
+struct Tail {
+    /// Number of the first of them; one after the table's last.
+    first: u64,
+    events: Vec<Arc<[u8]>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -27,12 +39,41 @@ impl std::fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn new(database: Database, last: u64) -> Self {
-        Self { database: RwLock::new(Some(database)), last: AtomicU64::new(last) }
+        let tail = Mutex::new(Tail { first: last + 1, events: Vec::new() });
+        Self { database: RwLock::new(Some(database)), last: AtomicU64::new(last), tail }
     }
 
     /// `None` once closed. Nobody changes the content but `close`, so a poisoned lock is as good as any.
     pub(crate) fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_tail(&self) -> MutexGuard<'_, Tail> {
+        // Every change of it is one step.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the first event of the tail, and the events.
+    pub(crate) fn tail(&self) -> (u64, Vec<Arc<[u8]>>) {
+        let tail = self.lock_tail();
+        (tail.first, tail.events.clone())
+    }
+
+    /// Where the tail begins, and its events from this number on, at most so many.
+    fn tail_page(&self, from: u64, max: usize) -> (u64, Vec<EventJson>) {
+        let tail = self.lock_tail();
+        let skip = usize::try_from(from.saturating_sub(tail.first)).unwrap_or(usize::MAX);
+        let page = (tail.first..).zip(&tail.events).skip(skip).take(max);
+        (tail.first, page.map(|(sequence, json)| (sequence, Arc::clone(json))).collect())
+    }
+
+    pub(crate) fn extend_tail(&self, events: Vec<Arc<[u8]>>) {
+        self.lock_tail().events.extend(events);
+    }
+
+    /// The table has everything up to this event.
+    pub(crate) fn cut_tail(&self, last: u64) {
+        *self.lock_tail() = Tail { first: last + 1, events: Vec::new() };
     }
 
     pub(crate) fn set_last(&self, last: u64) {
@@ -76,7 +117,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Closed`] and [`ReadError::Storage`].
     pub fn oldest_sequence(&self) -> Result<u64, ReadError> {
-        self.read(|events, _| Ok(schema::event_bounds(events).map_err(ReadError::storage)?.0))
+        self.read(|events, _| Ok(schema::event_bounds(&events()?).map_err(ReadError::storage)?.0))
     }
 
     /// Events from number `from` on, as JSON, up to the last on disk; at most `max` and never more than
@@ -85,21 +126,23 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Gone`] when `from` is past the retention.
     pub fn events(&self, from: u64, max: usize) -> Result<Vec<EventJson>, ReadError> {
-        let from = from.max(1);
+        let (from, max) = (from.max(1), max.min(limits::EVENTS_PAGE));
+        let (tail_first, tail) = self.shared.tail_page(from, max);
         self.read(|events, last| {
-            let (oldest, _) = schema::event_bounds(events).map_err(ReadError::storage)?;
+            let tail = tail.into_iter().take_while(|(sequence, _)| *sequence <= last);
+            if from >= tail_first {
+                return Ok(tail.collect());
+            }
+            let events = events()?;
+            let (oldest, _) = schema::event_bounds(&events).map_err(ReadError::storage)?;
             if from < oldest {
                 return Err(ReadError::Gone { oldest });
             }
-            if from > last {
-                return Ok(Vec::new());
-            }
-            let page = events.range(from..=last).map_err(ReadError::storage)?.take(max.min(limits::EVENTS_PAGE));
-            page.map(|entry| {
+            let older = events.range(from..tail_first.min(last + 1)).map_err(ReadError::storage)?.map(|entry| {
                 let (sequence, json) = entry.map_err(ReadError::storage)?;
                 Ok((sequence.value(), Arc::from(json.value())))
-            })
-            .collect()
+            });
+            older.chain(tail.map(Ok)).take(max).collect()
         })
     }
 
@@ -109,14 +152,21 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Closed`] and [`ReadError::Storage`].
     pub fn sequence_at_time(&self, time_ms: u64) -> Result<u64, ReadError> {
+        let (tail_first, tail) = self.shared.tail();
         self.read(|events, last| {
-            let (mut low, _) = schema::event_bounds(events).map_err(ReadError::storage)?;
+            let events = events()?;
+            let (mut low, _) = schema::event_bounds(&events).map_err(ReadError::storage)?;
             let mut high = last + 1;
             while low < high {
                 let middle = low + (high - low) / 2;
-                let json = events.get(middle).map_err(ReadError::storage)?;
-                let json = json.ok_or_else(|| ReadError::Storage(format!("event {middle} is missing")))?;
-                let time = schema::event_time_ms(json.value());
+                let time = match middle.checked_sub(tail_first) {
+                    Some(index) => tail.get(index as usize).map(|json| schema::event_time_ms(json)),
+                    None => {
+                        let json = events.get(middle).map_err(ReadError::storage)?;
+                        json.map(|json| schema::event_time_ms(json.value()))
+                    }
+                };
+                let time = time.ok_or_else(|| ReadError::Storage(format!("event {middle} is missing")))?;
                 let time = time.map_err(|error| ReadError::Storage(format!("event {middle}: {error}")))?;
                 if time < time_ms { low = middle + 1 } else { high = middle }
             }
@@ -124,18 +174,20 @@ impl Reader {
         })
     }
 
-    /// Runs `body` in a read transaction, with the last event it may see.
-    fn read<T>(&self, body: impl FnOnce(&Events, u64) -> Result<T, ReadError>) -> Result<T, ReadError> {
+    /// Runs `body` with the way to the table of events and with the last event it may see.
+    fn read<T>(
+        &self,
+        body: impl FnOnce(&dyn Fn() -> Result<Events, ReadError>, u64) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let last = self.last_sequence();
         let guard = self.shared.database();
         let database = guard.as_ref().ok_or(ReadError::Closed)?;
-        let read = || {
+        let events = || {
             let transaction = database.begin_read().map_err(ReadError::storage)?;
-            let events = transaction.open_table(schema::EVENTS).map_err(ReadError::storage)?;
-            body(&events, last)
+            transaction.open_table(schema::EVENTS).map_err(ReadError::storage)
         };
         // A damaged page can make the database panic; that is this reader's error and nobody else's.
-        match catch_unwind(AssertUnwindSafe(read)) {
+        match catch_unwind(AssertUnwindSafe(|| body(&events, last))) {
             Ok(result) => result,
             Err(panic) => Err(ReadError::Storage(panic_text(&*panic))),
         }

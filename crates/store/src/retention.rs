@@ -1,7 +1,7 @@
-//! Which events are forgotten, inside the transaction of a commit and never otherwise.
+//! Which events are forgotten, inside the transaction of a checkpoint and never otherwise.
 //!
 //! By count: as soon as there are `events_max` and some slack, down to `events_max`. By age: looked at once a minute,
-//! from the oldest event up to the first that is young enough. Both in bulk and bounded, so that no commit becomes
+//! from the oldest event up to the first that is young enough. Both in bulk and bounded, so that no checkpoint becomes
 //! huge; what is left over goes with the next ones. The last event is never forgotten: the next number follows it.
 
 use redb::Table;
@@ -9,7 +9,7 @@ use redb::Table;
 use crate::Options;
 use crate::schema::event_time_ms;
 
-/// Events forgotten in one commit, at most.
+/// Events forgotten in one checkpoint, at most, beside as many as came with it.
 pub(crate) const FORGET_MAX: u64 = 2_048;
 /// How often ages are looked at, milliseconds of the wall clock.
 const AGE_CHECK_EVERY_MS: u64 = 60_000;
@@ -24,11 +24,13 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// Forgets what is too much or too old of `first..=last`; returns the oldest event that is left.
+    /// Forgets what is too much or too old of `first..=last`, of which `new` have just come; returns the oldest event
+    /// that is left.
     pub(crate) fn apply(
         &mut self,
         events: &mut Table<'_, u64, &'static [u8]>,
         (first, last): (u64, u64),
+        new: u64,
         options: &Options,
         now_ms: u64,
     ) -> Result<u64, redb::Error> {
@@ -36,7 +38,7 @@ impl Retention {
             .by_age(events, (first, last), options, now_ms)?
             .max(by_count((first, last), options))
             .min(last)
-            .min(first + FORGET_MAX);
+            .min(first + new + FORGET_MAX);
         if keep_from > first {
             events.retain_in(first..keep_from, |_, _| false)?;
         }

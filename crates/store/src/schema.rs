@@ -3,6 +3,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `meta` | `meta` | [`Meta`](crate::Meta) |
+//! | `meta` | `log` | [`LogMark`] |
 //! | `node` | `node` | `NodeRecord` |
 //! | `workloads` | workload id | `Workload` |
 //! | `stacks` | namespace, stack | `StackRecord` |
@@ -18,14 +19,15 @@
 //!
 //! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
 //! **3** has `queues`, `hooks`, `stacks` and `units`, and workloads that belong to them: an older version would misread
-//! them.
+//! them. **4** has a write-ahead log beside it: an older version would not see what is in there.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Corruption;
 
 /// The layout that this version writes.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 /// Text to JSON.
 pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -54,6 +56,37 @@ pub(crate) const META_KEY: &str = "meta";
 /// The only key of `node`.
 pub(crate) const NODE_KEY: &str = "node";
 
+/// The mark of the write-ahead log, in `meta`.
+pub(crate) const LOG_KEY: &str = "log";
+
+/// Which records of the write-ahead log are still to be brought into the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogMark {
+    /// Those of this epoch.
+    pub(crate) epoch: u64,
+    /// None at all: the store was closed in order, and is whole without the log.
+    pub(crate) clean: bool,
+    /// Length of the log's file, bytes.
+    pub(crate) size: u64,
+}
+
+impl LogMark {
+    /// Of a store that never had a log.
+    const NONE: Self = Self { epoch: 0, clean: true, size: 0 };
+}
+
+/// Writes one record as JSON.
+pub(crate) fn put(
+    transaction: &WriteTransaction,
+    table: TextTable,
+    key: &str,
+    record: &impl Serialize,
+) -> Result<(), redb::Error> {
+    let json = serde_json::to_vec(record).map_err(|error| redb::Error::Io(error.into()))?;
+    transaction.open_table(table)?.insert(key, json.as_slice())?;
+    Ok(())
+}
+
 /// Why a migration stopped.
 #[derive(Debug)]
 pub(crate) enum MigrationError {
@@ -71,7 +104,7 @@ impl<E: Into<redb::Error>> From<E> for MigrationError {
 type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
 
 /// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, later_tables_come];
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, later_tables_come, log_comes];
 
 /// Leads from layout `from` (at least 1) to [`SCHEMA`].
 pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
@@ -95,6 +128,11 @@ fn later_tables_come(transaction: &WriteTransaction) -> Result<(), MigrationErro
     transaction.open_table(STACKS)?;
     transaction.open_table(UNITS)?;
     Ok(())
+}
+
+/// 3 → 4: the mark of a log with nothing in it.
+fn log_comes(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+    Ok(put(transaction, META, LOG_KEY, &LogMark::NONE)?)
 }
 
 /// Makes every table, so that readers need not ask whether one is there.

@@ -1,17 +1,17 @@
-//! The writer: a bounded queue, one thread, one transaction and one `fdatasync` for everything that waits.
+//! The writer: a bounded queue, one thread, one write and one `fdatasync` for everything that waits.
 //!
 //! ```text
 //! idle ──recv──► gathering ──all lazy: up to `linger`──► committing ──ok──► done(Ok) in order ──► idle
 //!  ▲ blocked,      a prompt batch, a full group or            │
 //!  │ no timer      `close` ends the wait                      └──error──► poisoned: done(Err) to all, for good
+//!
+//! committing   fits into the log ──► append it; the tables get it later
+//!              does not          ──► checkpoint: one transaction takes it and all that the log holds
 //! ```
 //! Why one thread: redb has one writer anyway, and what makes a store fast is how many batches share a sync.
 //! Under load also a prompt batch waits up to 2 ms for company: a commit costs about the same for ten as for one.
-//! Within a group only the last record of each thing is serialised and written.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::iter::repeat;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,20 +19,18 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hostler_model::hook::{HookCall, HookKey};
-use hostler_model::ids::WorkloadId;
 use hostler_model::limits;
-use hostler_model::queue::QueueRecord;
-use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record, Urgency};
-use hostler_model::stack::{StackRecord, UnitRecord};
-use hostler_model::workload::Workload;
-use redb::{Database, Durability};
-use serde::Serialize;
+use hostler_model::record::{Batch, Urgency};
+use redb::Durability;
 
+use crate::changes::{self, Changes, Group};
 use crate::error::{CommitError, panic_text};
+use crate::open::Opened;
 use crate::reader::{Reader, Shared};
 use crate::retention::Retention;
-use crate::{Options, schema};
+use crate::schema::{self, LogMark};
+use crate::wal::Wal;
+use crate::{Loaded, Options};
 
 /// Called once, on the writer's thread: hand the result over and return, the next commit waits for it.
 /// It must not close the store.
@@ -91,8 +89,9 @@ impl fmt::Debug for Job {
 }
 
 impl Store {
-    /// Starts the writer of a loaded database that holds the events `bounds.0..=bounds.1`.
-    pub(crate) fn start(database: Database, bounds: (u64, u64), options: Options) -> std::io::Result<Self> {
+    /// Starts the writer of an opened store.
+    pub(crate) fn start(opened: Opened, options: Options) -> std::io::Result<(Self, Loaded)> {
+        let Opened { database, loaded, bounds, wal } = opened;
         let shared = Arc::new(Shared::new(database, bounds.1));
         let (queue, receiver) = sync_channel(limits::STORE_QUEUE);
         let writer = Writer {
@@ -100,13 +99,15 @@ impl Store {
             receiver,
             options,
             bounds,
+            wal,
+            pending: Changes::new(),
             retention: Retention::default(),
             poisoned: false,
             busy: false,
-            json: Vec::new(),
+            payload: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), shared })
+        Ok((Self { queue: Some(queue), thread: Some(thread), shared }, loaded))
     }
 
     /// Hands a batch to the writer and returns at once. `done` is called on the writer's thread after the commit or
@@ -160,12 +161,15 @@ struct Writer {
     options: Options,
     /// First and last event on disk.
     bounds: (u64, u64),
+    wal: Wal,
+    /// What the log holds and the tables do not; its events are the readers' tail.
+    pending: Changes,
     retention: Retention,
     poisoned: bool,
     /// The last group was large: there is much to do.
     busy: bool,
-    /// Re-used for every value.
-    json: Vec<u8>,
+    /// Re-used for every group.
+    payload: Vec<u8>,
 }
 
 impl Writer {
@@ -188,6 +192,17 @@ impl Writer {
                     }
                 }
             }
+        }
+        self.close();
+    }
+
+    /// Leaves everything in the tables, so that they are whole without the log.
+    fn close(mut self) {
+        if !self.poisoned
+            && let Err(error) = caught(|| self.checkpoint(0, true))
+        {
+            // Nothing is lost by it: the log has it all.
+            tracing::warn!(%error, "the last checkpoint of the store failed");
         }
     }
 
@@ -220,16 +235,12 @@ impl Writer {
 
     fn commit_caught(&mut self, group: &[Job]) -> Result<Vec<Range<u64>>, CommitError> {
         // After a panic nothing of the writer's memory is used again: it is poisoned.
-        match catch_unwind(AssertUnwindSafe(|| self.commit(group))) {
-            Ok(result) => result,
-            Err(panic) => Err(CommitError::from_text(panic_text(&*panic))),
-        }
+        caught(|| self.commit(group))
     }
 
-    fn commit(&mut self, group: &[Job]) -> Result<Vec<Range<u64>>, CommitError> {
-        let events = group.iter().map(|job| job.batch.events.len()).sum::<usize>();
+    fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Range<u64>>, CommitError> {
         let mut next = self.bounds.1 + 1;
-        let ranges: Vec<Range<u64>> = group
+        let ranges: Vec<Range<u64>> = jobs
             .iter()
             .map(|job| {
                 let start = next;
@@ -237,170 +248,62 @@ impl Writer {
                 start..next
             })
             .collect();
-        let changes = Changes::of(group, &ranges);
-        if changes.is_empty() && events == 0 {
+        let batches = jobs.iter().zip(&ranges).map(|(job, range)| (&job.batch, range.start));
+        let group = Group::of(batches).map_err(CommitError::from_json)?;
+        if group.is_empty() {
             return Ok(ranges);
         }
-        let shared = Arc::clone(&self.shared);
-        let guard = shared.database();
-        let database = guard.as_ref().ok_or(CommitError::Poisoned)?;
-        let bounds = self.write(database, &changes, group).map_err(CommitError::from_database)?;
-        self.bounds = bounds;
-        shared.set_last(bounds.1);
+        group.encode(&mut self.payload).map_err(CommitError::from_json)?;
+        let fits = self.wal.fits(self.payload.len());
+        if fits {
+            self.wal.append(&self.payload).map_err(|error| CommitError::from_database(error.into()))?;
+        }
+        self.pending.extend(group.changes);
+        self.shared.extend_tail(group.events);
+        self.bounds.1 = next - 1;
+        if !fits {
+            let now_ms = jobs.iter().map(|job| job.now_ms).max().unwrap_or(0);
+            self.checkpoint(now_ms, false)?;
+        }
+        self.shared.set_last(self.bounds.1);
         Ok(ranges)
     }
 
-    /// One transaction, durable when this returns; gives the new bounds of the events.
-    fn write(&mut self, database: &Database, changes: &Changes<'_>, group: &[Job]) -> Result<(u64, u64), redb::Error> {
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        changes.write(&transaction, &mut self.json)?;
-        let (first, mut last) = self.bounds;
-        let mut events = transaction.open_table(schema::EVENTS)?;
-        for event in group.iter().flat_map(|job| &job.batch.events) {
-            last += 1;
-            events.insert(last, to_json(&mut self.json, event)?)?;
-        }
-        let now_ms = group.iter().map(|job| job.now_ms).max().unwrap_or(0);
-        let first = self.retention.apply(&mut events, (first, last), &self.options, now_ms)?;
-        drop(events);
-        transaction.commit()?;
-        Ok((first, last))
-    }
-}
-
-/// The last change of each thing in a group; in key order, which is the tree's.
-#[derive(Default)]
-struct Changes<'a> {
-    node: Option<&'a NodeRecord>,
-    workloads: BTreeMap<WorkloadId, Option<&'a Workload>>,
-    stacks: BTreeMap<(&'a str, &'a str), Option<&'a StackRecord>>,
-    units: BTreeMap<(&'a str, &'a str, &'a str), Option<&'a UnitRecord>>,
-    keys: BTreeMap<(&'a str, &'a str), Option<&'a IdempotencyKey>>,
-    queues: BTreeMap<(&'a str, &'a str), Option<&'a QueueRecord>>,
-    hooks: BTreeMap<HookKey, Option<HookCall>>,
-}
-
-impl<'a> Changes<'a> {
-    /// `ranges` are the numbers of each job's events.
-    fn of(group: &'a [Job], ranges: &[Range<u64>]) -> Self {
-        let mut changes = Self::default();
-        let records =
-            group.iter().zip(ranges).flat_map(|(job, range)| job.batch.records.iter().zip(repeat(range.start)));
-        for (record, first_event) in records {
-            match record {
-                Record::Workload(workload) => {
-                    changes.workloads.insert(workload.id, Some(workload));
-                }
-                Record::WorkloadRemoved(id) => {
-                    changes.workloads.insert(*id, None);
-                }
-                Record::Stack(stack) => {
-                    changes.stacks.insert((stack.namespace.as_str(), stack.name.as_str()), Some(stack));
-                }
-                Record::StackRemoved(namespace, stack) => {
-                    changes.stacks.insert((namespace.as_str(), stack.as_str()), None);
-                }
-                Record::StackUnit(namespace, stack, unit) => {
-                    let key = (namespace.as_str(), stack.as_str(), unit.name.as_str());
-                    changes.units.insert(key, Some(unit));
-                }
-                Record::StackUnitRemoved(namespace, stack, unit) => {
-                    changes.units.insert((namespace.as_str(), stack.as_str(), unit.as_str()), None);
-                }
-                Record::Node(node) => changes.node = Some(node),
-                Record::Queue(queue) => {
-                    changes.queues.insert((queue.namespace.as_str(), queue.name.as_str()), Some(queue));
-                }
-                Record::QueueRemoved(namespace, name) => {
-                    changes.queues.insert((namespace.as_str(), name.as_str()), None);
-                }
-                Record::IdempotencyKey(key) => {
-                    changes.keys.insert((key.namespace.as_str(), key.key.as_str()), Some(key));
-                }
-                Record::IdempotencyKeyForgotten(namespace, key) => {
-                    changes.keys.insert((namespace.as_str(), key.as_str()), None);
-                }
-                Record::HookFired(fired) => {
-                    changes.hooks.insert(fired.call.key(), Some(fired.numbered(first_event)));
-                }
-                Record::HookDone(key) => {
-                    changes.hooks.insert(*key, None);
-                }
-            }
-        }
-        changes
-    }
-
-    fn is_empty(&self) -> bool {
-        let named = self.keys.is_empty() && self.queues.is_empty() && self.stacks.is_empty();
-        let rest = self.node.is_none() && self.units.is_empty() && self.hooks.is_empty();
-        self.workloads.is_empty() && named && rest
-    }
-
-    fn write(&self, transaction: &redb::WriteTransaction, json: &mut Vec<u8>) -> Result<(), redb::Error> {
-        if let Some(node) = self.node {
-            transaction.open_table(schema::NODE)?.insert(schema::NODE_KEY, to_json(json, node)?)?;
-        }
-        if !self.workloads.is_empty() {
-            let mut table = transaction.open_table(schema::WORKLOADS)?;
-            for (id, workload) in &self.workloads {
-                let id = id.to_string();
-                match workload {
-                    Some(workload) => drop(table.insert(id.as_str(), to_json(json, workload)?)?),
-                    None => drop(table.remove(id.as_str())?),
-                }
-            }
-        }
-        write_named(transaction, schema::STACKS, &self.stacks, json)?;
-        if !self.units.is_empty() {
-            let mut table = transaction.open_table(schema::UNITS)?;
-            for (id, unit) in &self.units {
-                match unit {
-                    Some(unit) => drop(table.insert(id, to_json(json, unit)?)?),
-                    None => drop(table.remove(id)?),
-                }
-            }
-        }
-        write_named(transaction, schema::KEYS, &self.keys, json)?;
-        write_named(transaction, schema::QUEUES, &self.queues, json)?;
-        if !self.hooks.is_empty() {
-            let mut table = transaction.open_table(schema::HOOKS)?;
-            for ((run, hook), call) in &self.hooks {
-                let run = run.to_string();
-                match call {
-                    Some(call) => drop(table.insert((run.as_str(), *hook), to_json(json, call)?)?),
-                    None => drop(table.remove((run.as_str(), *hook))?),
-                }
-            }
-        }
+    /// Brings everything that is pending into the tables, durably, and begins the log again.
+    fn checkpoint(&mut self, now_ms: u64, clean: bool) -> Result<(), CommitError> {
+        let epoch = self.wal.epoch() + 1;
+        let oldest = self.write_tables(now_ms, LogMark { epoch, clean, size: self.wal.size() });
+        self.bounds.0 = oldest.map_err(CommitError::from_database)?;
+        self.wal.restart(epoch);
+        self.pending.clear();
+        self.shared.cut_tail(self.bounds.1);
         Ok(())
     }
-}
 
-/// The changes of a table whose things are known by namespace and name.
-fn write_named<T: Serialize>(
-    transaction: &redb::WriteTransaction,
-    table: schema::NamedTable,
-    changes: &BTreeMap<(&str, &str), Option<&T>>,
-    json: &mut Vec<u8>,
-) -> Result<(), redb::Error> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let mut table = transaction.open_table(table)?;
-    for (id, value) in changes {
-        match value {
-            Some(value) => drop(table.insert(id, to_json(json, value)?)?),
-            None => drop(table.remove(id)?),
+    /// One transaction, durable when this returns; gives the oldest event that is left.
+    fn write_tables(&mut self, now_ms: u64, mark: LogMark) -> Result<u64, redb::Error> {
+        let shared = Arc::clone(&self.shared);
+        let guard = shared.database();
+        let database = guard.as_ref().ok_or_else(|| redb::Error::Io(std::io::ErrorKind::NotConnected.into()))?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        changes::write(&transaction, &self.pending)?;
+        let (first, tail) = shared.tail();
+        let mut events = transaction.open_table(schema::EVENTS)?;
+        for (sequence, event) in (first..).zip(&tail) {
+            events.insert(sequence, &**event)?;
         }
+        let oldest = self.retention.apply(&mut events, self.bounds, tail.len() as u64, &self.options, now_ms)?;
+        drop(events);
+        schema::put(&transaction, schema::META, schema::LOG_KEY, &mark)?;
+        transaction.commit()?;
+        Ok(oldest)
     }
-    Ok(())
 }
 
-/// Serialises into the given buffer, which is emptied first.
-pub(crate) fn to_json<'a>(buffer: &'a mut Vec<u8>, value: &impl Serialize) -> Result<&'a [u8], redb::Error> {
-    buffer.clear();
-    serde_json::to_writer(&mut *buffer, value).map_err(|error| redb::Error::Io(error.into()))?;
-    Ok(buffer)
+fn caught<T>(body: impl FnOnce() -> Result<T, CommitError>) -> Result<T, CommitError> {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(result) => result,
+        Err(panic) => Err(CommitError::from_text(panic_text(&*panic))),
+    }
 }

@@ -61,7 +61,8 @@ fn life() -> impl Strategy<Value = Life> {
 }
 
 fn options() -> Options {
-    Options { linger: Duration::from_micros(200), group_max: 5, ..Options::default() }
+    // A log that is full after a few groups.
+    Options { linger: Duration::from_micros(200), group_max: 5, log_bytes: 4_096, ..Options::default() }
 }
 
 proptest! {
@@ -70,10 +71,10 @@ proptest! {
     #[test]
     fn acknowledged_batches_survive_and_nothing_is_half_there(lives in prop::collection::vec(life(), 1..4)) {
         let mut disk = Disk::default();
-        drop(open_on(disk.clone(), options()).expect("a new store"));
+        drop(open_on(&disk, options()).expect("a new store"));
         let mut base = Model::default();
         for life in lives {
-            let (store, loaded) = open_on(disk.clone(), options()).expect("the store opens again");
+            let (store, loaded) = open_on(&disk, options()).expect("the store opens again");
             prop_assert!(!loaded.created);
             prop_assert_eq!(&Model::of(&loaded, &store.reader()), &base);
             if let Some((after, once)) = life.fault {
@@ -106,7 +107,7 @@ proptest! {
             let crashed = disk.crash(life.seed);
             store.close();
             disk = crashed;
-            let (store, loaded) = open_on(disk.clone(), options()).expect("the store opens after a crash");
+            let (store, loaded) = open_on(&disk, options()).expect("the store opens after a crash");
             let found = Model::of(&loaded, &store.reader());
             store.close();
             let survived = prefixes[acknowledged..].contains(&found);
@@ -118,14 +119,14 @@ proptest! {
     #[test]
     fn a_clean_close_keeps_everything(batches in prop::collection::vec(batch(), 0..40)) {
         let disk = Disk::default();
-        let (store, _) = open_on(disk.clone(), options()).expect("a new store");
+        let (store, _) = open_on(&disk, options()).expect("a new store");
         let mut model = Model::default();
         for batch in batches {
             model.apply(&batch);
             drop(submit(&store, batch, 0));
         }
         store.close();
-        let (store, loaded) = open_on(disk, options()).expect("opens");
+        let (store, loaded) = open_on(&disk, options()).expect("opens");
         prop_assert_eq!(Model::of(&loaded, &store.reader()), model);
     }
 }
@@ -134,7 +135,7 @@ proptest! {
 fn after_a_failed_commit_everything_fails_until_it_is_opened_again() {
     for once in [true, false] {
         let disk = Disk::default();
-        let (store, _) = open_on(disk.clone(), options()).expect("a new store");
+        let (store, _) = open_on(&disk, options()).expect("a new store");
         commit(&store, events(2, 1), 1);
         disk.fail(Fault { after: 0, once, kind: ErrorKind::StorageFull });
         let failed = submit(&store, events(1, 2), 2).recv_timeout(LONG).expect("an answer");
@@ -143,7 +144,7 @@ fn after_a_failed_commit_everything_fails_until_it_is_opened_again() {
         assert!(matches!(later, Err(CommitError::Poisoned)), "{later:?}");
         assert_eq!(store.reader().last_sequence(), 2);
         store.close();
-        let (store, _) = open_on(disk.crash(99), options()).expect("opens");
+        let (store, _) = open_on(&disk.crash(99), options()).expect("opens");
         let last = store.reader().last_sequence();
         assert!(last == 2 || last == 3, "{last}");
         assert_eq!(commit(&store, events(1, 4), 4).events, last + 1..last + 2);
@@ -153,7 +154,7 @@ fn after_a_failed_commit_everything_fails_until_it_is_opened_again() {
 #[test]
 fn a_crash_while_opening_loses_nothing() {
     let disk = Disk::default();
-    let (store, _) = open_on(disk.clone(), options()).expect("a new store");
+    let (store, _) = open_on(&disk, options()).expect("a new store");
     for time in 0..20 {
         commit(&store, events(3, time), time);
     }
@@ -163,9 +164,9 @@ fn a_crash_while_opening_loses_nothing() {
         // The repair's own writes stop after so many; then the power fails again.
         let again = Disk::of(crashed.content());
         again.fail(Fault { after, once: false, kind: ErrorKind::Other });
-        drop(open_on(again.clone(), options()));
+        drop(open_on(&again, options()));
         for seed in 0..4 {
-            let (store, _) = open_on(again.crash(seed * 7 + after), options()).expect("opens");
+            let (store, _) = open_on(&again.crash(seed * 7 + after), options()).expect("opens");
             assert_eq!(read_all_len(&store), 60, "after {after}");
         }
     }

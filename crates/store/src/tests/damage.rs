@@ -12,10 +12,18 @@ use super::disk::Disk;
 use super::{Model, commit, event, identity, key, open_on, workload};
 use crate::{Corruption, OpenError, Options, SCHEMA, Store, schema};
 
-/// The content of a store with something in it: closed in order, and killed. And what it holds.
-fn samples() -> (Vec<u8>, Vec<u8>, Model) {
+/// A store and its log.
+type Files = [Vec<u8>; 2];
+
+/// A log that some batches fit into, so that the samples have something in their tables and something in the log.
+fn options() -> Options {
+    Options { log_bytes: 20 * 1_024, ..Options::default() }
+}
+
+/// A store with something in it: closed in order, and killed. And what it holds.
+fn samples() -> (Files, Files, Model) {
     let disk = Disk::default();
-    let (store, _) = open_on(disk.clone(), Options::default()).expect("a new store");
+    let (store, _) = open_on(&disk, options()).expect("a new store");
     let mut model = Model::default();
     for number in 0..60 {
         let records = vec![Record::Workload(workload(number, 1)), Record::IdempotencyKey(key(&number.to_string()))];
@@ -29,9 +37,9 @@ fn samples() -> (Vec<u8>, Vec<u8>, Model) {
 }
 
 /// Opens it; damage may be noticed or not matter, but must never look like a new or an emptied store.
-fn judge(content: Vec<u8>, whole: &Model, what: &str) -> bool {
+fn judge(content: Files, whole: &Model, what: &str) -> bool {
     let disk = Disk::of(content.clone());
-    match open_on(disk.clone(), Options::default()) {
+    match open_on(&disk, options()) {
         Ok((store, loaded)) => {
             assert!(!loaded.created, "{what}");
             assert!(loaded.workloads.len() + 1 >= whole.workloads.len(), "{what}: {}", loaded.workloads.len());
@@ -63,13 +71,15 @@ fn a_truncated_store_is_never_a_new_one() {
     within(Duration::from_secs(240), || {
         let (clean, killed, model) = samples();
         let mut lengths: Vec<usize> = (1..400).step_by(57).collect();
-        lengths.extend((4_096..clean.len()).step_by(61_441));
-        lengths.extend((4_096..clean.len()).step_by(16 * 4_096));
-        lengths.extend([clean.len() - 1, clean.len() - 4_096]);
+        let whole = clean[0].len();
+        lengths.extend((4_096..whole).step_by(61_441));
+        lengths.extend((4_096..whole).step_by(16 * 4_096));
+        lengths.extend([whole - 1, whole - 4_096]);
+        let cut = |[store, log]: &Files, length: usize| [store[..length.min(store.len())].to_vec(), log.clone()];
         for length in lengths {
-            let opened = length < clean.len() && judge(clean[..length].to_vec(), &model, &format!("clean, {length}"));
+            let opened = length < whole && judge(cut(&clean, length), &model, &format!("clean, {length}"));
             assert!(!opened, "a store that was closed knows its length: {length}");
-            judge(killed[..length.min(killed.len())].to_vec(), &model, &format!("killed, {length}"));
+            judge(cut(&killed, length), &model, &format!("killed, {length}"));
         }
     });
 }
@@ -80,12 +90,12 @@ fn flipped_bytes_never_panic_hang_or_start_afresh() {
         let (clean, killed, model) = samples();
         for (name, good) in [("clean", &clean), ("killed", &killed)] {
             let header = (0..320).step_by(3);
-            let pages: Vec<usize> = (1..good.len() / 4_096).filter(|page| good[page * 4_096] != 0).collect();
+            let pages: Vec<usize> = (1..good[0].len() / 4_096).filter(|page| good[0][page * 4_096] != 0).collect();
             let body = pages.iter().flat_map(|page| [0, 1, 2, 5, 9, 40, 200, 4_000].map(|at| page * 4_096 + at));
             let (mut noticed, mut tried) = (0, 0);
             for at in header.chain(body.step_by(3)) {
                 let mut bad = good.clone();
-                bad[at] ^= 1 << (at % 8);
+                bad[0][at] ^= 1 << (at % 8);
                 tried += 1;
                 noticed += usize::from(!judge(bad, &model, &format!("{name}, byte {at}")));
             }
@@ -138,7 +148,7 @@ fn a_record_that_does_not_parse_is_named() {
         (schema::WORKLOADS, other.as_str(), serde_json::to_string(&*workload(3, 1)).expect("json"), "workloads"),
     ];
     for (table, key, json, name) in cases {
-        std::fs::write(&path, &clean).expect("write");
+        std::fs::write(&path, &clean[0]).expect("write");
         edit(&path, |transaction| put(transaction, table, key, &json));
         let before = std::fs::read(&path).expect("read");
         match Store::open(&path, Options::default(), identity()) {
@@ -149,7 +159,7 @@ fn a_record_that_does_not_parse_is_named() {
         }
         assert_eq!(std::fs::read(&path).expect("read"), before);
     }
-    std::fs::write(&path, &clean).expect("write");
+    std::fs::write(&path, &clean[0]).expect("write");
     edit(&path, |transaction| drop(transaction.open_table(schema::EVENTS).expect("table").remove(7).expect("remove")));
     let error = Store::open(&path, Options::default(), identity()).expect_err("a gap");
     assert!(
@@ -163,7 +173,7 @@ fn a_store_written_by_a_newer_version_is_refused_by_name() {
     let (clean, _, _) = samples();
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("store.redb");
-    std::fs::write(&path, &clean).expect("write");
+    std::fs::write(&path, &clean[0]).expect("write");
     let newer = format!("{{\"schema\":{},\"written_by\":\"9.1.0\",\"new\":true}}", SCHEMA + 1);
     edit(&path, |transaction| {
         transaction.delete_table(schema::KEYS).expect("delete");

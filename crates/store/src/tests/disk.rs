@@ -1,9 +1,12 @@
-//! A disk in memory that loses what was not synced, tears writes at sector borders, and fails on command.
+//! A disk in memory with two files, the store and its log; it loses what was not synced, tears writes at sector borders, and
+//! fails on command.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
+
+use crate::wal::{Backend, Place};
 
 const SECTOR: usize = 512;
 
@@ -39,10 +42,28 @@ pub(super) struct Fault {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct File {
     durable: Vec<u8>,
     current: Vec<u8>,
     pending: Vec<Operation>,
+}
+
+impl File {
+    fn of(content: Vec<u8>) -> Self {
+        Self { durable: content.clone(), current: content, pending: Vec::new() }
+    }
+}
+
+/// Which file of the disk.
+#[derive(Debug, Clone, Copy)]
+enum Name {
+    Store,
+    Log,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: [File; 2],
     fault: Option<Fault>,
     syncs: u64,
 }
@@ -65,10 +86,11 @@ impl State {
         }
     }
 
-    fn change(&mut self, operation: Operation) -> io::Result<()> {
+    fn change(&mut self, name: Name, operation: Operation) -> io::Result<()> {
         self.step()?;
-        operation.apply(&mut self.current);
-        self.pending.push(operation);
+        let file = &mut self.files[name as usize];
+        operation.apply(&mut file.current);
+        file.pending.push(operation);
         Ok(())
     }
 }
@@ -90,8 +112,17 @@ impl Random {
 }
 
 impl Disk {
-    pub(super) fn of(content: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State { durable: content.clone(), current: content, ..State::default() })))
+    /// With this store and this log; an empty file is none.
+    pub(super) fn of([store, log]: [Vec<u8>; 2]) -> Self {
+        Self(Arc::new(Mutex::new(State { files: [File::of(store), File::of(log)], ..State::default() })))
+    }
+
+    pub(super) fn store(&self) -> Handle {
+        Handle { disk: self.clone(), name: Name::Store }
+    }
+
+    fn log(&self) -> Backend {
+        Box::new(Handle { disk: self.clone(), name: Name::Log })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,65 +138,93 @@ impl Disk {
     }
 
     /// What a process that is killed leaves behind: everything written.
-    pub(super) fn content(&self) -> Vec<u8> {
-        self.state().current.clone()
+    pub(super) fn content(&self) -> [Vec<u8>; 2] {
+        self.state().files.each_ref().map(|file| file.current.clone())
     }
 
     /// What a power failure leaves behind: everything synced, and any part of the rest, sector by sector.
     pub(super) fn crash(&self, seed: u64) -> Self {
         let state = self.state();
         let mut random = Random(seed | 1);
-        let mut content = state.durable.clone();
+        Self::of(state.files.each_ref().map(|file| random.crash(file)))
+    }
+}
+
+impl Random {
+    fn crash(&mut self, file: &File) -> Vec<u8> {
+        let mut content = file.durable.clone();
         // Length changes are the file system's own journal's: they survive in order, up to some point.
-        let lengths_until = random.below(state.pending.len() + 1);
+        let lengths_until = self.below(file.pending.len() + 1);
         // Sometimes nothing, sometimes all, mostly something between.
-        let odds = random.below(5);
-        for (index, operation) in state.pending.iter().enumerate() {
+        let odds = self.below(5);
+        for (index, operation) in file.pending.iter().enumerate() {
             match operation {
                 Operation::SetLength(_) if index < lengths_until => operation.apply(&mut content),
                 Operation::SetLength(_) => {}
                 Operation::Write { offset, data } => {
                     for (number, sector) in data.chunks(SECTOR).enumerate() {
                         let at = offset + number * SECTOR;
-                        if at + sector.len() <= content.len() && random.below(4) < odds {
+                        if at + sector.len() <= content.len() && self.below(4) < odds {
                             content[at..at + sector.len()].copy_from_slice(sector);
                         }
                     }
                 }
             }
         }
-        Self::of(content)
+        content
     }
 }
 
-impl StorageBackend for Disk {
+impl Place for Disk {
+    fn find(&self) -> io::Result<Option<Backend>> {
+        Ok((!self.state().files[Name::Log as usize].current.is_empty()).then(|| self.log()))
+    }
+
+    fn make(&self, size: u64) -> io::Result<Backend> {
+        let log = self.log();
+        log.set_len(0)?;
+        log.set_len(size)?;
+        log.sync_data()?;
+        Ok(log)
+    }
+}
+
+/// One of its files.
+#[derive(Debug)]
+pub(super) struct Handle {
+    disk: Disk,
+    name: Name,
+}
+
+impl StorageBackend for Handle {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.state().current.len() as u64)
+        Ok(self.disk.state().files[self.name as usize].current.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
+        let state = self.disk.state();
         let from = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         let to = from.checked_add(out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(state.current.get(from..to).ok_or(io::ErrorKind::UnexpectedEof)?);
+        out.copy_from_slice(state.files[self.name as usize].current.get(from..to).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.state().change(Operation::SetLength(length as usize))
+        self.disk.state().change(self.name, Operation::SetLength(length as usize))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let state = &mut *self.state();
+        let state = &mut *self.disk.state();
         state.step()?;
         state.syncs += 1;
-        for operation in state.pending.drain(..) {
-            operation.apply(&mut state.durable);
+        let file = &mut state.files[self.name as usize];
+        for operation in file.pending.drain(..) {
+            operation.apply(&mut file.durable);
         }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.state().change(Operation::Write { offset: offset as usize, data: data.to_vec() })
+        self.disk.state().change(self.name, Operation::Write { offset: offset as usize, data: data.to_vec() })
     }
 }

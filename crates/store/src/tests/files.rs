@@ -27,7 +27,7 @@ fn a_store_is_made_locked_kept_and_given_free() {
     let (store, loaded) = Store::open(&path, Options::default(), identity()).expect("made");
     assert!(loaded.created);
     assert_eq!((loaded.meta.store, loaded.meta.schema), (identity().store, SCHEMA));
-    assert_eq!(names(directory.path()), ["store.redb"]);
+    assert_eq!(names(directory.path()), ["store.redb", "store.wal"]);
     let locked = Store::open(&path, Options::default(), identity()).expect_err("in use");
     assert!(matches!(locked, OpenError::Locked { .. }), "{locked:?}");
     commit(&store, events(3, 1), 1);
@@ -107,7 +107,7 @@ fn layout_1_is_upgraded_and_a_copy_kept() {
         assert_eq!(loaded.idempotency_keys, [key("k")]);
         assert_eq!(store.reader().oldest_sequence().expect("oldest"), 5);
         assert_eq!(read_all(&store.reader()).len(), 3);
-        assert_eq!(names(directory.path()), ["store.redb", "store.redb.v1"]);
+        assert_eq!(names(directory.path()), ["store.redb", "store.redb.v1", "store.wal"]);
         assert_eq!(std::fs::read(directory.path().join("store.redb.v1")).expect("read"), old);
     }
 }
@@ -213,6 +213,6 @@ fn on_a_full_disk_the_ballast_makes_room_for_the_end() {
     std::fs::remove_file(&stuff).expect("remove");
     let (store, loaded) = Store::open(&path, endless(), identity()).expect("opens");
     assert_eq!((loaded.workloads.len(), store.reader().last_sequence()), (1, last + 1));
-    assert_eq!(names(tmpfs.0.path()), ["store.redb"]);
+    assert_eq!(names(tmpfs.0.path()), ["store.redb", "store.wal"]);
     drop(store);
 }

@@ -18,7 +18,7 @@ fn lazy(time_ms: u64) -> Batch {
 #[test]
 fn sixty_four_submitters_share_commits_and_numbers_have_no_gap() {
     let disk = Disk::default();
-    let (store, _) = open_on(disk.clone(), Options::default()).expect("a new store");
+    let (store, _) = open_on(&disk, Options::default()).expect("a new store");
     let before = disk.syncs();
     let mut numbers: Vec<u64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..64_u8)
@@ -40,7 +40,7 @@ fn sixty_four_submitters_share_commits_and_numbers_have_no_gap() {
     assert_eq!(numbers, (1..=64 * 20 * 2).collect::<Vec<_>>());
     assert!(disk.syncs() - before <= 64 * 20, "never more than one sync for a batch");
     store.close();
-    let (store, loaded) = open_on(disk, Options::default()).expect("opens");
+    let (store, loaded) = open_on(&disk, Options::default()).expect("opens");
     assert_eq!(loaded.workloads.len(), 64);
     assert!(loaded.workloads.iter().all(|workload| workload.generation == 20));
     assert_eq!(read_all(&store.reader()).len(), 2_560);
@@ -50,7 +50,7 @@ fn sixty_four_submitters_share_commits_and_numbers_have_no_gap() {
 fn a_group_costs_one_sync_and_keeps_the_last_record() {
     let disk = Disk::default();
     let options = Options { linger: LONG, ..Options::default() };
-    let (store, _) = open_on(disk.clone(), options).expect("a new store");
+    let (store, _) = open_on(&disk, options).expect("a new store");
     let before = disk.syncs();
     let mut model = Model::default();
     let mut waiting = Vec::new();
@@ -71,14 +71,14 @@ fn a_group_costs_one_sync_and_keeps_the_last_record() {
     }
     assert_eq!(disk.syncs() - before, 1);
     store.close();
-    let (_store, loaded) = open_on(disk, Options::default()).expect("opens");
+    let (_store, loaded) = open_on(&disk, Options::default()).expect("opens");
     assert_eq!(loaded.workloads, model.workloads.into_values().collect::<Vec<_>>());
 }
 
 #[test]
 fn a_lazy_batch_alone_is_committed_after_its_linger() {
     let linger = Duration::from_millis(30);
-    let (store, _) = open_on(Disk::default(), Options { linger, ..Options::default() }).expect("a new store");
+    let (store, _) = open_on(&Disk::default(), Options { linger, ..Options::default() }).expect("a new store");
     let started = Instant::now();
     commit(&store, lazy(1), 1);
     assert!(started.elapsed() >= linger);
@@ -88,7 +88,7 @@ fn a_lazy_batch_alone_is_committed_after_its_linger() {
 #[test]
 fn a_full_group_does_not_linger() {
     let options = Options { linger: LONG * 10, group_max: 3, ..Options::default() };
-    let (store, _) = open_on(Disk::default(), options).expect("a new store");
+    let (store, _) = open_on(&Disk::default(), options).expect("a new store");
     let waiting: Vec<_> = (0..3).map(|_| submit(&store, lazy(1), 1)).collect();
     for receiver in waiting {
         receiver.recv_timeout(LONG).expect("an answer").expect("committed");
@@ -97,7 +97,7 @@ fn a_full_group_does_not_linger() {
 
 #[test]
 fn a_full_queue_gives_the_batch_back_and_close_drains() {
-    let (store, _) = open_on(Disk::default(), Options::default()).expect("a new store");
+    let (store, _) = open_on(&Disk::default(), Options::default()).expect("a new store");
     let reader = store.reader();
     let (entered, in_callback) = channel();
     let barrier = Arc::new(Barrier::new(2));
@@ -124,7 +124,7 @@ fn a_full_queue_gives_the_batch_back_and_close_drains() {
 #[test]
 fn an_empty_batch_is_answered_without_a_sync() {
     let disk = Disk::default();
-    let (store, _) = open_on(disk.clone(), Options::default()).expect("a new store");
+    let (store, _) = open_on(&disk, Options::default()).expect("a new store");
     let before = disk.syncs();
     assert!(commit(&store, events(0, 1), 1).events.is_empty());
     assert_eq!(disk.syncs(), before);

@@ -6,6 +6,7 @@ mod disk;
 mod files;
 mod group;
 mod retention;
+mod wal;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +23,7 @@ use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::Workload;
 use redb::StorageBackend;
 
+use self::disk::Disk;
 use crate::{CommitError, Committed, Loaded, NewStore, OpenError, Options, Reader, Store, open};
 
 /// Longer than anything that works takes.
@@ -111,15 +113,16 @@ fn commit(store: &Store, batch: Batch, now_ms: u64) -> Committed {
     submit(store, batch, now_ms).recv_timeout(LONG).expect("an answer").expect("committed")
 }
 
-/// Makes or loads a store over any backend.
-fn open_on(backend: impl StorageBackend, options: Options) -> Result<(Store, Loaded), OpenError> {
+/// Makes or loads the store of a disk.
+fn open_on(disk: &Disk, options: Options) -> Result<(Store, Loaded), OpenError> {
     let path = Path::new("simulated");
-    let (database, loaded, bounds) = if backend.len().expect("length") == 0 {
-        open::create(path, backend, &options, identity())?
+    let store = disk.store();
+    let opened = if store.len().expect("length") == 0 {
+        open::create(path, store, disk, &options, identity())?
     } else {
-        open::load(path, backend, &options, |_| Ok(()))?
+        open::load(path, store, disk, &options, |_| Ok(()))?
     };
-    Ok((Store::start(database, bounds, options).expect("a thread"), loaded))
+    Ok(Store::start(opened, options).expect("a thread"))
 }
 
 /// All events, page by page, decoded; checks that their numbers have no gap.

@@ -5,11 +5,16 @@ use super::{commit, events, open_on, read_all};
 use crate::retention::FORGET_MAX;
 use crate::{Options, ReadError};
 
+/// Every commit is a checkpoint: nothing fits into such a log.
+fn options() -> Options {
+    Options { log_bytes: 8, ..Options::default() }
+}
+
 #[test]
 fn the_oldest_go_in_bulk_when_there_are_too_many() {
     let disk = Disk::default();
-    let options = Options { events_max: 1_000, ..Options::default() };
-    let (store, _) = open_on(disk.clone(), options.clone()).expect("a new store");
+    let options = Options { events_max: 1_000, ..options() };
+    let (store, _) = open_on(&disk, options.clone()).expect("a new store");
     let reader = store.reader();
     commit(&store, events(1_064, 1), 1);
     assert_eq!(reader.oldest_sequence().expect("oldest"), 1, "within the slack");
@@ -21,20 +26,20 @@ fn the_oldest_go_in_bulk_when_there_are_too_many() {
     assert_eq!(page.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), (66..76).collect::<Vec<_>>());
     assert!(reader.events(1_066, 10).expect("not yet there").is_empty());
     store.close();
-    let (store, _) = open_on(disk, options).expect("opens");
+    let (store, _) = open_on(&disk, options).expect("opens");
     assert_eq!(read_all(&store.reader()).len(), 1_000);
     assert_eq!(commit(&store, events(1, 1), 1).events, 1_066..1_067);
 }
 
 #[test]
-fn one_commit_forgets_a_bounded_number() {
+fn one_checkpoint_forgets_a_bounded_number() {
     let disk = Disk::default();
-    let (store, _) = open_on(disk.clone(), Options::default()).expect("a new store");
+    let (store, _) = open_on(&disk, options()).expect("a new store");
     commit(&store, events(6_000, 1), 1);
     store.close();
-    let (store, _) = open_on(disk, Options { events_max: 1_000, ..Options::default() }).expect("opens");
+    let (store, _) = open_on(&disk, Options { events_max: 1_000, ..options() }).expect("opens");
     let reader = store.reader();
-    for expected in [1 + FORGET_MAX, 1 + 2 * FORGET_MAX, 5_004, 5_004] {
+    for expected in [2 + FORGET_MAX, 3 + 2 * FORGET_MAX, 5_004, 5_004] {
         commit(&store, events(1, 1), 1);
         assert_eq!(reader.oldest_sequence().expect("oldest"), expected);
     }
@@ -42,8 +47,8 @@ fn one_commit_forgets_a_bounded_number() {
 
 #[test]
 fn the_old_go_once_a_minute_but_never_the_last() {
-    let options = Options { events_age_max_ms: 100_000, ..Options::default() };
-    let (store, _) = open_on(Disk::default(), options).expect("a new store");
+    let options = Options { events_age_max_ms: 100_000, ..options() };
+    let (store, _) = open_on(&Disk::default(), options).expect("a new store");
     let reader = store.reader();
     let oldest = || reader.oldest_sequence().expect("oldest");
     commit(&store, events(10, 1_000), 1_000);
@@ -64,9 +69,9 @@ fn the_old_go_once_a_minute_but_never_the_last() {
 }
 
 #[test]
-fn ageing_is_bounded_and_goes_on_with_the_next_commit() {
-    let options = Options { events_age_max_ms: 1_000, ..Options::default() };
-    let (store, _) = open_on(Disk::default(), options).expect("a new store");
+fn ageing_is_bounded_and_goes_on_with_the_next_checkpoint() {
+    let options = Options { events_age_max_ms: 1_000, ..options() };
+    let (store, _) = open_on(&Disk::default(), options).expect("a new store");
     commit(&store, events(5_000, 1), 1);
     for expected in [1 + FORGET_MAX, 1 + 2 * FORGET_MAX, 5_001, 5_001] {
         commit(&store, events(1, 100_000), 100_000);
@@ -75,8 +80,17 @@ fn ageing_is_bounded_and_goes_on_with_the_next_commit() {
 }
 
 #[test]
+fn what_comes_never_outruns_what_is_forgotten() {
+    let (store, _) = open_on(&Disk::default(), Options { events_max: 1_000, ..options() }).expect("a new store");
+    for _ in 0..5 {
+        commit(&store, events(3 * FORGET_MAX as usize, 1), 1);
+    }
+    assert_eq!(read_all(&store.reader()).len(), 1_000);
+}
+
+#[test]
 fn events_are_found_by_time() {
-    let (store, _) = open_on(Disk::default(), Options::default()).expect("a new store");
+    let (store, _) = open_on(&Disk::default(), Options::default()).expect("a new store");
     let reader = store.reader();
     assert_eq!(reader.sequence_at_time(5).expect("none"), 1);
     assert_eq!((reader.oldest_sequence().expect("none"), reader.last_sequence()), (1, 0));
