@@ -89,7 +89,7 @@ fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &'a S
     }
 }
 
-/// Makes the streams of a program that is yet to be started, and watches our ends of them.
+/// Makes the streams of a program that is yet to be started; [`watch`] comes next, or soon.
 pub(crate) fn open(
     key: AttachTarget,
     plan: &Plan<'_>,
@@ -113,21 +113,33 @@ pub(crate) fn open(
         ordered_signals: 0,
         reported: false,
     };
-    for (fd, kind, interest) in [
-        (target.input.fd.as_ref(), TokenKind::Stdin, Interest::Write),
-        (target.outputs[0].fd.as_ref(), TokenKind::Stdout, Interest::Read),
-        (target.outputs[1].fd.as_ref(), TokenKind::Stderr, Interest::Read),
-    ] {
-        if let Some(fd) = fd {
-            watch(fd, kind, interest, target.serial, shared)?;
-        }
-    }
     Ok((target, ends.theirs))
 }
 
-fn watch(fd: &OwnedFd, kind: TokenKind, interest: Interest, serial: u32, shared: &Shared) -> Result<(), StartFailure> {
-    let watched = shared.epoll.add(fd, token(kind, serial), interest);
-    watched.map_err(|error| system_failure("watch the standard streams", &error))
+/// Our ends of a program's streams, in the event loop from now on.
+pub(crate) fn watch(target: &mut Target, shared: &Shared) -> Result<(), StartFailure> {
+    let serial = target.serial;
+    if let Some(fd) = &target.input.fd {
+        add(fd, TokenKind::Stdin, Interest::Write, serial, shared)?;
+    }
+    watch_outputs(target, shared)
+}
+
+/// The outputs alone, those that are open and not watched yet.
+pub(crate) fn watch_outputs(target: &mut Target, shared: &Shared) -> Result<(), StartFailure> {
+    let serial = target.serial;
+    for (output, kind) in target.outputs.iter_mut().zip([TokenKind::Stdout, TokenKind::Stderr]) {
+        if let Some(fd) = output.fd.as_ref().filter(|_| !output.watched) {
+            add(fd, kind, Interest::Read, serial, shared)?;
+            output.watched = true;
+        }
+    }
+    Ok(())
+}
+
+fn add(fd: &OwnedFd, kind: TokenKind, interest: Interest, serial: u32, shared: &Shared) -> Result<(), StartFailure> {
+    let added = shared.epoll.add(fd, token(kind, serial), interest);
+    added.map_err(|error| system_failure("watch the standard streams", &error))
 }
 
 /// Whether [`execute`] may start it; [`fork`] may start everything.
@@ -146,7 +158,7 @@ pub(crate) fn fork(
     let spawned = spawn::spawn(&setup_of(plan, theirs, start, shared))?;
     target.pid = spawned.pid;
     // Should this fail, the child sees its socket close and leaves; the reaper takes it.
-    watch(&spawned.control, TokenKind::Control, Interest::Read, target.serial, shared)?;
+    add(&spawned.control, TokenKind::Control, Interest::Read, target.serial, shared)?;
     target.control = Some(spawned.control);
     Ok(())
 }

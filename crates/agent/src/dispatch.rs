@@ -176,9 +176,7 @@ impl Agent {
             return self.shared.send(&refuse("the sandbox was used for another namespace".to_owned()));
         }
         self.children = Children::Some;
-        let mut run = Box::new(Run::prepare(launch, &mut self.shared));
-        run.follows = follows;
-        self.run = Some(run);
+        self.run = Some(Box::new(Run::prepare(launch, follows, &mut self.shared)));
     }
 
     fn committed(&mut self, id: RunId, reuse: Reuse) {

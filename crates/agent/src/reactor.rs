@@ -90,6 +90,11 @@ impl Agent {
             let wait = if self.is_busy() {
                 Wait::Poll
             } else {
+                if self.shared.hold_until_ms.is_none()
+                    && let Some(run) = &mut self.run
+                {
+                    run.watch_outputs(&self.shared);
+                }
                 self.arm()?;
                 self.shed();
                 let left = |until_ms: u64| u32::try_from(until_ms.saturating_sub(clock::boot_ms())).unwrap_or(u32::MAX);

@@ -31,6 +31,7 @@ use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
 
 use crate::channels::Channels;
+use crate::child;
 use crate::ending::{Killing, Reuse};
 use crate::log::{Log, Source};
 use crate::record::RunDirectory;
@@ -81,6 +82,8 @@ pub(crate) struct Run {
     announced: bool,
     /// It came together with the end of another: there is much to do, and less haste.
     pub(crate) follows: bool,
+    /// Its outputs are not watched yet: a program that ends at once is read when it is reaped, and costs no other wake-up.
+    pub(crate) watches_late: bool,
     pub(crate) pending: Option<Box<Pending>>,
     /// Signals that came between `Execute` and the execve, bit n-1 for signal n.
     early_signals: u64,
@@ -111,13 +114,14 @@ pub(crate) struct Run {
 
 impl Run {
     /// Makes everything ready; what fails is reported, and is a state of the run like any other.
-    pub(crate) fn prepare(launch: Launch, shared: &mut Shared) -> Self {
+    pub(crate) fn prepare(launch: Launch, follows: bool, shared: &mut Shared) -> Self {
         let mut run = Self {
             id: launch.run,
             phase: Phase::Preparing,
             execute: false,
             announced: false,
-            follows: false,
+            follows,
+            watches_late: false,
             pending: None,
             early_signals: 0,
             stop: launch.stop,
@@ -339,6 +343,16 @@ impl Run {
                 Phase::Running | Phase::Starting => self.main_ended(now_ms),
                 _ => {}
             }
+        }
+    }
+
+    /// It lives longer than a moment: its outputs are watched like anybody's.
+    pub(crate) fn watch_outputs(&mut self, shared: &Shared) {
+        if std::mem::take(&mut self.watches_late)
+            && let Some(main) = self.main()
+        {
+            // Where the kernel has no memory for it, what it writes is read at its end.
+            let _ = child::watch_outputs(main, shared);
         }
     }
 

@@ -56,6 +56,10 @@ impl Run {
         let plan = Plan { program: &launch.program, stdio: &launch.stdio, group: self.group.as_ref() };
         let (mut main, theirs) = child::open(AttachTarget::Main, &plan, owner, shared)?;
         let is_plain = child::is_plain(&plan, &theirs, shared);
+        self.watches_late = self.follows && is_plain && main.input.fd.is_none();
+        if !self.watches_late {
+            child::watch(&mut main, shared)?;
+        }
         let forked = if is_plain { Ok(()) } else { child::fork(&mut main, &plan, &theirs, Start::OnGo, shared) };
         let pid = main.pid;
         self.targets.push(main);
@@ -178,6 +182,7 @@ impl Run {
         let plan = Plan { program: &launch.program, stdio: &stdio, group: self.group.as_ref() };
         let owner = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let (mut target, theirs) = child::open(key, &plan, owner, shared)?;
+        child::watch(&mut target, shared)?;
         // Plain or not: a path that hangs must not hold up an agent whose run is alive.
         child::fork(&mut target, &plan, &theirs, Start::AtOnce, shared)?;
         Ok(target)

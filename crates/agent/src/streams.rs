@@ -75,6 +75,8 @@ pub(crate) enum Got {
 pub(crate) struct Output {
     /// Open until its end; none from the start where the program writes to a file.
     pub(crate) fd: Option<OwnedFd>,
+    /// The event loop hears of it.
+    pub(crate) watched: bool,
     /// There may be something to read: edges are remembered here until a read finds nothing.
     pub(crate) readable: bool,
     /// No writer is left: reads go on until the end.
@@ -128,7 +130,9 @@ impl Output {
 
     /// Stops reading for good.
     pub(crate) fn close(&mut self, epoll: &Epoll) {
-        if let Some(fd) = self.fd.take() {
+        if let Some(fd) = self.fd.take()
+            && self.watched
+        {
             epoll.remove(&fd);
         }
         self.readable = false;

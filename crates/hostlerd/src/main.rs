@@ -102,20 +102,24 @@ fn start(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Err(error) = daemon::raise_open_files() {
         tracing::warn!(%error, "raising the limit of open files");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(usize::from(config.node.workers))
-        .max_blocking_threads(64)
-        .thread_keep_alive(Duration::from_secs(2))
-        .enable_all()
-        .build()
-        .context("starting the async runtime")?;
+    // The node has this thread, and those who ask it have others: nothing that a request does can hold up a run.
+    let core = async_runtime(&mut tokio::runtime::Builder::new_current_thread())?;
+    let workers = usize::from(config.node.workers);
+    let doors = async_runtime(tokio::runtime::Builder::new_multi_thread().worker_threads(workers))?;
     let began = clock::boot_ms();
-    let ended = runtime.block_on(run(&layout, config, uid))?;
-    runtime.shutdown_timeout(Duration::from_secs(2));
+    let ended = core.block_on(run(&layout, config, uid, doors.handle()));
+    doors.shutdown_timeout(Duration::from_secs(2));
+    core.shutdown_timeout(Duration::from_secs(2));
+    let ended = ended?;
     match ended {
         Ended::Down => Ok(ExitCode::SUCCESS),
         Ended::Failed(failure) => Err(replace(&layout, &failure, began)),
     }
+}
+
+fn async_runtime(builder: &mut tokio::runtime::Builder) -> anyhow::Result<tokio::runtime::Runtime> {
+    let builder = builder.max_blocking_threads(64).thread_keep_alive(Duration::from_secs(2)).enable_all();
+    builder.build().context("starting the async runtime")
 }
 
 /// `node.log`, read. A single word must be a level: the filter's own syntax would take it for a module that says nothing.
@@ -139,7 +143,7 @@ enum Ended {
     Failed(node::Failure),
 }
 
-async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended> {
+async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::Handle) -> anyhow::Result<Ended> {
     make_directories(layout, uid == 0)?;
     let (store, loaded) = open_store(layout, &config)?;
     let ballast = Ballast::beside(&layout.store());
@@ -182,19 +186,22 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     };
     let (node, handles) = node::start(parts).await.context("finding out what runs")?;
     let socket = layout.socket();
-    let listener =
-        doors::http::listen(&socket, uid == 0).with_context(|| format!("listening on {}", socket.display()))?;
+    let listener = {
+        let _doors = doors.enter();
+        doors::http::listen(&socket, uid == 0).with_context(|| format!("listening on {}", socket.display()))?
+    };
     if let Err(error) = agent_binary::remove_unused(&layout.agents(), &agent) {
         tracing::warn!(%error, "looking for agents of older builds");
     }
     tokio::spawn(node.clone().watch_disk());
-    tokio::spawn(stacks::startup::apply(node.clone()));
+    doors.spawn(stacks::startup::apply(node.clone()));
     tracing::info!(node = %node.meta.store, created, socket = %socket.display(), "ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let node::Handles { failure, down, closed, calls, news } = handles;
-    tokio::spawn(hooks::run(node.clone(), watcher.clone(), calls, news));
-    let ended = serve(node.clone(), failure, down, listener, watcher).await?;
+    doors.spawn(hooks::run(node.clone(), watcher.clone(), calls, news));
+    let door = doors.spawn(doors::http::serve(listener, node.clone(), watcher));
+    let ended = serve(&node, failure, down, door).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {
         node.runtime.shutdown().await;
@@ -210,17 +217,16 @@ async fn run(layout: &Layout, config: Config, uid: u32) -> anyhow::Result<Ended>
     Ok(ended)
 }
 
+/// Until the daemon is told to end, or has to be replaced.
 async fn serve(
-    node: std::sync::Arc<node::Node>,
+    node: &node::Node,
     mut failure: tokio::sync::watch::Receiver<Option<node::Failure>>,
     mut down: tokio::sync::watch::Receiver<bool>,
-    listener: tokio::net::UnixListener,
-    watcher: logs::Watcher,
+    door: tokio::task::JoinHandle<()>,
 ) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    let door = tokio::spawn(doors::http::serve(listener, node.clone(), watcher));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),

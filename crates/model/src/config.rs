@@ -24,7 +24,7 @@ pub struct Config {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Node {
-    /// Threads of the daemon's async runtime.
+    /// Threads that answer requests. What runs is looked after by one of its own.
     pub workers: u8,
     /// Live runs on this node, at most.
     pub live_runs_max: u32,

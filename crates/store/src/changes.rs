@@ -91,7 +91,6 @@ impl Group {
     /// As the log has it: lines of JSON. How many changes and events; then key and value of each change, the value empty
     /// where the thing is gone; then the events.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
-        out.clear();
         serde_json::to_writer(&mut *out, &(self.changes.len(), self.events.len()))?;
         out.push(b'\n');
         for (key, value) in &self.changes {

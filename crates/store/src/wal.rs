@@ -40,6 +40,8 @@ use crate::ballast::sync_directory;
 const MAGIC: [u8; 4] = *b"hwal";
 const HEADER: usize = 24;
 const ALIGN: usize = 8;
+/// Memory kept for the next record, bytes.
+const BUFFER_KEPT: usize = 64 * 1024;
 
 /// The storage of a log.
 pub(crate) type Backend = Box<dyn StorageBackend>;
@@ -182,28 +184,31 @@ impl Wal {
         self.epoch
     }
 
-    /// Whether a payload of this length can be appended.
-    pub(crate) fn fits(&self, length: usize) -> bool {
-        u32::try_from(length).is_ok() && room(length) <= self.size - self.at
-    }
-
-    /// Durable when this returns.
-    pub(crate) fn append(&mut self, payload: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(payload.len()).map_err(io::Error::other)?;
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&MAGIC);
-        self.buffer.extend_from_slice(&length.to_le_bytes());
-        self.buffer.extend_from_slice(&self.epoch.to_le_bytes());
-        self.buffer.extend_from_slice(&self.number.to_le_bytes());
-        let sum = checksum(&self.buffer, payload);
-        self.buffer.extend_from_slice(&sum.to_le_bytes());
-        self.buffer.extend_from_slice(payload);
-        self.buffer.resize(room(payload.len()), 0);
-        self.backend.write(self.at as u64, &self.buffer)?;
+    /// Appends what `encode` writes, durable when this returns. False, and nothing done, if there is no room for it.
+    pub(crate) fn append(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> io::Result<bool> {
+        let mut record = std::mem::take(&mut self.buffer);
+        record.clear();
+        record.resize(HEADER, 0);
+        encode(&mut record)?;
+        let length = record.len() - HEADER;
+        let Some(word) = u32::try_from(length).ok().filter(|_| room(length) <= self.size - self.at) else {
+            return Ok(false);
+        };
+        record[..4].copy_from_slice(&MAGIC);
+        record[4..8].copy_from_slice(&word.to_le_bytes());
+        record[8..16].copy_from_slice(&self.epoch.to_le_bytes());
+        record[16..20].copy_from_slice(&self.number.to_le_bytes());
+        let sum = checksum(&record[..20], &record[HEADER..]);
+        record[20..HEADER].copy_from_slice(&sum.to_le_bytes());
+        record.resize(room(length), 0);
+        self.backend.write(self.at as u64, &record)?;
         self.backend.sync_data()?;
-        self.at += self.buffer.len();
+        self.at += record.len();
         self.number += 1;
-        Ok(())
+        if record.capacity() <= BUFFER_KEPT {
+            self.buffer = record;
+        }
+        Ok(true)
     }
 
     /// Begins again, after the tables took everything and say that this is the epoch now.

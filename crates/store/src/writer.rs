@@ -104,7 +104,6 @@ impl Store {
             retention: Retention::default(),
             poisoned: false,
             busy: false,
-            payload: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run())?;
         Ok((Self { queue: Some(queue), thread: Some(thread), shared }, loaded))
@@ -168,8 +167,6 @@ struct Writer {
     poisoned: bool,
     /// The last group was large: there is much to do.
     busy: bool,
-    /// Re-used for every group.
-    payload: Vec<u8>,
 }
 
 impl Writer {
@@ -253,15 +250,12 @@ impl Writer {
         if group.is_empty() {
             return Ok(ranges);
         }
-        group.encode(&mut self.payload).map_err(CommitError::from_json)?;
-        let fits = self.wal.fits(self.payload.len());
-        if fits {
-            self.wal.append(&self.payload).map_err(|error| CommitError::from_database(error.into()))?;
-        }
+        let logged = self.wal.append(|out| group.encode(out));
+        let logged = logged.map_err(|error| CommitError::from_database(error.into()))?;
         self.pending.extend(group.changes);
         self.shared.extend_tail(group.events);
         self.bounds.1 = next - 1;
-        if !fits {
+        if !logged {
             let now_ms = jobs.iter().map(|job| job.now_ms).max().unwrap_or(0);
             self.checkpoint(now_ms, false)?;
         }

@@ -72,6 +72,10 @@ impl Publisher {
     fn publish(&mut self, publication: Publication, numbers: Range<u64>) {
         crate::failpoint::hit("committed");
         self.view.apply(&publication.records, numbers.end.saturating_sub(1));
+        // What is to be done is not kept waiting by those who only want to know.
+        for action in publication.actions {
+            self.act(action);
+        }
         self.sampling.apply(&publication.records);
         self.tell_hooks(&publication.records, numbers.start);
         for record in &publication.records {
@@ -89,9 +93,6 @@ impl Publisher {
                 Notice::ExecFailed(exec, failure) => self.view.exec_news(exec, ExecNews::Failed(failure)),
                 Notice::ExecLost(exec) => self.view.exec_news(exec, ExecNews::Lost),
             }
-        }
-        for action in publication.actions {
-            self.act(action);
         }
         // After the actions: who is told that something was done may at once ask about it.
         crate::failpoint::hit("before-answer");
