@@ -43,18 +43,30 @@ enum Value<'a> {
 }
 
 impl Value<'_> {
-    fn json(&self) -> serde_json::Result<Option<Box<[u8]>>> {
+    fn json(&self, json: &mut Json) -> serde_json::Result<Option<Box<[u8]>>> {
         let json = match self {
             Self::Removed => return Ok(None),
-            Self::Node(node) => serde_json::to_vec(node),
-            Self::Workload(workload) => serde_json::to_vec(workload),
-            Self::Stack(stack) => serde_json::to_vec(stack),
-            Self::Unit(unit) => serde_json::to_vec(unit),
-            Self::IdempotencyKey(key) => serde_json::to_vec(key),
-            Self::Queue(queue) => serde_json::to_vec(queue),
-            Self::Hook(call) => serde_json::to_vec(call),
+            Self::Node(node) => json.of(node),
+            Self::Workload(workload) => json.of(workload),
+            Self::Stack(stack) => json.of(stack),
+            Self::Unit(unit) => json.of(unit),
+            Self::IdempotencyKey(key) => json.of(key),
+            Self::Queue(queue) => json.of(queue),
+            Self::Hook(call) => json.of(call),
         };
         json.map(|json| Some(json.into()))
+    }
+}
+
+/// A buffer that grows once for all: what is kept is a copy of its exact size.
+#[derive(Default)]
+struct Json(Vec<u8>);
+
+impl Json {
+    fn of(&mut self, value: &impl Serialize) -> serde_json::Result<&[u8]> {
+        self.0.clear();
+        serde_json::to_writer(&mut self.0, value)?;
+        Ok(&self.0)
     }
 }
 
@@ -74,18 +86,25 @@ impl Group {
     pub(crate) fn of<'a>(batches: impl Iterator<Item = (&'a Batch, u64)>) -> serde_json::Result<Self> {
         let mut last = BTreeMap::new();
         let mut events = Vec::new();
+        let mut json = Json::default();
         for (batch, first_event) in batches {
             last.extend(batch.records.iter().map(|record| change(record, first_event)));
             for event in &batch.events {
-                events.push(serde_json::to_vec(event)?.into());
+                events.push(json.of(event)?.into());
             }
         }
-        let changes = last.into_iter().map(|(key, value)| Ok((key, value.json()?)));
+        let changes = last.into_iter().map(|(key, value)| Ok((key, value.json(&mut json)?)));
         Ok(Self { changes: changes.collect::<serde_json::Result<_>>()?, events })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.events.is_empty()
+    }
+
+    /// It is longer than this when encoded, bytes.
+    pub(crate) fn least_length(&self) -> usize {
+        self.changes.values().flatten().map(|json| json.len()).sum::<usize>()
+            + self.events.iter().map(|json| json.len()).sum::<usize>()
     }
 
     /// As the log has it: lines of JSON. How many changes and events; then key and value of each change, the value empty

@@ -7,7 +7,7 @@
 //!        │             (lazy batches linger for company, a prompt one ends the wait)
 //!        │                              └── fails: done(Err) to the group, and to all that come after
 //!   store.wal          what is committed since the last checkpoint
-//!        │ full, or closed: a checkpoint, one transaction
+//!        │ full, or closed: a checkpoint, one transaction, on a thread of its own
 //!   store.redb         meta · node · workloads · stacks · units · keys · queues · events · hooks
 //!        │
 //!   Reader             the newest events from memory, older ones by short read transactions
@@ -15,6 +15,7 @@
 //!
 //! - [`Store`] (`writer.rs`): the queue, the writer thread, group commit
 //! - `changes.rs`: what a group of batches changes, as JSON, for the log and for the tables
+//! - `checkpoint.rs`: from the log to the tables
 //! - `wal.rs`: the log: records, epochs, what is torn and what is damaged
 //! - [`Reader`] (`reader.rs`): events by number and by time
 //! - `open.rs`: from a path to a loaded store, or the precise reason why not
@@ -33,6 +34,7 @@
 
 mod ballast;
 mod changes;
+mod checkpoint;
 pub mod error;
 mod open;
 mod reader;

@@ -282,14 +282,14 @@ fn replay(database: &Database, place: &dyn Place, size: u64) -> Result<(Option<w
     let newest = found.newest.unwrap_or(0);
     let mut group = Group::default();
     if !mark.clean {
-        let obstacle = match (length, found.behind) {
-            (None, _) => Some("it is missing, and holds the last changes".to_owned()),
-            (Some(length), _) if length != mark.size => Some(format!("it has {length} bytes instead of {}", mark.size)),
-            (Some(_), _) if newest > mark.epoch => Some("it belongs to a later state of the store".to_owned()),
-            (Some(_), Some(behind)) => {
-                Some(format!("record {} is damaged, and record {behind} behind it is whole", found.payloads.len()))
+        let obstacle = match length {
+            None => Some("it is missing, and holds the last changes".to_owned()),
+            Some(length) if length != mark.size => Some(format!("it has {length} bytes instead of {}", mark.size)),
+            Some(_) if newest > mark.epoch + 1 => Some("it belongs to a later state of the store".to_owned()),
+            Some(_) if found.damaged => {
+                Some(format!("record {} is damaged, and some behind it are whole", found.payloads.len()))
             }
-            (Some(_), None) => None,
+            Some(_) => None,
         };
         if let Some(reason) = obstacle {
             return Err(damaged(reason));

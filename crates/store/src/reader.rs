@@ -73,7 +73,10 @@ impl Shared {
 
     /// The table has everything up to this event.
     pub(crate) fn cut_tail(&self, last: u64) {
-        *self.lock_tail() = Tail { first: last + 1, events: Vec::new() };
+        let mut tail = self.lock_tail();
+        let count = tail.events.len().min((last + 1).saturating_sub(tail.first) as usize);
+        tail.events.drain(..count);
+        tail.first = last + 1;
     }
 
     pub(crate) fn set_last(&self, last: u64) {

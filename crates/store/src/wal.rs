@@ -1,20 +1,17 @@
 //! The write-ahead log: what is committed and not yet in the tables.
 //!
 //! ```text
-//!  open ── records of the tables' epoch ──► replayed into the tables
-//!                                                │ epoch + 1
-//!                                                ▼
-//!                        append ◄──────────── empty ◄─────────────────┐
-//!                          │ one write, one fdatasync                 │ epoch + 1
-//!                          ▼                                          │
-//!                        append … does not fit ──► checkpoint: one transaction takes all of it
+//!            ┌──────── epoch n, one half ────────┐        ┌────── epoch n + 1, the other half ──────┐
+//!            │ append, append … does not fit ────┼─turn──►│ append, append … does not fit ──turn──► n + 2, …
+//!            └──────────────┬────────────────────┘        └──────────────────────────────────────────┘
+//!                           └── checkpoint: the tables take all of n, and say that they begin with n + 1
 //! ```
-//! A file of fixed size that is written over from its beginning again and again: an append changes blocks that the
-//! file has already, so the file system has nothing of its own to record, and no room can be missing. The tables
-//! name the epoch that belongs to them; a checkpoint moves it on in the same transaction, and with that everything
-//! in the file is void.
+//! A file of fixed size whose halves are written over in turn: an append changes blocks that the file has already, so
+//! the file system has nothing of its own to record, and no room can be missing. The tables name the first epoch that
+//! they do not have; a checkpoint moves that on in its own transaction, and with that what is older is void. A half is
+//! written again when the tables have what it held.
 //!
-//! A record is a header, little-endian, its payload, and zeros up to a multiple of eight:
+//! A record is a header, little-endian, its payload, and zeros up to a multiple of four:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -22,10 +19,11 @@
 //! | 4 | length of the payload |
 //! | 8 | epoch |
 //! | 4 | number of the record in its epoch, from 0 |
+//! | 4 | records in the epoch before |
 //! | 4 | CRC-32 of all the above and the payload |
 //!
 //! At most the last record can be torn: the one before was synced first. A record that is not whole and has a whole one
-//! behind it is therefore damage, and said; otherwise it is the end.
+//! behind it, in its own epoch or the next, is therefore damage, and said; otherwise it is the end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -38,8 +36,8 @@ use redb::backends::FileBackend;
 use crate::ballast::sync_directory;
 
 const MAGIC: [u8; 4] = *b"hwal";
-const HEADER: usize = 24;
-const ALIGN: usize = 8;
+const HEADER: usize = 28;
+const ALIGN: usize = 4;
 /// Memory kept for the next record, bytes.
 const BUFFER_KEPT: usize = 64 * 1024;
 
@@ -96,19 +94,21 @@ pub(crate) struct Wal {
     backend: Backend,
     size: usize,
     epoch: u64,
-    /// Where the next record goes, and its number.
+    /// Where the next record goes in its half, and its number.
     at: usize,
     number: u32,
+    /// Records in the epoch before.
+    before: u32,
     buffer: Vec<u8>,
 }
 
-/// What a log holds for an epoch.
+/// What a log holds that tables do not have.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recovered {
     /// The payloads, in order, up to the first that is not whole.
     pub(crate) payloads: Vec<Vec<u8>>,
-    /// The number of a whole record behind that one: it is damaged, not torn.
-    pub(crate) behind: Option<u32>,
+    /// There are whole ones behind that one: it is damaged, not torn.
+    pub(crate) damaged: bool,
     /// The newest epoch that is in the file at all.
     pub(crate) newest: Option<u64>,
 }
@@ -117,6 +117,7 @@ struct Header {
     length: usize,
     epoch: u64,
     number: u32,
+    before: u32,
 }
 
 fn checksum(header: &[u8], payload: &[u8]) -> u32 {
@@ -136,7 +137,17 @@ fn record(bytes: &[u8]) -> Option<(Header, &[u8])> {
     let length = word(4)? as usize;
     let payload = rest.get(..length)?;
     let epoch = u64::from_le_bytes(header[8..16].try_into().ok()?);
-    (checksum(&header[..20], payload) == word(20)?).then_some((Header { length, epoch, number: word(16)? }, payload))
+    let header_of = Header { length, epoch, number: word(16)?, before: word(20)? };
+    (checksum(&header[..HEADER - 4], payload) == word(HEADER - 4)?).then_some((header_of, payload))
+}
+
+/// Where the half of an epoch begins.
+fn half(size: usize, epoch: u64) -> usize {
+    if epoch.is_multiple_of(2) { 0 } else { half_size(size) }
+}
+
+fn half_size(size: usize) -> usize {
+    size / 2 / ALIGN * ALIGN
 }
 
 /// Bytes that a payload takes in the log.
@@ -144,26 +155,35 @@ fn room(length: usize) -> usize {
     (HEADER + length).next_multiple_of(ALIGN)
 }
 
-/// Reads the records of an epoch.
+/// Reads the records of this epoch and the next.
 pub(crate) fn recover(backend: &dyn StorageBackend, epoch: u64) -> io::Result<Recovered> {
     let mut content = vec![0; usize::try_from(backend.len()?).map_err(io::Error::other)?];
     backend.read(0, &mut content)?;
     let mut found = Recovered::default();
-    let mut at = 0;
-    while let Some((header, payload)) = content.get(at..).and_then(record) {
-        if header.epoch != epoch || header.number as usize != found.payloads.len() {
-            break;
+    let mut before = None;
+    // Records that count are found one behind the other; of the same epochs there must be no other.
+    let mut counted = 0;
+    for epoch in [epoch, epoch + 1] {
+        let mut at = half(content.len(), epoch);
+        let mut number = 0;
+        while let Some((header, payload)) = content.get(at..).and_then(record)
+            && (header.epoch, header.number) == (epoch, number)
+            && before.is_none_or(|before| before == header.before)
+        {
+            found.payloads.push(payload.to_vec());
+            at += room(header.length);
+            number += 1;
         }
-        found.payloads.push(payload.to_vec());
-        at += room(header.length);
+        before = Some(number);
+        counted += number;
     }
-    for start in (0..content.len()).step_by(ALIGN) {
-        let Some((header, _)) = record(&content[start..]) else { continue };
+    let mut whole = 0;
+    for (index, _) in content.chunks_exact(ALIGN).enumerate().filter(|(_, chunk)| *chunk == MAGIC) {
+        let Some((header, _)) = record(&content[index * ALIGN..]) else { continue };
         found.newest = found.newest.max(Some(header.epoch));
-        if start >= at && header.epoch == epoch {
-            found.behind = found.behind.or(Some(header.number));
-        }
+        whole += u32::from(header.epoch == epoch || header.epoch == epoch + 1);
     }
+    found.damaged = whole != counted;
     Ok(found)
 }
 
@@ -171,12 +191,22 @@ impl Wal {
     /// An empty log in a file that is there in its full size.
     pub(crate) fn start(backend: Backend, epoch: u64) -> io::Result<Self> {
         let size = usize::try_from(backend.len()?).map_err(io::Error::other)?;
-        Ok(Self { backend, size, epoch, at: 0, number: 0, buffer: Vec::new() })
+        Ok(Self { backend, size, epoch, at: 0, number: 0, before: 0, buffer: Vec::new() })
     }
 
     /// Length of its file, bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size as u64
+    }
+
+    /// Room in this epoch, bytes, headers included.
+    pub(crate) fn room(&self) -> usize {
+        half_size(self.size) - self.at
+    }
+
+    /// Whether nothing of this epoch was appended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.number == 0
     }
 
     /// The epoch that is being written.
@@ -191,17 +221,18 @@ impl Wal {
         record.resize(HEADER, 0);
         encode(&mut record)?;
         let length = record.len() - HEADER;
-        let Some(word) = u32::try_from(length).ok().filter(|_| room(length) <= self.size - self.at) else {
+        let Some(word) = u32::try_from(length).ok().filter(|_| room(length) <= self.room()) else {
             return Ok(false);
         };
         record[..4].copy_from_slice(&MAGIC);
         record[4..8].copy_from_slice(&word.to_le_bytes());
         record[8..16].copy_from_slice(&self.epoch.to_le_bytes());
         record[16..20].copy_from_slice(&self.number.to_le_bytes());
-        let sum = checksum(&record[..20], &record[HEADER..]);
-        record[20..HEADER].copy_from_slice(&sum.to_le_bytes());
+        record[20..24].copy_from_slice(&self.before.to_le_bytes());
+        let sum = checksum(&record[..HEADER - 4], &record[HEADER..]);
+        record[HEADER - 4..HEADER].copy_from_slice(&sum.to_le_bytes());
         record.resize(room(length), 0);
-        self.backend.write(self.at as u64, &record)?;
+        self.backend.write((half(self.size, self.epoch) + self.at) as u64, &record)?;
         self.backend.sync_data()?;
         self.at += record.len();
         self.number += 1;
@@ -211,8 +242,9 @@ impl Wal {
         Ok(true)
     }
 
-    /// Begins again, after the tables took everything and say that this is the epoch now.
-    pub(crate) fn restart(&mut self, epoch: u64) {
-        (self.epoch, self.at, self.number) = (epoch, 0, 0);
+    /// Goes on with the next epoch, after the tables took everything of the one before this.
+    pub(crate) fn turn(&mut self) {
+        self.epoch += 1;
+        (self.before, self.at, self.number) = (self.number, 0, 0);
     }
 }

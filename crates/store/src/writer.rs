@@ -6,7 +6,8 @@
 //!  │ no timer      `close` ends the wait                      └──error──► poisoned: done(Err) to all, for good
 //!
 //! committing   fits into the log ──► append it; the tables get it later
-//!              does not          ──► checkpoint: one transaction takes it and all that the log holds
+//!              does not          ──► begin a checkpoint of what the log holds; append it to the next epoch
+//!              nor there         ──► wait for a checkpoint of it
 //! ```
 //! Why one thread: redb has one writer anyway, and what makes a store fast is how many batches share a sync.
 //! Under load also a prompt batch waits up to 2 ms for company: a commit costs about the same for ten as for one.
@@ -21,14 +22,13 @@ use std::time::{Duration, Instant};
 
 use hostler_model::limits;
 use hostler_model::record::{Batch, Urgency};
-use redb::Durability;
 
-use crate::changes::{self, Changes, Group};
+use crate::changes::{Changes, Group};
+use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::error::{CommitError, panic_text};
 use crate::open::Opened;
 use crate::reader::{Reader, Shared};
-use crate::retention::Retention;
-use crate::schema::{self, LogMark};
+use crate::schema::LogMark;
 use crate::wal::Wal;
 use crate::{Loaded, Options};
 
@@ -94,14 +94,15 @@ impl Store {
         let Opened { database, loaded, bounds, wal } = opened;
         let shared = Arc::new(Shared::new(database, bounds.1));
         let (queue, receiver) = sync_channel(limits::STORE_QUEUE);
+        let checkpoints = Checkpoints::start(Arc::clone(&shared), bounds.0, options.clone())?;
         let writer = Writer {
             shared: Arc::clone(&shared),
             receiver,
             options,
-            bounds,
+            last_event: bounds.1,
             wal,
             pending: Changes::new(),
-            retention: Retention::default(),
+            checkpoints,
             poisoned: false,
             busy: false,
         };
@@ -158,12 +159,12 @@ struct Writer {
     shared: Arc<Shared>,
     receiver: Receiver<Job>,
     options: Options,
-    /// First and last event on disk.
-    bounds: (u64, u64),
+    /// The last event on disk.
+    last_event: u64,
     wal: Wal,
-    /// What the log holds and the tables do not; its events are the readers' tail.
+    /// What this epoch of the log holds; its events are the end of the readers' tail.
     pending: Changes,
-    retention: Retention,
+    checkpoints: Checkpoints,
     poisoned: bool,
     /// The last group was large: there is much to do.
     busy: bool,
@@ -196,7 +197,7 @@ impl Writer {
     /// Leaves everything in the tables, so that they are whole without the log.
     fn close(mut self) {
         if !self.poisoned
-            && let Err(error) = caught(|| self.checkpoint(0, true))
+            && let Err(error) = self.checkpoint(0, true).and_then(|()| self.checkpoints.finish())
         {
             // Nothing is lost by it: the log has it all.
             tracing::warn!(%error, "the last checkpoint of the store failed");
@@ -236,7 +237,7 @@ impl Writer {
     }
 
     fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Range<u64>>, CommitError> {
-        let mut next = self.bounds.1 + 1;
+        let mut next = self.last_event + 1;
         let ranges: Vec<Range<u64>> = jobs
             .iter()
             .map(|job| {
@@ -250,48 +251,41 @@ impl Writer {
         if group.is_empty() {
             return Ok(ranges);
         }
-        let logged = self.wal.append(|out| group.encode(out));
-        let logged = logged.map_err(|error| CommitError::from_database(error.into()))?;
+        self.checkpoints.look()?;
+        let now_ms = jobs.iter().map(|job| job.now_ms).max().unwrap_or(0);
+        let mut logged = self.log(&group)?;
+        if !logged && !self.wal.is_empty() {
+            self.checkpoint(now_ms, false)?;
+            logged = self.log(&group)?;
+        }
         self.pending.extend(group.changes);
         self.shared.extend_tail(group.events);
-        self.bounds.1 = next - 1;
+        self.last_event = next - 1;
         if !logged {
-            let now_ms = jobs.iter().map(|job| job.now_ms).max().unwrap_or(0);
+            // Larger than the log.
             self.checkpoint(now_ms, false)?;
+            self.checkpoints.finish()?;
         }
-        self.shared.set_last(self.bounds.1);
+        self.shared.set_last(self.last_event);
         Ok(ranges)
     }
 
-    /// Brings everything that is pending into the tables, durably, and begins the log again.
-    fn checkpoint(&mut self, now_ms: u64, clean: bool) -> Result<(), CommitError> {
-        let epoch = self.wal.epoch() + 1;
-        let oldest = self.write_tables(now_ms, LogMark { epoch, clean, size: self.wal.size() });
-        self.bounds.0 = oldest.map_err(CommitError::from_database)?;
-        self.wal.restart(epoch);
-        self.pending.clear();
-        self.shared.cut_tail(self.bounds.1);
-        Ok(())
+    /// Whether the log had room for it; it is durable then.
+    fn log(&mut self, group: &Group) -> Result<bool, CommitError> {
+        if group.least_length() > self.wal.room() {
+            return Ok(false);
+        }
+        self.wal.append(|out| group.encode(out)).map_err(|error| CommitError::from_database(error.into()))
     }
 
-    /// One transaction, durable when this returns; gives the oldest event that is left.
-    fn write_tables(&mut self, now_ms: u64, mark: LogMark) -> Result<u64, redb::Error> {
-        let shared = Arc::clone(&self.shared);
-        let guard = shared.database();
-        let database = guard.as_ref().ok_or_else(|| redb::Error::Io(std::io::ErrorKind::NotConnected.into()))?;
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        changes::write(&transaction, &self.pending)?;
-        let (first, tail) = shared.tail();
-        let mut events = transaction.open_table(schema::EVENTS)?;
-        for (sequence, event) in (first..).zip(&tail) {
-            events.insert(sequence, &**event)?;
-        }
-        let oldest = self.retention.apply(&mut events, self.bounds, tail.len() as u64, &self.options, now_ms)?;
-        drop(events);
-        schema::put(&transaction, schema::META, schema::LOG_KEY, &mark)?;
-        transaction.commit()?;
-        Ok(oldest)
+    /// Sends everything that is pending on its way to the tables, and goes on with the next epoch of the log.
+    fn checkpoint(&mut self, now_ms: u64, clean: bool) -> Result<(), CommitError> {
+        let epoch = self.wal.epoch() + 1;
+        let mark = LogMark { epoch, clean, size: self.wal.size() };
+        let changes = std::mem::take(&mut self.pending);
+        self.checkpoints.begin(Checkpoint { changes, last_event: self.last_event, mark, now_ms })?;
+        self.wal.turn();
+        Ok(())
     }
 }
 

@@ -30,35 +30,46 @@ proptest! {
     /// Whatever earlier epochs have left in the file.
     #[test]
     fn what_was_appended_is_recovered_and_a_torn_end_is_no_damage(
-        epochs in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..900), 0..12), 1..5),
+        epochs in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..900), 0..12), 2..6),
         tear in 0..900_usize,
     ) {
         let disk = Disk::default();
-        let mut log = Wal::start(disk.make(16 * 1_024).expect("made"), 0).expect("started");
+        let mut log = Wal::start(disk.make(32 * 1_024).expect("made"), 0).expect("started");
         let mut newest = None;
         for (epoch, payloads) in (1..).zip(&epochs) {
-            log.restart(epoch);
+            log.turn();
+            prop_assert_eq!((log.epoch(), log.is_empty()), (epoch, true));
             for payload in payloads {
                 prop_assert!(append(&mut log, payload));
                 newest = Some(epoch);
             }
         }
         let last = epochs.len() as u64;
-        let payloads = epochs.last().expect("one");
         let backend = disk.find().expect("found").expect("there");
-        let found = wal::recover(&*backend, last).expect("read");
-        prop_assert_eq!(&found.payloads, payloads);
-        prop_assert_eq!(found.newest, newest);
-        // The last record never got to the disk, or not all of it.
-        if let Some(end) = payloads.last() {
-            let start: usize = payloads[..payloads.len() - 1].iter().map(|one| (24 + one.len()).next_multiple_of(8)).sum();
-            let torn = start + tear % (24 + end.len());
+        let recover = |epoch| wal::recover(&*backend, epoch).expect("read");
+        let [.., earlier, payloads] = &epochs[..] else { unreachable!("two at least") };
+        let both: Vec<_> = earlier.iter().chain(payloads).cloned().collect();
+        for (epoch, expected) in [(last, payloads), (last - 1, &both)] {
+            let found = recover(epoch);
+            prop_assert_eq!(&found.payloads, expected);
+            prop_assert_eq!((found.newest, found.damaged), (newest, false));
+        }
+        // A record that is not whole: the end, or damage if there are whole ones behind it.
+        let starts = |payloads: &[Vec<u8>], epoch: u64| {
+            let half = if epoch.is_multiple_of(2) { 0 } else { 16 * 1_024 };
+            payloads.iter().scan(half, |at, one| Some(std::mem::replace(at, *at + (28 + one.len()).next_multiple_of(4))))
+                .collect::<Vec<usize>>()
+        };
+        let all = [starts(earlier, last - 1), starts(payloads, last)].concat();
+        for (index, start) in all.iter().enumerate() {
+            let torn = start + tear % (28 + both[index].len());
             let mut byte = [0];
             backend.read(torn as u64, &mut byte).expect("read");
             backend.write(torn as u64, &[!byte[0]]).expect("written");
-            let found = wal::recover(&*backend, last).expect("read");
-            prop_assert_eq!(&found.payloads[..], &payloads[..payloads.len() - 1]);
-            prop_assert_eq!(found.behind, None);
+            let found = recover(last - 1);
+            prop_assert_eq!(&found.payloads[..], &both[..index]);
+            prop_assert_eq!(found.damaged, index + 1 < both.len());
+            backend.write(torn as u64, &byte).expect("written");
         }
     }
 
@@ -118,24 +129,28 @@ fn a_log_that_does_not_fit_its_store_is_refused_and_both_stay_as_they_are() {
     let ([store, log], _) = killed();
     refused([store.clone(), Vec::new()], "missing");
     refused([store.clone(), log[..log.len() / 2].to_vec()], "bytes instead of");
+    // The first epoch is 1, and in the second half.
     let mut scribbled = log.clone();
-    scribbled[40] ^= 1;
+    scribbled[SIZE as usize / 2 + 40] ^= 1;
     refused([store.clone(), scribbled], "record 0 is damaged");
     // A log that went on while the store was put back to how it stood before.
     let disk = Disk::of([store.clone(), log]);
-    let (opened, _) = open_on(&disk, options()).expect("opens");
-    commit(&opened, events(1, 1), 1);
-    let [_, later] = disk.content();
-    opened.close();
-    refused([store, later], "later state");
+    for words in ["are whole", "later state"] {
+        let (opened, _) = open_on(&disk, options()).expect("opens");
+        commit(&opened, events(1, 1), 1);
+        let [_, later] = disk.content();
+        opened.close();
+        refused([store.clone(), later], words);
+    }
 }
 
 #[test]
 fn flipped_bytes_lose_the_last_record_or_are_noticed() {
     let ([store, log], model) = killed();
     let used = log.iter().rposition(|byte| *byte != 0).expect("something is in the log");
+    let first = log.iter().position(|byte| *byte != 0).expect("something is in the log");
     let (mut noticed, mut lost) = (0, 0);
-    for at in (0..=used).step_by(3) {
+    for at in (first..=used).step_by(23) {
         let mut bad = log.clone();
         bad[at] ^= 1 << (at % 8);
         match open_on(&Disk::of([store.clone(), bad]), options()) {
