@@ -22,10 +22,11 @@ pub struct Traces {
 }
 
 /// Names in a root that stay when the node is down.
-const STAYING: [&str; 12] = [
+const STAYING: [&str; 13] = [
     "hostler.toml",
     "hostlerd.log",
     "store.redb",
+    "store.wal",
     "store.redb.lock",
     "store.redb.ballast",
     "ballast",

@@ -6,6 +6,7 @@
 //! at: ext4 looks, for each new file, past every inode that was freed in the last seconds, which took 1 ms of a 2 ms
 //! job at 700 jobs a second.
 
+use std::cell::Cell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -30,6 +31,8 @@ pub(crate) struct Spare {
     home: PathBuf,
     run: File,
     exit: File,
+    /// A longer record than the room that was made for it was written.
+    long: Cell<bool>,
 }
 
 /// The directory of one run.
@@ -39,6 +42,7 @@ pub(crate) struct RunDirectory {
     home: PathBuf,
     run: File,
     exit: File,
+    long: Cell<bool>,
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
@@ -57,7 +61,7 @@ impl Spare {
             io::Result::Ok((run, exit))
         };
         match files() {
-            Ok((run, exit)) => Ok(Self { home: path.clone(), path, run, exit }),
+            Ok((run, exit)) => Ok(Self { home: path.clone(), path, run, exit, long: Cell::new(false) }),
             Err(error) => {
                 remove(&path);
                 Err(error)
@@ -70,6 +74,9 @@ impl Spare {
     pub(crate) fn name(&self, root: &Path, file: &RunFile) -> io::Result<()> {
         // Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
         let mut json = serde_json::to_vec(file)?;
+        if json.len() > RUN_SIZE {
+            self.long.set(true);
+        }
         json.resize(json.len().max(RUN_SIZE), b' ');
         self.run.write_all_at(&json, 0)?;
         streams::rename_new(&self.path, &root.join(file.run.to_string()))
@@ -77,7 +84,8 @@ impl Spare {
 
     /// Has taken the run's name.
     pub(crate) fn bound(self, root: &Path, run: RunId) -> RunDirectory {
-        RunDirectory { path: root.join(run.to_string()), home: self.home, run: self.run, exit: self.exit }
+        let Self { home, run: run_file, exit, long, .. } = self;
+        RunDirectory { path: root.join(run.to_string()), home, run: run_file, exit, long }
     }
 
     /// Out of the node's sight.
@@ -104,7 +112,11 @@ impl RunDirectory {
     pub(crate) fn write_exit(&self, run: RunId, outcome: Outcome, execs: &[ExecEnd]) -> io::Result<()> {
         let write = |execs: &[ExecEnd]| {
             let file = ExitFile { run, outcome: outcome.clone(), execs: execs.to_vec() };
-            self.exit.write_all_at(&exit_file::encode(&file, EXIT_RESERVED as usize), 0)
+            let record = exit_file::encode(&file, EXIT_RESERVED as usize);
+            if record.len() > EXIT_RESERVED as usize {
+                self.long.set(true);
+            }
+            self.exit.write_all_at(&record, 0)
         };
         match write(execs) {
             // More than was reserved on a full disk. The run's own end always has its room.
@@ -128,8 +140,10 @@ impl RunDirectory {
         // A longer record than the room that was made is cut, so that no tail of it stays.
         let cut = [(&self.run, RUN_SIZE as u64), (&self.exit, u64::from(EXIT_RESERVED))]
             .into_iter()
+            .filter(|_| self.long.get())
             .try_for_each(|(file, size)| if file.metadata()?.len() > size { file.set_len(size) } else { Ok(()) });
-        let spare = Spare { path: self.path, home: self.home, run: self.run, exit: self.exit };
+        let long = Cell::new(false);
+        let spare = Spare { path: self.path, home: self.home, run: self.run, exit: self.exit, long };
         match cut {
             Ok(()) => Some(spare),
             Err(_) => {

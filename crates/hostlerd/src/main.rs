@@ -158,17 +158,7 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
     let agent = agent_binary::install(&layout.agents()).context("installing the agent")?;
     let cgroup = cgroup_parent(&config, loaded.meta.tag);
     let (facts_sender, facts) = mpsc::channel(limits::SUPERVISOR_QUEUE);
-    let settings = hostler_runtime::Settings {
-        store: loaded.meta.store,
-        agent: agent.clone(),
-        sandboxes: layout.sandboxes(),
-        runs: layout.runs(),
-        agent_log: Some(layout.daemon_log()),
-        idle: config.pool.process.idle as usize,
-        reuse: config.pool.process.reuse,
-        cgroup: cgroup.clone(),
-    };
-    let runtime = Runtime::start(settings, facts_sender);
+    let runtime = Runtime::start(settings(layout, &config, loaded.meta.store, &agent, cgroup.clone()), facts_sender);
     let watcher = logs::Watcher::new().context("watching logs")?;
     let boot_id = procfs::boot_id().context("reading the boot id")?;
     let created = loaded.created;
@@ -215,6 +205,25 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
         tracing::info!("down");
     }
     Ok(ended)
+}
+
+fn settings(
+    layout: &Layout,
+    config: &Config,
+    store: hostler_model::ids::StoreId,
+    agent: &Path,
+    cgroup: Option<cgroup::Parent>,
+) -> hostler_runtime::Settings {
+    hostler_runtime::Settings {
+        store,
+        agent: agent.to_owned(),
+        sandboxes: layout.sandboxes(),
+        runs: layout.runs(),
+        agent_log: Some(layout.daemon_log()),
+        idle: config.pool.process.idle as usize,
+        reuse: config.pool.process.reuse,
+        cgroup,
+    }
 }
 
 /// Until the daemon is told to end, or has to be replaced.

@@ -132,6 +132,12 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// Whether nothing of the run was written to the log, or tried to be.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.log_from.is_none() && self.stdout_lines == 0 && self.stderr_lines == 0
+    }
+
     /// An end of which no more is known than how and when, wall clock, milliseconds.
     #[must_use]
     pub fn new(status: ExitStatus, cause: Cause, started_at_ms: u64, ended_at_ms: u64) -> Self {

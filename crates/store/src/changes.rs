@@ -25,7 +25,7 @@ pub(crate) enum Key {
     Workload(WorkloadId),
     Stack(Namespace, StackName),
     Unit(Namespace, StackName, UnitName),
-    IdempotencyKey(Namespace, String),
+    Idempotency(Namespace, String),
     Queue(Namespace, QueueName),
     Hook(HookKey),
 }
@@ -162,14 +162,12 @@ fn change(record: &Record, first_event: u64) -> (Key, Value<'_>) {
         Record::Queue(queue) => (Key::Queue(queue.namespace.clone(), queue.name.clone()), Value::Queue(queue)),
         Record::QueueRemoved(namespace, name) => (Key::Queue(namespace.clone(), name.clone()), Value::Removed),
         Record::IdempotencyKey(key) => {
-            (Key::IdempotencyKey(key.namespace.clone(), key.key.clone()), Value::IdempotencyKey(key))
+            (Key::Idempotency(key.namespace.clone(), key.key.clone()), Value::IdempotencyKey(key))
         }
         Record::IdempotencyKeyForgotten(namespace, key) => {
-            (Key::IdempotencyKey(namespace.clone(), key.clone()), Value::Removed)
+            (Key::Idempotency(namespace.clone(), key.clone()), Value::Removed)
         }
-        Record::HookFired(fired) => {
-            (Key::Hook(fired.call.key()), Value::Hook(Box::new(fired.numbered(first_event))))
-        }
+        Record::HookFired(fired) => (Key::Hook(fired.call.key()), Value::Hook(Box::new(fired.numbered(first_event)))),
         Record::HookDone(key) => (Key::Hook(*key), Value::Removed),
     }
 }
@@ -192,7 +190,7 @@ pub(crate) fn write(transaction: &WriteTransaction, changes: &Changes) -> Result
             Key::Unit(namespace, stack, name) => {
                 put(&mut units, (namespace.as_str(), stack.as_str(), name.as_str()), value)
             }
-            Key::IdempotencyKey(namespace, key) => put(&mut keys, (namespace.as_str(), key.as_str()), value),
+            Key::Idempotency(namespace, key) => put(&mut keys, (namespace.as_str(), key.as_str()), value),
             Key::Queue(namespace, name) => put(&mut queues, (namespace.as_str(), name.as_str()), value),
             Key::Hook((run, hook)) => put(&mut hooks, (run.to_string().as_str(), *hook), value),
         }?;

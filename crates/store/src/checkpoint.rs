@@ -64,6 +64,10 @@ impl Checkpoints {
         Ok(Self { work: Some(work), results, thread: Some(thread), under_way: false })
     }
 
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way
+    }
+
     /// How the last one went, if it is over.
     pub(crate) fn look(&mut self) -> Result<(), CommitError> {
         match self.under_way.then(|| self.results.try_recv().ok()).flatten() {

@@ -102,6 +102,8 @@ impl Store {
             last_event: bounds.1,
             wal,
             pending: Changes::new(),
+            pending_events: 0,
+            checkpoint_at_ms: None,
             checkpoints,
             poisoned: false,
             busy: false,
@@ -155,6 +157,11 @@ const BUSY_GROUP: usize = 8;
 /// How long a group waits for more under load.
 const BUSY_LINGER: Duration = Duration::from_millis(2);
 
+/// While somebody writes, a checkpoint comes at least so often, milliseconds of the wall clock.
+const CHECKPOINT_EVERY_MS: u64 = 3_600_000;
+/// So many new events are not worth a checkpoint of their own, however few are kept.
+const EVENTS_PENDING_MIN: u64 = 64;
+
 struct Writer {
     shared: Arc<Shared>,
     receiver: Receiver<Job>,
@@ -164,7 +171,10 @@ struct Writer {
     wal: Wal,
     /// What this epoch of the log holds; its events are the end of the readers' tail.
     pending: Changes,
+    pending_events: u64,
     checkpoints: Checkpoints,
+    /// When the last one began, wall clock.
+    checkpoint_at_ms: Option<u64>,
     poisoned: bool,
     /// The last group was large: there is much to do.
     busy: bool,
@@ -259,6 +269,7 @@ impl Writer {
             logged = self.log(&group)?;
         }
         self.pending.extend(group.changes);
+        self.pending_events += group.events.len() as u64;
         self.shared.extend_tail(group.events);
         self.last_event = next - 1;
         if !logged {
@@ -267,7 +278,17 @@ impl Writer {
             self.checkpoints.finish()?;
         }
         self.shared.set_last(self.last_event);
+        if self.is_due(now_ms) {
+            self.checkpoint(now_ms, false)?;
+        }
         Ok(ranges)
+    }
+
+    /// Whether a checkpoint has to come before the log is full: events are forgotten in checkpoints only.
+    fn is_due(&mut self, now_ms: u64) -> bool {
+        let last_ms = *self.checkpoint_at_ms.get_or_insert(now_ms);
+        let many = self.pending_events >= (self.options.events_max / 16).max(EVENTS_PENDING_MIN);
+        (many || now_ms.abs_diff(last_ms) >= CHECKPOINT_EVERY_MS) && !self.checkpoints.is_under_way()
     }
 
     /// Whether the log had room for it; it is durable then.
@@ -280,6 +301,8 @@ impl Writer {
 
     /// Sends everything that is pending on its way to the tables, and goes on with the next epoch of the log.
     fn checkpoint(&mut self, now_ms: u64, clean: bool) -> Result<(), CommitError> {
+        self.pending_events = 0;
+        self.checkpoint_at_ms = Some(now_ms);
         let epoch = self.wal.epoch() + 1;
         let mark = LogMark { epoch, clean, size: self.wal.size() };
         let changes = std::mem::take(&mut self.pending);

@@ -203,7 +203,11 @@ impl State {
         let Some(workload) = self.take(id, out) else { return };
         assert!(workload.live_run().is_none(), "a live workload is stopped before it is removed");
         Self::event(&workload, EventKind::WorkloadRemoved, now, out);
-        out.actions.push(Action::RemoveLog(id));
+        // Most short jobs have none: not even looking for it is what a queue of them notices.
+        let only_run = workload.run.as_ref().filter(|_| workload.runs == 1);
+        if !only_run.is_some_and(|run| matches!(&run.state, RunState::Ended { exit } if exit.is_silent())) {
+            out.actions.push(Action::RemoveLog(id));
+        }
         out.batch.urgency = Urgency::Prompt;
     }
 

@@ -106,7 +106,7 @@ fn the_directories_are_closed_to_others() {
     }
     let node = TestNode::new();
     node.cli(&["run", "-d", "--", "sh", "-c", "echo private; sleep 60"]).ok();
-    for name in ["run", "sandbox", "logs", "store.redb", "hostlerd.pid"] {
+    for name in ["run", "sandbox", "logs", "store.redb", "store.wal", "hostlerd.pid"] {
         use std::os::unix::fs::MetadataExt;
         let mode = std::fs::metadata(node.root().join(name)).expect(name).mode();
         let closed = if name == "hostlerd.pid" { 0o022 } else { 0o077 };
