@@ -176,6 +176,12 @@ pub const STORE_GROUP: usize = 512;
 pub const STORE_LINGER_MS: u64 = 20;
 /// Length of the store's write-ahead log, bytes: some hundred jobs from beginning to end. What it holds is in memory too.
 pub const STORE_LOG: u64 = 1024 * 1024;
+/// A job that ended within this makes the next ones of its queue be permitted ahead, milliseconds.
+pub const QUEUE_SHORT_JOB_MS: u64 = 50;
+/// How long a permission ahead is kept, milliseconds: after a loss of power a job that has one counts as lost.
+pub const QUEUE_AHEAD_MS: u64 = 100;
+/// Jobs of one queue permitted ahead, at most.
+pub const QUEUE_AHEAD_MAX: u32 = 64;
 /// Events read from the store in one short transaction.
 pub const EVENTS_PAGE: usize = 512;
 

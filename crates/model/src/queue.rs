@@ -82,6 +82,10 @@ pub struct Queued {
     pub ticket: u64,
     /// Since when it waits, wall clock, milliseconds.
     pub since_ms: u64,
+    /// Its next run may be executed from the moment this is durable, its start be committed after it: it will follow a
+    /// short job within milliseconds. The number tells one such permission from another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<u64>,
 }
 
 /// Where a job stands in its queue: a higher priority first, then the order of acceptance.

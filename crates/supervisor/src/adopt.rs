@@ -5,6 +5,7 @@
 //! | preparing | prepare and execute now; after a reboot lost | execute | it runs | that end |
 //! | running | lost | – | it runs | that end |
 //! | stopping | cancelled, or lost | kill | signal again | that end |
+//! | queued, permitted ahead | waits again; after a reboot lost | discard, waits again | it runs | that end |
 //! | over, or unknown | – | discard | discard | release |
 
 use std::collections::HashMap;
@@ -39,6 +40,10 @@ impl State {
         }
         let mut found: HashMap<RunId, Found> = found.into_iter().map(|found| (found.run, found)).collect();
         let mut tally = Tally::default();
+        // Prepared is not executed: it is undone below, and waits for its turn again.
+        let is_there = |run: &RunId| found.get(run).is_some_and(|found| !matches!(found.state, FoundState::Prepared));
+        self.adopt_permitted(is_there, rebooted, now, out);
+        self.skip_numbers(&found, out);
         let live: Vec<_> = self.live.iter().copied().collect();
         for id in live {
             let Some(run) = self.workloads.get(&id).and_then(|workload| workload.live_run()).map(|run| run.id) else {
@@ -74,6 +79,18 @@ impl State {
         };
         out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: None });
         out.batch.urgency = Urgency::Prompt;
+    }
+
+    /// A start whose record was lost with the daemon left something prepared: it is undone, and its number is not given again.
+    fn skip_numbers(&mut self, found: &HashMap<RunId, Found>, out: &mut Outcome) {
+        let mut unknown: Vec<_> = found.keys().copied().collect();
+        unknown.sort_unstable();
+        for run in unknown {
+            if let Some(mut workload) = self.edit(run.workload).filter(|workload| workload.runs < run.number) {
+                workload.runs = run.number;
+                self.put(workload, out);
+            }
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "one row of the table above, with its context")]

@@ -44,6 +44,8 @@ pub enum Input {
     DiskFull(bool),
     /// The client of a foreground workload is gone.
     OwnerGone(WorkloadId),
+    /// The daemon ends; nothing comes after this.
+    Closing,
 }
 
 /// What callers can ask. References are resolved and authorised before.
@@ -301,6 +303,11 @@ pub enum Action {
     Prepare(Arc<Workload>),
     /// Execute what was prepared.
     Execute(RunId),
+    /// The same without waiting for the commit of the start, if this permission ([`Queued::ahead`]) is durable.
+    /// Early; [`Action::Execute`] of the same run follows after the commit, whatever came of this.
+    ///
+    /// [`Queued::ahead`]: hostler_model::queue::Queued::ahead
+    ExecuteAhead(RunId, u64),
     /// The run is over for us before it really was: undo, or kill, whatever there is of it.
     Discard(RunId),
     /// Signal the main process.

@@ -90,6 +90,7 @@ impl State {
         if let RunState::Ended { exit } = &end {
             Self::tell_missed(&mut workload, exit, now, out);
         }
+        self.note_short_job(&workload, &end);
         self.hooks_before_end(&mut workload, &end, now, out);
         let Some(run) = workload.run.as_mut() else { return };
         if let RunState::Failed { failure } = &mut end
@@ -264,6 +265,7 @@ impl State {
             }
         }
         self.stacks.due(now.boot_ms);
+        self.ahead_due(now, out);
     }
 
     /// The client of a foreground run is gone: one that nobody else would ever see is stopped.

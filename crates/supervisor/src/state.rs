@@ -16,6 +16,7 @@ use hostler_model::{Now, limits};
 
 use crate::hooks;
 use crate::input::{Input, Outcome, Token};
+use crate::queue::Ahead;
 use crate::queue::index::{QueueKey, Queues};
 use crate::stacks::Stacks;
 
@@ -106,6 +107,8 @@ pub struct State {
     pub(crate) shares: HashMap<Namespace, Share>,
     pub(crate) key_order: VecDeque<(Namespace, String)>,
     pub(crate) queues: Queues,
+    /// Jobs whose next run may be executed before its start is recorded.
+    pub(crate) permitted: BTreeSet<WorkloadId>,
     pub(crate) last_identity: Option<Arc<Identity>>,
     pub(crate) stacks: Stacks,
 
@@ -115,6 +118,7 @@ pub struct State {
     /// What runs is known: before that nothing is begun.
     pub(crate) adopted: bool,
     pub(crate) last_served: Option<QueueKey>,
+    pub(crate) ahead: Ahead,
     pub(crate) going_down: bool,
 }
 
@@ -164,12 +168,17 @@ impl State {
                 self.stacks.look_at_all();
             }
             Input::OwnerGone(workload) => self.owner_gone(workload, now, out),
+            Input::Closing => {
+                self.going_down = true;
+                self.take_back(out);
+            }
         }
         self.advance_stacks(now, out);
         for namespace in touched(&out.batch.records[before..]) {
             self.forget_oldest(&namespace, now, out);
         }
         self.serve_queues(now, out);
+        self.permit_ahead(now, out);
         if !out.actions.is_empty() {
             out.batch.urgency = Urgency::Prompt;
         }
@@ -182,7 +191,8 @@ impl State {
             let timers = self.open_timers().filter(|(.., clock)| *clock == wanted);
             timers.filter_map(|(_, timers, _)| timers.first().map(|(due, _)| *due)).min()
         };
-        let boot_ms = next(Clock::Boot).into_iter().chain(self.stacks.next_deadline_ms()).min();
+        let boot_ms =
+            next(Clock::Boot).into_iter().chain(self.stacks.next_deadline_ms()).chain(self.ahead.until_ms()).min();
         Wake { boot_ms, wall_ms: next(Clock::Wall) }
     }
 
@@ -331,6 +341,9 @@ impl State {
             self.set(timer).insert((due, workload.id));
         }
         self.queues.index(workload);
+        if workload.queued.is_some_and(|queued| queued.ahead.is_some()) {
+            self.permitted.insert(workload.id);
+        }
     }
 
     fn unindex(&mut self, workload: &Workload) {
@@ -348,6 +361,7 @@ impl State {
         }
         self.stacks.unindex(workload);
         self.live.remove(&workload.id);
+        self.permitted.remove(&workload.id);
         for (timer, due) in timers(workload) {
             self.set(timer).remove(&(due, workload.id));
         }

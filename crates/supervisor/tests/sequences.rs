@@ -86,6 +86,7 @@ struct World {
     answered: HashSet<u64>,
     asked: HashSet<u64>,
     conditions: Vec<(UnitName, u32)>,
+    adopting: bool,
 }
 
 const SETTINGS: Settings = Settings { live_runs_max: 5, queue_jobs_max: 4, ended_workloads: 4 };
@@ -110,6 +111,7 @@ impl World {
             answered: HashSet::new(),
             asked: HashSet::new(),
             conditions: Vec::new(),
+            adopting: false,
         };
         world.adopt();
         world
@@ -140,7 +142,9 @@ impl World {
             })
             .collect();
         let boot_id = format!("boot-{}", self.boot);
+        self.adopting = true;
         self.input(Input::Adopted { found, boot_id, version: "test".to_owned() });
+        self.adopting = false;
     }
 
     fn input(&mut self, input: Input) {
@@ -154,10 +158,22 @@ impl World {
         let mut out = Outcome::default();
         self.state.step(input, self.now, &mut out);
         for action in &out.early {
-            let Action::Prepare(workload) = action else { panic!("only Prepare may be early: {action:?}") };
-            let run = workload.run.as_ref().expect("prepared workloads have a run").id;
-            // A crash may have left it prepared already.
-            self.processes.entry(run).or_insert(Process::Prepared);
+            match action {
+                Action::Prepare(workload) => {
+                    let run = workload.run.as_ref().expect("prepared workloads have a run").id;
+                    // A crash may have left it prepared already.
+                    self.processes.entry(run).or_insert(Process::Prepared);
+                }
+                // Only what is on disk counts, which is what the daemon looks at.
+                Action::ExecuteAhead(run, permission) => {
+                    let recorded = self.disk.workloads.get(&run.workload);
+                    let permitted = recorded.and_then(|recorded| recorded.queued?.ahead);
+                    if permitted == Some(*permission) && recorded.is_some_and(|was| was.runs + 1 == run.number) {
+                        self.execute(*run);
+                    }
+                }
+                _ => panic!("only these may be early: {action:?}"),
+            }
         }
         out
     }
@@ -245,11 +261,7 @@ impl World {
             match action {
                 Action::Execute(run) => {
                     assert!(self.disk.workloads.contains_key(&run.workload), "executed before it was committed");
-                    assert!(!self.ended.contains(&run), "{run} executed after its end");
-                    if self.processes.get(&run) == Some(&Process::Prepared) {
-                        assert!(self.executed.insert(run), "{run} executed twice");
-                        self.processes.insert(run, Process::Running);
-                    }
+                    self.execute(run);
                 }
                 Action::Kill(run) | Action::Discard(run) => {
                     let over = match self.processes.get(&run) {
@@ -261,7 +273,9 @@ impl World {
                     self.processes.insert(run, Process::Over(over));
                 }
                 Action::Release(run) => {
-                    assert!(self.ended.contains(&run) || !self.disk.workloads.contains_key(&run.workload));
+                    // Or its start was lost with a daemon: then it is nobody's.
+                    let live = self.disk.workloads.get(&run.workload).and_then(Workload::live_run);
+                    assert!(self.ended.contains(&run) || live.is_none_or(|live| live.id != run), "{run} released alive");
                     assert!(!matches!(self.processes.get(&run), Some(Process::Running)), "released while it runs");
                     self.processes.remove(&run);
                     self.execs.retain(|_, (of, _)| *of != run);
@@ -282,10 +296,18 @@ impl World {
                     assert!(!self.ended.contains(&run), "{run}: action after the end");
                 }
                 Action::CheckCondition { unit, generation, .. } => self.conditions.push((unit, generation)),
-                Action::Prepare(_) => panic!("Prepare is early"),
+                Action::Prepare(_) | Action::ExecuteAhead(..) => panic!("this one is early"),
             }
         }
         self.check();
+    }
+
+    fn execute(&mut self, run: RunId) {
+        assert!(!self.ended.contains(&run), "{run} executed after its end");
+        if self.processes.get(&run) == Some(&Process::Prepared) {
+            assert!(self.executed.insert(run), "{run} executed twice");
+            self.processes.insert(run, Process::Running);
+        }
     }
 
     /// What must hold whenever nothing is under way.
@@ -313,13 +335,21 @@ impl World {
         }
     }
 
-    fn crash(&mut self, committed: bool, reboot: bool) {
-        // A decision is under way when the daemon dies.
-        self.token += 1;
-        self.asked.insert(self.token);
-        let creation = Creation { queue: Some((0, 0)), ..Creation::default() };
-        let request = Request::Create(Box::new(self.creation(&creation)));
-        let out = self.decide(Input::Request(self.token, request));
+    /// A decision is under way when the daemon dies: about a job that comes, or about one that ended.
+    fn crash(&mut self, committed: bool, reboot: bool, ending: bool) {
+        let running = self.processes.iter().filter(|(_, process)| **process == Process::Running);
+        let running = Self::pick(running.map(|(run, _)| *run), 0).filter(|_| ending);
+        let out = if let Some(run) = running {
+            self.end_execs(run);
+            self.processes.insert(run, Process::Over(Fact2::Exited(exit(Some(0)))));
+            self.decide(Input::Fact(Fact::Exited { run, exit: exit(Some(0)) }))
+        } else {
+            self.token += 1;
+            self.asked.insert(self.token);
+            let creation = Creation { queue: Some((0, 0)), ..Creation::default() };
+            let request = Request::Create(Box::new(self.creation(&creation)));
+            self.decide(Input::Request(self.token, request))
+        };
         if committed {
             self.commit(&out);
         }
@@ -441,7 +471,7 @@ impl World {
                 self.now.wall_ms += u64::from(ms);
                 self.input(Input::Tick);
             }
-            Op::Crash { committed, reboot } => self.crash(committed, reboot),
+            Op::Crash { committed, reboot, ending } => self.crash(committed, reboot, ending),
             Op::Hook { which, good } => self.tell(self.disk.hooks.happen(which, good)),
             Op::Lines { which, matched } => self.tell(hooks::read(self.state.workloads(), which, matched)),
             Op::Stack { present, version } => self.ask(apply_stack(present, version)),

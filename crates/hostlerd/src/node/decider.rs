@@ -16,6 +16,7 @@ use hostler_supervisor::{Action, Fact, Input, Outcome, State};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::alarm::Alarm;
+use super::permissions::Permissions;
 use super::publisher::{Publication, ReplySender};
 use super::{DiesAlone, Failure, Message, now};
 use crate::probes::Prober;
@@ -32,6 +33,7 @@ pub(crate) struct Decider {
     /// One permit for each batch that the writer may hold.
     room: Arc<Semaphore>,
     failure: watch::Sender<Option<Failure>>,
+    permissions: Permissions,
     waiting: HashMap<Token, ReplySender>,
     next_token: Token,
 }
@@ -60,6 +62,7 @@ impl Decider {
             alarm: Alarm::new()?,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
             failure,
+            permissions: Permissions::default(),
             waiting: HashMap::new(),
             next_token: 0,
         })
@@ -116,6 +119,7 @@ impl Decider {
             }
             let closing = messages.iter().any(|message| matches!(message, Message::Close));
             batch.extend(messages.drain(..).filter_map(|message| self.input(message)));
+            batch.extend(closing.then_some(Input::Closing));
             self.decide(batch).await;
             if closing {
                 break;
@@ -151,10 +155,18 @@ impl Decider {
         }
         crate::failpoint::hit("decided");
         for action in out.early.drain(..) {
-            if let Action::Prepare(workload) = action
-                && let Some(launch) = launch_of(&workload, &self.logs, self.privileged)
-            {
-                self.runtime.prepare(launch);
+            match action {
+                Action::Prepare(workload) => {
+                    if let Some(launch) = launch_of(&workload, &self.logs, self.privileged) {
+                        self.runtime.prepare(launch);
+                    }
+                }
+                Action::ExecuteAhead(run, permission) if self.permissions.is_durable(run, permission) => {
+                    crate::failpoint::hit("before-execute-ahead");
+                    self.runtime.execute(run);
+                    crate::failpoint::hit("executed-ahead");
+                }
+                _ => {}
             }
         }
         crate::failpoint::hit("prepared");
@@ -174,8 +186,11 @@ impl Decider {
             committed: None,
             _permit: permit,
         };
-        let published = self.published.clone();
-        let done = Box::new(move |result| {
+        let (published, permissions) = (self.published.clone(), self.permissions.clone());
+        let done = Box::new(move |result: Result<_, _>| {
+            if result.is_ok() {
+                permissions.committed(&publication.records);
+            }
             publication.committed = Some(result);
             let _ = published.send(publication);
         });

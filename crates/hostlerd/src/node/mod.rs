@@ -13,9 +13,11 @@
 //! - `decider`: the loop around `State::step`, woken by its `alarm`
 //! - `stacks`: the part of the view that is about stacks
 //! - `publisher`: what happens after a commit
+//! - `permissions`: which jobs may be executed before their start is committed
 
 mod alarm;
 mod decider;
+mod permissions;
 mod publisher;
 mod stacks;
 pub mod view;

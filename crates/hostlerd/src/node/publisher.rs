@@ -129,7 +129,7 @@ impl Publisher {
     fn act(&self, action: Action) {
         let runtime = &self.runtime;
         match action {
-            Action::Prepare(_) => unreachable!("preparing comes before the commit"),
+            Action::Prepare(_) | Action::ExecuteAhead(..) => unreachable!("these come before the commit"),
             Action::Execute(run) => {
                 crate::failpoint::hit("before-execute");
                 runtime.execute(run);

@@ -33,6 +33,12 @@ impl Queue {
         self.running
     }
 
+    /// So many of the next ones, if they may start.
+    pub(crate) fn next_ones(&self, count: usize) -> Vec<Turn> {
+        let count = if self.record.paused { 0 } else { count };
+        self.waiting.iter().take(count).copied().collect()
+    }
+
     /// How many go before this one.
     #[must_use]
     pub fn ahead_of(&self, turn: Turn) -> usize {

@@ -12,9 +12,11 @@
 //! caps can block for ever: as long as a queue is open and there is room, a job of it is under way.
 //!
 //! - [`index`]: who waits where
+//! - `ahead`: permissions that let a short job follow another before its start is committed
 //!
 //! Not here: what happens to a job once it has started.
 
+mod ahead;
 pub mod index;
 
 use std::sync::Arc;
@@ -26,9 +28,10 @@ use hostler_model::workload::{Run, RunState, StartFailure, StartFailureKind, Wor
 use hostler_model::{Namespace, Now, Problem, ProblemKind, QueueName, RunId, limits};
 
 use crate::fires;
-use crate::input::{Outcome, Reply, Waiting};
+use crate::input::{Action, Outcome, Reply, Waiting};
 use crate::request::{Answer, conflict};
 use crate::state::State;
+pub(crate) use ahead::Ahead;
 use index::QueueKey;
 
 impl State {
@@ -68,7 +71,7 @@ impl State {
         self.queue_for(&workload.namespace, &name, now, out);
         workload.restart_at_boot_ms = None;
         fires::begun(&mut workload);
-        workload.queued = Some(Queued { ticket: self.queues.next_ticket(), since_ms: now.wall_ms });
+        workload.queued = Some(Queued { ticket: self.queues.next_ticket(), since_ms: now.wall_ms, ahead: None });
         Self::event(&workload, EventKind::WorkloadQueued { queue: name }, now, out);
         self.put(workload, out);
     }
@@ -87,8 +90,12 @@ impl State {
             let Some((key, turn)) = self.queues.next(self.last_served.as_ref(), blocked) else { return };
             self.last_served = Some(key);
             let Some(mut workload) = self.edit(turn.workload) else { return };
-            workload.queued = None;
+            let permission = workload.queued.take().and_then(|queued| queued.ahead);
+            let run = RunId { workload: workload.id, number: workload.runs + 1 };
             self.start_run(workload, now, out);
+            if let Some(permission) = permission {
+                out.early.push(Action::ExecuteAhead(run, permission));
+            }
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) enum Op {
     Crash {
         committed: bool,
         reboot: bool,
+        /// The decision on its way was about the end of a run.
+        ending: bool,
     },
     /// A hook's request is over, or its command due.
     Hook {
@@ -113,7 +115,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
         3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
-        1 => (any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(committed, reboot)| Op::Crash { committed, reboot }),
+        2 => (any::<bool>(), prop::bool::weighted(0.2), any::<bool>())
+            .prop_map(|(committed, reboot, ending)| Op::Crash { committed, reboot, ending }),
         1 => prop::bool::weighted(0.3).prop_map(Op::DiskFull),
         1 => any::<usize>().prop_map(|which| Op::OwnerGone { which }),
         2 => (0u8..16, 0u8..3).prop_map(|(present, version)| Op::Stack { present, version }),
