@@ -222,8 +222,8 @@ impl TestNode {
         })
     }
 
-    /// Waits a moment for the daemon's own end, and kills it when that does not come.
-    pub fn wait_daemon_end_or_kill(&mut self) {
+    /// Waits a moment for the daemon's own end, and kills it when that does not come. Whether it came.
+    pub fn wait_daemon_end_or_kill(&mut self) -> bool {
         /// A point that was armed and is not reached within this time will not be reached.
         const MOMENT: Duration = Duration::from_millis(700);
         let mut daemon = self.daemon.take().expect("the daemon was started");
@@ -232,10 +232,11 @@ impl TestNode {
             if began.elapsed() > MOMENT {
                 daemon.kill().expect("kill -9");
                 daemon.wait().expect("reaping the daemon");
-                return;
+                return false;
             }
             std::thread::sleep(Duration::from_millis(3));
         }
+        true
     }
 
     /// What the run directory of its live run says.

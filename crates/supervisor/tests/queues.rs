@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use hostler_model::exit::{Cause, Exit, ExitStatus};
 use hostler_model::hook::Hook;
-use hostler_model::ids::{Namespace, QueueName, WorkloadId};
+use hostler_model::ids::{Namespace, QueueName, RunId, SandboxId, WorkloadId};
 use hostler_model::queue::QueueChange;
 use hostler_model::schedule::Schedule;
 use hostler_model::spec::{Restart, RestartWhen, Spec};
 use hostler_model::workload::{Identity, Phase, StartFailure, StartFailureKind, Workload};
-use hostler_model::{Now, Problem};
+use hostler_model::{Now, Problem, limits};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Create, Fact, Input, Outcome, Records, Request, ScheduleOrder, Settings, State, Waiting};
+use hostler_supervisor::{
+    Action, Create, Fact, Found, FoundState, Input, Outcome, Records, Request, ScheduleOrder, Settings, State, Waiting,
+};
 
 struct World {
     state: State,
@@ -90,6 +93,178 @@ impl World {
         self.now.boot_ms += ms;
         self.now.wall_ms += ms;
         self.step(Input::Tick);
+    }
+}
+
+/// The start of a run may be ahead of its record.
+impl World {
+    /// Jobs of one queue, of which the first ones are under way.
+    fn line(&mut self, parallel: u32, count: usize) -> Vec<WorkloadId> {
+        self.set("q", QueueChange { parallel: Some(parallel), ..QueueChange::default() });
+        let one = |number| self.create(&format!("j{number}"), &owner(), |spec| spec.queue = Some(queue("q")));
+        (0..count).map(one).collect::<Result<_, _>>().expect("accepted")
+    }
+
+    /// Its program ends well after so many milliseconds.
+    fn end(&mut self, id: WorkloadId, took_ms: u64) -> Outcome {
+        let run = self.get(id).live_run().expect("a live run").id;
+        let exit = Exit { duration_ms: took_ms, ..Exit::new(ExitStatus::Code(0), Cause::Success, 1, 1 + took_ms) };
+        self.step(Input::Fact(Fact::Exited { run, exit }))
+    }
+
+    fn permitted(&self, id: WorkloadId) -> Option<u64> {
+        self.get(id).queued.and_then(|queued| queued.ahead)
+    }
+
+    /// Another daemon over the same records, with these runs found.
+    fn come_back(&mut self, found: Vec<(RunId, FoundState)>, boot_id: &str) -> Outcome {
+        let records = Records {
+            node: self.state.node().clone(),
+            workloads: self.state.workloads().values().map(|workload| Workload::clone(workload)).collect(),
+            queues: self.state.queues().iter().map(|queue| (*queue.record).clone()).collect(),
+            ..Records::default()
+        };
+        self.state = State::load(Settings::default(), records);
+        let found = found.into_iter().map(|(run, state)| Found { run, state, execs: Vec::new() }).collect();
+        self.step(Input::Adopted { found, boot_id: boot_id.to_owned(), version: "v".to_owned() })
+    }
+}
+
+fn early(out: &Outcome) -> Vec<(RunId, u64)> {
+    let ahead = |action: &Action| match action {
+        Action::ExecuteAhead(run, permission) => Some((*run, *permission)),
+        _ => None,
+    };
+    out.early.iter().filter_map(ahead).collect()
+}
+
+fn executed(out: &Outcome) -> Vec<RunId> {
+    let run = |action: &Action| if let Action::Execute(run) = action { Some(*run) } else { None };
+    out.actions.iter().filter_map(run).collect()
+}
+
+fn run(workload: WorkloadId, number: u32) -> RunId {
+    RunId { workload, number }
+}
+
+#[test]
+fn only_short_jobs_let_the_next_ones_start_ahead_of_their_record() {
+    let mut world = World::new(Settings::default());
+    let jobs = world.line(2, 8);
+    // Nothing is known of this queue yet, and a long job tells nothing.
+    let out = world.end(jobs[0], limits::QUEUE_SHORT_JOB_MS);
+    assert_eq!((early(&out), executed(&out)), (vec![], vec![run(jobs[2], 1)]));
+    assert_eq!(world.permitted(jobs[3]), None);
+    // A short one permits as many as run at a time.
+    let out = world.end(jobs[1], 1);
+    assert_eq!((early(&out), executed(&out)), (vec![], vec![run(jobs[3], 1)]));
+    let permission = world.permitted(jobs[4]).expect("permitted");
+    assert!(world.permitted(jobs[5]).is_some_and(|next| next > permission) && world.permitted(jobs[6]).is_none());
+    // Then its successor is executed at once, and again after the commit in case that was too early.
+    let out = world.end(jobs[2], 1);
+    assert_eq!((early(&out), executed(&out)), (vec![(run(jobs[4], 1), permission)], vec![run(jobs[4], 1)]));
+    assert!(world.permitted(jobs[6]).is_some());
+    // It takes longer than the others: what was permitted is taken back.
+    let due = world.state.next_wake().boot_ms.expect("a timer");
+    assert_eq!(due, world.now.boot_ms + limits::QUEUE_AHEAD_MS);
+    world.pass(limits::QUEUE_AHEAD_MS);
+    assert_eq!((world.permitted(jobs[5]), world.permitted(jobs[6])), (None, None));
+    assert!(world.state.next_wake().boot_ms.is_some_and(|due| due > world.now.boot_ms));
+    let out = world.end(jobs[3], 2_000);
+    assert_eq!((early(&out), executed(&out)), (vec![], vec![run(jobs[5], 1)]));
+}
+
+#[test]
+fn one_at_a_time_means_after_the_record_of_the_end() {
+    let mut world = World::new(Settings::default());
+    let jobs = world.line(1, 3);
+    for (first, next) in [(0, 1), (1, 2)] {
+        let out = world.end(jobs[first], 1);
+        assert_eq!((early(&out), executed(&out)), (vec![], vec![run(jobs[next], 1)]));
+        assert_eq!(world.permitted(jobs[2]), None);
+    }
+}
+
+#[test]
+fn nothing_is_permitted_in_a_paused_queue_nor_left_by_a_daemon_that_ends() {
+    let mut world = World::new(Settings::default());
+    let jobs = world.line(2, 5);
+    world.pause("q", true);
+    world.end(jobs[0], 1);
+    assert_eq!(world.permitted(jobs[2]), None);
+    world.pause("q", false);
+    world.end(jobs[1], 1);
+    assert!(world.permitted(jobs[4]).is_some());
+    let out = world.step(Input::Closing);
+    assert_eq!((world.permitted(jobs[4]), out.batch.records.len()), (None, 1));
+}
+
+#[test]
+fn who_has_a_client_waits_for_the_record() {
+    let mut world = World::new(Settings::default());
+    let jobs = world.line(2, 2);
+    let watched = world
+        .create("w", &owner(), |spec| {
+            spec.queue = Some(queue("q"));
+            spec.stdio.owner = true;
+        })
+        .expect("accepted");
+    let other = world
+        .create("v", &owner(), |spec| {
+            spec.queue = Some(queue("q"));
+            spec.stdio.owner = true;
+        })
+        .expect("accepted");
+    let last = world.create("l", &owner(), |spec| spec.queue = Some(queue("q"))).expect("accepted");
+    let out = world.end(jobs[0], 1);
+    assert_eq!((early(&out), executed(&out)), (vec![], vec![run(watched, 1)]));
+    assert!(world.permitted(other).is_none() && world.permitted(last).is_some());
+}
+
+/// A job that may be executed ahead, when the daemon dies; before it two that are under way.
+fn permitted_job() -> (World, [WorkloadId; 2], WorkloadId) {
+    let mut world = World::new(Settings::default());
+    let jobs = world.line(2, 4);
+    world.end(jobs[0], 1);
+    assert!(world.permitted(jobs[3]).is_some());
+    (world, [jobs[1], jobs[2]], jobs[3])
+}
+
+fn running() -> FoundState {
+    FoundState::Running { sandbox: SandboxId::from_bytes([3; 6]), pid: 7, started_at_ms: 9, oom_kills: 0 }
+}
+
+#[test]
+fn a_daemon_that_comes_up_takes_a_run_whose_start_was_never_recorded_for_what_it_is() {
+    let (mut world, [first, second], next) = permitted_job();
+    // The end of the first was not recorded either.
+    let exit = Exit::new(ExitStatus::Code(0), Cause::Success, 1, 2);
+    let ended = FoundState::Ended { exit };
+    let out =
+        world.come_back(vec![(run(first, 1), ended), (run(second, 1), running()), (run(next, 1), running())], "b");
+    assert_eq!([first, second, next].map(|job| world.phase(job)), [Phase::Ended, Phase::Running, Phase::Running]);
+    assert_eq!((executed(&out), world.get(next).runs), (vec![], 1));
+    assert!(!out.actions.iter().any(|action| matches!(action, Action::Discard(_) | Action::Kill(_))));
+}
+
+#[test]
+fn what_was_only_prepared_is_undone_and_waits_for_its_turn_under_a_new_number() {
+    let (mut world, [first, second], next) = permitted_job();
+    let found = vec![(run(first, 1), running()), (run(second, 1), running()), (run(next, 1), FoundState::Prepared)];
+    let out = world.come_back(found, "b");
+    assert_eq!((world.phase(next), world.permitted(next)), (Phase::Queued, None));
+    assert!(out.actions.iter().any(|action| matches!(action, Action::Discard(undone) if *undone == run(next, 1))));
+    let out = world.end(first, 1);
+    assert_eq!(executed(&out), [run(next, 2)]);
+}
+
+#[test]
+fn what_was_permitted_and_not_executed_waits_again_but_is_lost_with_the_power() {
+    for (boot_id, phase) in [("b", Phase::Queued), ("another", Phase::Lost)] {
+        let (mut world, under_way, next) = permitted_job();
+        let found = if boot_id == "b" { under_way.map(|job| (run(job, 1), running())).to_vec() } else { Vec::new() };
+        world.come_back(found, boot_id);
+        assert_eq!((world.phase(next), world.permitted(next)), (phase, None), "{boot_id}");
     }
 }
 

@@ -264,6 +264,8 @@ impl World {
                     self.execute(run);
                 }
                 Action::Kill(run) | Action::Discard(run) => {
+                    let discarded = matches!(action, Action::Discard(_)) && self.executed.contains(&run);
+                    assert!(!discarded || self.is_settled(run), "{run} was executed, and its end is thrown away");
                     let over = match self.processes.get(&run) {
                         Some(Process::Prepared) => Fact2::Failed(cancelled()),
                         Some(Process::Running) => Fact2::Exited(exit(None)),
@@ -275,7 +277,11 @@ impl World {
                 Action::Release(run) => {
                     // Or its start was lost with a daemon: then it is nobody's.
                     let live = self.disk.workloads.get(&run.workload).and_then(Workload::live_run);
-                    assert!(self.ended.contains(&run) || live.is_none_or(|live| live.id != run), "{run} released alive");
+                    assert!(
+                        self.ended.contains(&run) || live.is_none_or(|live| live.id != run),
+                        "{run} released alive"
+                    );
+                    assert!(!self.executed.contains(&run) || self.is_settled(run), "{run} was executed and has no end");
                     assert!(!matches!(self.processes.get(&run), Some(Process::Running)), "released while it runs");
                     self.processes.remove(&run);
                     self.execs.retain(|_, (of, _)| *of != run);
@@ -300,6 +306,11 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// Its end is recorded, or its workload gone.
+    fn is_settled(&self, run: RunId) -> bool {
+        self.ended.contains(&run) || !self.disk.workloads.contains_key(&run.workload)
     }
 
     fn execute(&mut self, run: RunId) {
@@ -337,9 +348,7 @@ impl World {
 
     /// A decision is under way when the daemon dies: about a job that comes, or about one that ended.
     fn crash(&mut self, committed: bool, reboot: bool, ending: bool) {
-        let running = self.processes.iter().filter(|(_, process)| **process == Process::Running);
-        let running = Self::pick(running.map(|(run, _)| *run), 0).filter(|_| ending);
-        let out = if let Some(run) = running {
+        let out = if let Some(run) = self.running_job().filter(|_| ending) {
             self.end_execs(run);
             self.processes.insert(run, Process::Over(Fact2::Exited(exit(Some(0)))));
             self.decide(Input::Fact(Fact::Exited { run, exit: exit(Some(0)) }))
@@ -428,6 +437,7 @@ impl World {
                 self.ask(Request::Create(Box::new(create)));
             }
             Op::Queue { which, what } => self.change_queue(which, what),
+            Op::Rush { jobs, ends } => self.rush(jobs, ends),
             Op::Bulk { verb } => self.do_to_all(verb),
             Op::Request { kind, which } => {
                 let Some(workload) = Self::pick(self.state.workloads().keys().copied(), which) else { return };

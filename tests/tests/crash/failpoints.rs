@@ -108,6 +108,40 @@ fn while_it_executes() {
     survive(&["before-execute", "executed"]);
 }
 
+/// Short jobs of a queue, of which each next one is executed before its start is recorded.
+#[test]
+fn while_it_executes_ahead_of_the_record() {
+    let mut node = TestNode::new();
+    for point in ["before-execute-ahead", "executed-ahead"] {
+        let mut deaths = 0;
+        for hit in [1, 2, 5, 9] {
+            let case = format!("{point}-{hit}");
+            node.cli(&["queue", "set", "q", "--parallel", "2"]).ok();
+            node.cli(&["queue", "pause", "q"]).ok();
+            let names: Vec<String> = (0..24).map(|number| format!("{case}-{number}")).collect();
+            for name in &names {
+                let mut spec = job(&node, name);
+                spec.queue = Some("q".parse().expect("a name"));
+                node.create(&spec);
+            }
+            node.kill();
+            assert!(node.start_or_die(&[("HOSTLER_TEST_FAILPOINT", &format!("{point}:{hit}"))]), "{case}");
+            // It may die before it answers.
+            let _ = node.cli(&["queue", "resume", "q"]);
+            deaths += u32::from(node.wait_daemon_end_or_kill());
+            node.start();
+            for name in &names {
+                assert_eq!(node.ended(name).exit_code, Some(3), "{case}: {name}");
+            }
+            let counts = effects(&node);
+            assert!(names.iter().all(|name| counts.get(name) == Some(&1)), "{case}: {counts:?}");
+        }
+        assert!(deaths > 0, "{point} was never reached");
+    }
+    assert_history(&node.journal());
+    node.finish();
+}
+
 #[test]
 fn while_it_hears_of_starts_and_ends() {
     survive(&["started", "exited"]);
@@ -127,6 +161,8 @@ fn every_point_is_armed_by_a_test() {
         "before-answer",
         "before-execute",
         "executed",
+        "before-execute-ahead",
+        "executed-ahead",
         "started",
         "exited",
         "adopted",

@@ -7,6 +7,8 @@
 //!      └──── 100 ms without another short job ──┘
 //!            the daemon ends, or comes up
 //! ```
+//! Only in queues that run several jobs at a time, so that none may rely on the end of another.
+//!
 //! Nothing is executed before a record that says so is durable; this one says it a little earlier: not "run n is being
 //! started" but "run n may be started". A daemon that comes up finds the run by its directory and goes on from there. After a loss
 //! of power nobody can tell whether a permission was used, so the job counts as lost, as one does that was being
@@ -58,7 +60,8 @@ impl State {
             return;
         }
         for key in queues {
-            let Some(queue) = self.queues.get(&key) else { continue };
+            // Of a queue with one job at a time each job may rely on the one before: its end is on disk first.
+            let Some(queue) = self.queues.get(&key).filter(|queue| queue.record.parallel > 1) else { continue };
             let next = queue.next_ones(queue.record.parallel.min(limits::QUEUE_AHEAD_MAX) as usize);
             for turn in next {
                 // One with a client who watches is made to wait for him before it is executed.

@@ -28,6 +28,11 @@ pub(crate) enum Op {
         which: u8,
         what: u8,
     },
+    /// Short jobs follow each other through a queue, and some are left.
+    Rush {
+        jobs: u8,
+        ends: u8,
+    },
     /// One thing is done to all.
     Bulk {
         verb: u8,
@@ -117,6 +122,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
         2 => (any::<bool>(), prop::bool::weighted(0.2), any::<bool>())
             .prop_map(|(committed, reboot, ending)| Op::Crash { committed, reboot, ending }),
+        2 => (3u8..9, 1u8..8).prop_map(|(jobs, ends)| Op::Rush { jobs, ends }),
         1 => prop::bool::weighted(0.3).prop_map(Op::DiskFull),
         1 => any::<usize>().prop_map(|which| Op::OwnerGone { which }),
         2 => (0u8..16, 0u8..3).prop_map(|(present, version)| Op::Stack { present, version }),

@@ -18,6 +18,32 @@ impl World {
         self.ask(Request::SetQueue { namespace, name, change });
     }
 
+    /// Several at a time, of which some end at once.
+    pub(crate) fn rush(&mut self, jobs: u8, ends: u8) {
+        self.change_queue(0, 1);
+        self.change_queue(0, 4);
+        for _ in 0..jobs {
+            let create = self.creation(&Creation { queue: Some((0, 0)), remove: true, ..Creation::default() });
+            self.ask(Request::Create(Box::new(create)));
+        }
+        for _ in 0..ends {
+            let Some(run) = self.running_job() else { return };
+            self.end_execs(run);
+            self.processes.insert(run, Process::Over(Fact2::Exited(exit(Some(0)))));
+            self.input(Input::Fact(Fact::Exited { run, exit: exit(Some(0)) }));
+        }
+    }
+
+    /// A run of a queue, or any.
+    pub(crate) fn running_job(&self) -> Option<RunId> {
+        let is_job =
+            |run: &RunId| self.state.workloads().get(&run.workload).is_some_and(|job| job.spec.queue.is_some());
+        let running = self.processes.iter().filter(|(_, process)| **process == Process::Running).map(|(run, _)| *run);
+        let (mut jobs, others): (Vec<_>, Vec<_>) = running.partition(is_job);
+        jobs.sort_unstable();
+        jobs.first().copied().or_else(|| others.into_iter().min())
+    }
+
     pub(crate) fn do_to_all(&mut self, verb: u8) {
         let verb = match verb {
             0 => Verb::Stop,
