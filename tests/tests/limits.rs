@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hostler_api::types::QueueQuery;
 use hostler_model::event::EventKind;
 use hostler_model::workload::RunState;
 use hostler_model::{Cause, ProblemKind};
@@ -172,6 +173,62 @@ impl Drop for SmallDisk {
     }
 }
 
+/// To the last byte.
+fn fill_up(root: &Path) -> PathBuf {
+    let fill = root.join("work/fill");
+    let mut file = std::fs::File::create(&fill).expect("create");
+    let piece = vec![b'x'; 64 * 1024];
+    while std::io::Write::write_all(&mut file, &piece).is_ok() {}
+    while std::io::Write::write_all(&mut file, b"x").is_ok() {}
+    fill
+}
+
+#[test]
+fn a_full_disk_under_a_filled_queue_holds_it_and_loses_no_job() {
+    if !is_root() {
+        return skip("mounting a small disk needs root");
+    }
+    let place = tempfile::Builder::new().prefix("ht-disk-").tempdir_in("/tmp").expect("a directory");
+    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let Some(disk) = SmallDisk::mount(&place.path().join("d"), "28M") else {
+        return skip("a tmpfs cannot be mounted here");
+    };
+    let root = disk.0.clone();
+    let node = Setup::new().root(&root).config("[node]\nfree_space_min_bytes = 3000000\n").start();
+    let (go, effects) = (place.path().join("go"), place.path().join("effects"));
+    let queue = |node: &TestNode| {
+        let view = node.block_on(node.api().queue("q", &QueueQuery::default())).ok()?;
+        Some((view.running, view.waiting))
+    };
+    node.cli(&["queue", "set", "q", "--parallel", "2"]).ok();
+    for number in 0..30 {
+        let line = format!("echo {number} >>{}; until [ -e {} ]; do sleep 0.02; done", effects.display(), go.display());
+        node.cli(&["run", "-d", "--queue", "q", "--name", &format!("j{number}"), "--", "sh", "-c", &line]).ok();
+    }
+    let lines = || std::fs::read_to_string(&effects).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    until("two jobs under way", PATIENCE, || (lines().len() == 2).then_some(()));
+    let fill = fill_up(&root);
+    until("the refusal of new work", PATIENCE, || {
+        let reply = node.post(r#"{"command":["true"]}"#);
+        (reply.status == 507).then(|| reply.problem(ProblemKind::DiskFull))
+    });
+    std::fs::write(&go, "").expect("write");
+    // The daemon may have to replace itself to give up its ballast.
+    until("the ends of the two, and nothing new", PATIENCE, || (queue(&node)? == (0, 28)).then_some(()));
+    assert_eq!(lines().len(), 2);
+    std::fs::remove_file(&fill).expect("rm");
+    until("the end of all", PATIENCE, || (queue(&node)? == (0, 0)).then_some(()));
+    let mut seen: Vec<u32> = lines().iter().map(|line| line.parse().expect("a number")).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..30).collect::<Vec<_>>());
+    for number in 0..30 {
+        assert_eq!(node.ended(&format!("j{number}")).exit_code, Some(0));
+    }
+    assert_history(&node.journal());
+    node.finish();
+    drop(disk);
+}
+
 #[test]
 fn a_full_disk_loses_no_end_and_takes_no_new_work() {
     if !is_root() {
@@ -190,13 +247,7 @@ fn a_full_disk_loses_no_end_and_takes_no_new_work() {
         node.cli(&["run", "-d", "--name", name, "--", "sh", "-c", &script]).ok();
         node.main_pid(name);
     }
-    // To the last byte.
-    let fill = root.join("work/fill");
-    let mut file = std::fs::File::create(&fill).expect("create");
-    let piece = vec![b'x'; 64 * 1024];
-    while std::io::Write::write_all(&mut file, &piece).is_ok() {}
-    while std::io::Write::write_all(&mut file, b"x").is_ok() {}
-    drop(file);
+    let fill = fill_up(&root);
     until("the refusal of new work", PATIENCE, || {
         let reply = node.post(r#"{"command":["true"],"name":"new"}"#);
         (reply.status == 507).then(|| reply.problem(ProblemKind::DiskFull))

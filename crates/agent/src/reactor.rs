@@ -93,7 +93,7 @@ impl Agent {
                 if self.shared.hold_until_ms.is_none()
                     && let Some(run) = &mut self.run
                 {
-                    run.watch_outputs(&self.shared);
+                    run.watch_outputs(&mut self.shared);
                 }
                 self.arm()?;
                 self.shed();

@@ -347,12 +347,15 @@ impl Run {
     }
 
     /// It lives longer than a moment: its outputs are watched like anybody's.
-    pub(crate) fn watch_outputs(&mut self, shared: &Shared) {
+    pub(crate) fn watch_outputs(&mut self, shared: &mut Shared) {
         if std::mem::take(&mut self.watches_late)
             && let Some(main) = self.main()
+            && child::watch_outputs(main, shared).is_err()
         {
-            // Where the kernel has no memory for it, what it writes is read at its end.
-            let _ = child::watch_outputs(main, shared);
+            // The kernel has no room for it: what is written is looked for again in a moment.
+            main.outputs.iter_mut().for_each(|output| output.readable = output.is_open());
+            self.watches_late = true;
+            shared.hold();
         }
     }
 

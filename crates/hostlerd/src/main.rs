@@ -159,7 +159,10 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
     let cgroup = cgroup_parent(&config, loaded.meta.tag);
     let (facts_sender, facts) = mpsc::channel(limits::SUPERVISOR_QUEUE);
     let runtime = Runtime::start(settings(layout, &config, loaded.meta.store, &agent, cgroup.clone()), facts_sender);
-    let watcher = logs::Watcher::new().context("watching logs")?;
+    let watcher = {
+        let _doors = doors.enter();
+        logs::Watcher::new().context("watching logs")?
+    };
     let boot_id = procfs::boot_id().context("reading the boot id")?;
     let created = loaded.created;
     let parts = node::Parts {
@@ -173,6 +176,7 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
         uid,
         boot_id,
         watcher: watcher.clone(),
+        doors: doors.clone(),
     };
     let (node, handles) = node::start(parts).await.context("finding out what runs")?;
     let socket = layout.socket();
@@ -299,8 +303,13 @@ fn open_store(layout: &Layout, config: &Config) -> anyhow::Result<(Store, hostle
     // A daemon that was killed while it spawned an agent has left a child that holds its files, and with them the lock,
     // until it has become that agent: a few milliseconds.
     let began = Instant::now();
+    let mut ballast = Some(Ballast::beside(&layout.store()));
     loop {
         match Store::open(&layout.store(), options.clone(), identity) {
+            // What the log holds has to go into the tables, and ends are to be recorded: this is what it is for.
+            Err(OpenError::NoSpace { .. }) if ballast.take().is_some_and(|it| it.release().unwrap_or(false)) => {
+                tracing::warn!("the disk is full: the ballast is given up to open the store");
+            }
             Err(OpenError::Locked { .. }) if began.elapsed() < LOCK_WAIT && !other_lives(layout) => {
                 std::thread::sleep(LOCK_LOOK);
             }

@@ -35,8 +35,8 @@ pub enum OpenError {
     },
     /// The file is there and is not a store, or not a whole one.
     #[error(
-        "the store {} is damaged. Nothing was changed. Restore it from a copy, or move it away to start with an \
-         empty one; the exit records of its runs are still in run/ beside it", path.display()
+        "the store {} is damaged. Nothing was changed. Restore it and its log, store.wal, from copies, or move it away to \
+         start with an empty one; the exit records of its runs are still in run/ beside it", path.display()
     )]
     Corrupt {
         /// The store.

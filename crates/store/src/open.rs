@@ -183,7 +183,8 @@ pub(crate) fn create(
     options: &Options,
     identity: NewStore,
 ) -> Result<Opened, OpenError> {
-    let log = log.make(options.log_bytes).map_err(|error| system_error(path.to_owned(), error))?;
+    let log = log.set_aside().and_then(|()| log.make(options.log_bytes));
+    let log = log.map_err(|error| system_error(path.to_owned(), error))?;
     let meta = Meta {
         store: identity.store,
         tag: identity.tag,
@@ -202,7 +203,7 @@ pub(crate) fn create(
         schema::put(&transaction, schema::NODE, schema::NODE_KEY, &node)?;
         schema::put(&transaction, schema::META, schema::LOG_KEY, &mark)?;
         transaction.commit()?;
-        Ok((database, Wal::start(log, mark.epoch).map_err(redb::Error::Io)?))
+        Ok((database, Wal::start(log, identity.store, mark.epoch).map_err(redb::Error::Io)?))
     };
     let (database, wal) = make().map_err(|failure| failure.at(path))?;
     let loaded = Loaded {
@@ -259,7 +260,7 @@ pub(crate) fn load(
         tracing::info!(path = %path.display(), from = found, to = SCHEMA, "store migrated; the old file was kept beside it");
     }
     let log = log.map_or_else(|| place.make(options.log_bytes), Ok).map_err(system)?;
-    let wal = Wal::start(log, epoch).map_err(system)?;
+    let wal = Wal::start(log, loaded.meta.store, epoch).map_err(system)?;
     staged.go_live().map_err(system)?;
     Ok(Opened { database, loaded, bounds, wal })
 }
@@ -268,16 +269,24 @@ pub(crate) fn load(
 /// shall have `size` bytes then; and its epoch.
 fn replay(database: &Database, place: &dyn Place, size: u64) -> Result<(Option<wal::Backend>, u64), Failure> {
     let damaged = |reason: String| Failure::Corrupt(Corruption::Log(reason));
-    let mark = {
-        let meta = database.begin_read()?.open_table(schema::META)?;
+    let (mark, store) = {
+        let transaction = database.begin_read()?;
+        // A table that is missing is damage, and not to be made by writing to it.
+        schema::open_all(&transaction)?;
+        let meta = transaction.open_table(schema::META)?;
         let bytes = meta.get(schema::LOG_KEY)?.ok_or_else(|| missing("meta", schema::LOG_KEY))?;
-        parse::<LogMark>("meta", schema::LOG_KEY, bytes.value())?
+        let mark = parse::<LogMark>("meta", schema::LOG_KEY, bytes.value())?;
+        let bytes = meta.get(schema::META_KEY)?.ok_or_else(|| missing("meta", schema::META_KEY))?;
+        (mark, parse::<Meta>("meta", schema::META_KEY, bytes.value())?.store)
     };
     let log = place.find().map_err(redb::Error::Io)?;
     let length = log.as_ref().map(|log| log.len()).transpose().map_err(redb::Error::Io)?;
+    // One of another length is refused, or made anew: it is not worth the memory.
     let found = match &log {
-        Some(log) => wal::recover(&**log, mark.epoch).map_err(redb::Error::Io)?,
-        None => Recovered::default(),
+        Some(log) if length == Some(if mark.clean { size } else { mark.size }) => {
+            wal::recover(&**log, store, mark.epoch).map_err(redb::Error::Io)?
+        }
+        _ => Recovered::default(),
     };
     let newest = found.newest.unwrap_or(0);
     let mut group = Group::default();
@@ -285,7 +294,10 @@ fn replay(database: &Database, place: &dyn Place, size: u64) -> Result<(Option<w
         let obstacle = match length {
             None => Some("it is missing, and holds the last changes".to_owned()),
             Some(length) if length != mark.size => Some(format!("it has {length} bytes instead of {}", mark.size)),
-            Some(_) if newest > mark.epoch + 1 => Some("it belongs to a later state of the store".to_owned()),
+            Some(_) if found.foreign => Some("it belongs to another store".to_owned()),
+            Some(_) if newest > mark.epoch.saturating_add(1) => {
+                Some("it belongs to a later state of the store".to_owned())
+            }
             Some(_) if found.damaged => {
                 Some(format!("record {} is damaged, and some behind it are whole", found.payloads.len()))
             }
@@ -302,7 +314,9 @@ fn replay(database: &Database, place: &dyn Place, size: u64) -> Result<(Option<w
     }
     let log = log.filter(|_| !mark.clean || length == Some(size));
     // Above whatever is in the file: none of it may ever be taken for a record of the time to come.
-    let epoch = mark.epoch.max(newest) + 1;
+    // The first record of the next epoch may be there in part.
+    let epoch = mark.epoch.saturating_add(1).max(newest).checked_add(1);
+    let epoch = epoch.ok_or_else(|| damaged("its epochs are at their end".to_owned()))?;
     let mark = LogMark { epoch, clean: false, size: log.as_ref().and(length).unwrap_or(size) };
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;

@@ -159,7 +159,8 @@ impl Reader {
         self.read(|events, last| {
             let events = events()?;
             let (mut low, _) = schema::event_bounds(&events).map_err(ReadError::storage)?;
-            let mut high = last + 1;
+            // What came after the tail was taken is not in it.
+            let mut high = (last + 1).min(tail_first + tail.len() as u64);
             while low < high {
                 let middle = low + (high - low) / 2;
                 let time = match middle.checked_sub(tail_first) {

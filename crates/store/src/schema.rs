@@ -149,6 +149,19 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     Ok(())
 }
 
+/// Opens every table, so that one that is missing is named.
+pub(crate) fn open_all(transaction: &redb::ReadTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(NODE)?;
+    transaction.open_table(WORKLOADS)?;
+    transaction.open_table(STACKS)?;
+    transaction.open_table(UNITS)?;
+    transaction.open_table(KEYS)?;
+    transaction.open_table(QUEUES)?;
+    transaction.open_table(EVENTS)?;
+    transaction.open_table(HOOKS)?;
+    Ok(())
+}
+
 /// First and last event number; `(1, 0)` while there is none.
 pub(crate) fn event_bounds(events: &impl ReadableTable<u64, &'static [u8]>) -> Result<(u64, u64), redb::Error> {
     let first = events.first()?.map(|(key, _)| key.value());

@@ -17,6 +17,7 @@
 //! |---|---|
 //! | 4 | `hwal` |
 //! | 4 | length of the payload |
+//! | 8 | identity of the store |
 //! | 8 | epoch |
 //! | 4 | number of the record in its epoch, from 0 |
 //! | 4 | records in the epoch before |
@@ -30,13 +31,14 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use hostler_model::ids::StoreId;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use crate::ballast::sync_directory;
 
 const MAGIC: [u8; 4] = *b"hwal";
-const HEADER: usize = 28;
+const HEADER: usize = 36;
 const ALIGN: usize = 4;
 /// Memory kept for the next record, bytes.
 const BUFFER_KEPT: usize = 64 * 1024;
@@ -48,6 +50,8 @@ pub(crate) type Backend = Box<dyn StorageBackend>;
 pub(crate) trait Place {
     /// The log, if there is one.
     fn find(&self) -> io::Result<Option<Backend>>;
+    /// Sets a log aside that is left over from a store that was moved away: its last changes may be in there.
+    fn set_aside(&self) -> io::Result<()>;
     /// Makes one of this size, all zeros and durable, in the place of whatever is there.
     fn make(&self, size: u64) -> io::Result<Backend>;
 }
@@ -74,6 +78,13 @@ impl Place for Beside {
         }
     }
 
+    fn set_aside(&self) -> io::Result<()> {
+        match fs::rename(&self.0, self.0.with_extension("wal.old")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn make(&self, size: u64) -> io::Result<Backend> {
         let made = || {
             let mut options = OpenOptions::new();
@@ -93,6 +104,7 @@ impl Place for Beside {
 pub(crate) struct Wal {
     backend: Backend,
     size: usize,
+    store: StoreId,
     epoch: u64,
     /// Where the next record goes in its half, and its number.
     at: usize,
@@ -109,12 +121,15 @@ pub(crate) struct Recovered {
     pub(crate) payloads: Vec<Vec<u8>>,
     /// There are whole ones behind that one: it is damaged, not torn.
     pub(crate) damaged: bool,
-    /// The newest epoch that is in the file at all.
+    /// The newest epoch of this store that is in the file at all.
     pub(crate) newest: Option<u64>,
+    /// There are records of another store.
+    pub(crate) foreign: bool,
 }
 
 struct Header {
     length: usize,
+    store: [u8; 8],
     epoch: u64,
     number: u32,
     before: u32,
@@ -136,8 +151,9 @@ fn record(bytes: &[u8]) -> Option<(Header, &[u8])> {
     }
     let length = word(4)? as usize;
     let payload = rest.get(..length)?;
-    let epoch = u64::from_le_bytes(header[8..16].try_into().ok()?);
-    let header_of = Header { length, epoch, number: word(16)?, before: word(20)? };
+    let store = header[8..16].try_into().ok()?;
+    let epoch = u64::from_le_bytes(header[16..24].try_into().ok()?);
+    let header_of = Header { length, store, epoch, number: word(24)?, before: word(28)? };
     (checksum(&header[..HEADER - 4], payload) == word(HEADER - 4)?).then_some((header_of, payload))
 }
 
@@ -155,19 +171,20 @@ fn room(length: usize) -> usize {
     (HEADER + length).next_multiple_of(ALIGN)
 }
 
-/// Reads the records of this epoch and the next.
-pub(crate) fn recover(backend: &dyn StorageBackend, epoch: u64) -> io::Result<Recovered> {
+/// Reads the records of a store of this epoch and the next.
+pub(crate) fn recover(backend: &dyn StorageBackend, store: StoreId, epoch: u64) -> io::Result<Recovered> {
     let mut content = vec![0; usize::try_from(backend.len()?).map_err(io::Error::other)?];
     backend.read(0, &mut content)?;
     let mut found = Recovered::default();
     let mut before = None;
     // Records that count are found one behind the other; of the same epochs there must be no other.
     let mut counted = 0;
-    for epoch in [epoch, epoch + 1] {
+    let epochs = [epoch, epoch.saturating_add(1)];
+    for epoch in epochs {
         let mut at = half(content.len(), epoch);
         let mut number = 0;
         while let Some((header, payload)) = content.get(at..).and_then(record)
-            && (header.epoch, header.number) == (epoch, number)
+            && (header.store, header.epoch, header.number) == (*store.as_bytes(), epoch, number)
             && before.is_none_or(|before| before == header.before)
         {
             found.payloads.push(payload.to_vec());
@@ -180,8 +197,12 @@ pub(crate) fn recover(backend: &dyn StorageBackend, epoch: u64) -> io::Result<Re
     let mut whole = 0;
     for (index, _) in content.chunks_exact(ALIGN).enumerate().filter(|(_, chunk)| *chunk == MAGIC) {
         let Some((header, _)) = record(&content[index * ALIGN..]) else { continue };
+        if header.store != *store.as_bytes() {
+            found.foreign = true;
+            continue;
+        }
         found.newest = found.newest.max(Some(header.epoch));
-        whole += u32::from(header.epoch == epoch || header.epoch == epoch + 1);
+        whole += u32::from(epochs.contains(&header.epoch));
     }
     found.damaged = whole != counted;
     Ok(found)
@@ -189,9 +210,9 @@ pub(crate) fn recover(backend: &dyn StorageBackend, epoch: u64) -> io::Result<Re
 
 impl Wal {
     /// An empty log in a file that is there in its full size.
-    pub(crate) fn start(backend: Backend, epoch: u64) -> io::Result<Self> {
+    pub(crate) fn start(backend: Backend, store: StoreId, epoch: u64) -> io::Result<Self> {
         let size = usize::try_from(backend.len()?).map_err(io::Error::other)?;
-        Ok(Self { backend, size, epoch, at: 0, number: 0, before: 0, buffer: Vec::new() })
+        Ok(Self { backend, size, store, epoch, at: 0, number: 0, before: 0, buffer: Vec::new() })
     }
 
     /// Length of its file, bytes.
@@ -226,9 +247,10 @@ impl Wal {
         };
         record[..4].copy_from_slice(&MAGIC);
         record[4..8].copy_from_slice(&word.to_le_bytes());
-        record[8..16].copy_from_slice(&self.epoch.to_le_bytes());
-        record[16..20].copy_from_slice(&self.number.to_le_bytes());
-        record[20..24].copy_from_slice(&self.before.to_le_bytes());
+        record[8..16].copy_from_slice(self.store.as_bytes());
+        record[16..24].copy_from_slice(&self.epoch.to_le_bytes());
+        record[24..28].copy_from_slice(&self.number.to_le_bytes());
+        record[28..32].copy_from_slice(&self.before.to_le_bytes());
         let sum = checksum(&record[..HEADER - 4], &record[HEADER..]);
         record[HEADER - 4..HEADER].copy_from_slice(&sum.to_le_bytes());
         record.resize(room(length), 0);

@@ -162,6 +162,9 @@ const CHECKPOINT_EVERY_MS: u64 = 3_600_000;
 /// So many new events are not worth a checkpoint of their own, however few are kept.
 const EVENTS_PENDING_MIN: u64 = 64;
 
+/// So many things that changed are worth one: each may be in a page of its own, and on a full disk there must be room.
+const CHANGES_PENDING_MAX: usize = 256;
+
 struct Writer {
     shared: Arc<Shared>,
     receiver: Receiver<Job>,
@@ -287,7 +290,8 @@ impl Writer {
     /// Whether a checkpoint has to come before the log is full: events are forgotten in checkpoints only.
     fn is_due(&mut self, now_ms: u64) -> bool {
         let last_ms = *self.checkpoint_at_ms.get_or_insert(now_ms);
-        let many = self.pending_events >= (self.options.events_max / 16).max(EVENTS_PENDING_MIN);
+        let many = self.pending_events >= (self.options.events_max / 16).max(EVENTS_PENDING_MIN)
+            || self.pending.len() >= CHANGES_PENDING_MAX;
         (many || now_ms.abs_diff(last_ms) >= CHECKPOINT_EVERY_MS) && !self.checkpoints.is_under_way()
     }
 

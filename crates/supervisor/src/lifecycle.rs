@@ -90,7 +90,6 @@ impl State {
         if let RunState::Ended { exit } = &end {
             Self::tell_missed(&mut workload, exit, now, out);
         }
-        self.note_short_job(&workload, &end);
         self.hooks_before_end(&mut workload, &end, now, out);
         let Some(run) = workload.run.as_mut() else { return };
         if let RunState::Failed { failure } = &mut end
@@ -109,6 +108,10 @@ impl State {
         out.notices.extend(execs.into_iter().map(|exec| Notice::ExecLost(exec.id)));
         self.settle_waiters(id, out);
         let next = self.after_end(&mut workload, &end, now);
+        // One that waits for its next attempt keeps its place.
+        if !matches!(next, After::Wait { .. }) {
+            self.note_short_job(&workload, &end);
+        }
         let kind = match end {
             RunState::Ended { exit } => EventKind::RunExited { exit },
             RunState::Failed { failure } => EventKind::RunFailed { failure },

@@ -200,6 +200,54 @@ fn nothing_is_permitted_in_a_paused_queue_nor_left_by_a_daemon_that_ends() {
 }
 
 #[test]
+fn permissions_of_a_queue_end_with_it_whatever_other_queues_do() {
+    let mut world = World::new(Settings::default());
+    let jobs = world.line(2, 6);
+    world.end(jobs[0], 1);
+    assert!(world.permitted(jobs[3]).is_some() && world.permitted(jobs[4]).is_some());
+    world.set("other", QueueChange { parallel: Some(2), ..QueueChange::default() });
+    for number in 0..9 {
+        let other = |number| format!("o{number}");
+        for name in [other(2 * number), other(2 * number + 1)] {
+            world.create(&name, &owner(), |spec| spec.queue = Some(queue("other"))).expect("accepted");
+        }
+        world.pass(limits::QUEUE_AHEAD_MS / 4);
+        let live = |w: &&Arc<Workload>| w.spec.queue == Some(queue("other")) && w.live_run().is_some();
+        let id = world.state.workloads().values().find(live).expect("one is under way").id;
+        world.end(id, 1);
+    }
+    assert_eq!((world.permitted(jobs[3]), world.permitted(jobs[4])), (None, None));
+    // By a change of the queue, too; and by who goes before.
+    world.end(jobs[1], 1);
+    assert!(world.permitted(jobs[4]).is_some());
+    let urgent: Vec<_> = (0..2)
+        .map(|number| {
+            let change = |spec: &mut Spec| (spec.queue, spec.priority) = (Some(queue("q")), 7);
+            world.create(&format!("u{number}"), &owner(), change).expect("accepted")
+        })
+        .collect();
+    world.end(jobs[2], 1);
+    assert_eq!((world.permitted(urgent[1]).is_some(), world.permitted(jobs[5])), (true, None));
+    world.set("q", QueueChange { parallel: Some(1), ..QueueChange::default() });
+    assert_eq!((world.permitted(urgent[1]), world.permitted(jobs[4])), (None, None));
+}
+
+#[test]
+fn an_attempt_that_keeps_its_place_permits_nobody() {
+    let mut world = World::new(Settings::default());
+    world.set("q", QueueChange { parallel: Some(2), ..QueueChange::default() });
+    let retried = world
+        .create("r", &owner(), |spec| {
+            spec.queue = Some(queue("q"));
+            spec.restart = Restart { when: RestartWhen::Always, ..Restart::default() }.into();
+        })
+        .expect("accepted");
+    let jobs = world.line(2, 3);
+    world.end(retried, 1);
+    assert_eq!(jobs.iter().filter_map(|job| world.permitted(*job)).count(), 0);
+}
+
+#[test]
 fn who_has_a_client_waits_for_the_record() {
     let mut world = World::new(Settings::default());
     let jobs = world.line(2, 2);

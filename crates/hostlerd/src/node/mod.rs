@@ -38,7 +38,7 @@ use hostler_runtime::Runtime;
 use hostler_store::{Loaded, Reader, Store};
 use hostler_supervisor::input::Reply;
 use hostler_supervisor::{Fact, Found, FoundExec, FoundState, Input, Records, Request, Settings, State};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::doctor;
 use crate::hooks::News;
@@ -110,6 +110,8 @@ pub struct Node {
 struct Disk {
     checked_at_ms: AtomicU64,
     full: AtomicBool,
+    /// It became full, or has room again.
+    changed: Notify,
 }
 
 /// What the decider receives.
@@ -158,6 +160,8 @@ pub struct Parts {
     pub boot_id: String,
     /// Tells of news in logs.
     pub(crate) watcher: crate::logs::Watcher,
+    /// Where probes run.
+    pub(crate) doors: tokio::runtime::Handle,
 }
 
 /// Why a node does not come up.
@@ -176,7 +180,7 @@ pub enum StartError {
 ///
 /// Fails when it cannot be told what runs; then nothing was decided.
 pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
-    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id, watcher } = parts;
+    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id, watcher, doors } = parts;
     let meta = loaded.meta.clone();
     let calls = loaded.hook_calls.clone();
     let state = load(&config, loaded);
@@ -191,7 +195,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let (down, down_receiver) = watch::channel(false);
     let events = store.reader();
     let tools = tools(&runtime, &inputs, uid, &view, watcher, &layout);
-    let prober = Prober::start(state.workloads().values(), tools);
+    let prober = prober(&doors, &state, tools);
     let (hooks, news) = mpsc::unbounded_channel();
     let publisher = publisher::Publisher {
         hooks,
@@ -244,6 +248,12 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+/// Among those who ask: what a pattern costs is nothing that a run should wait for.
+fn prober(doors: &tokio::runtime::Handle, state: &State, tools: Tools) -> Prober {
+    let _doors = doors.enter();
+    Prober::start(state.workloads().values(), tools)
 }
 
 /// What probes are made with.
@@ -401,6 +411,7 @@ impl Node {
         if self.disk.full.swap(full, Ordering::Relaxed) != full {
             tracing::warn!(full, "free space crossed the mark below which no new work is accepted");
             let _ = self.inputs.send(Message::Input(Input::DiskFull(full))).await;
+            self.disk.changed.notify_one();
         }
     }
 
@@ -417,6 +428,8 @@ impl Node {
             let wait = if self.disk.full.load(Ordering::Relaxed) { 1 } else { 60 };
             let is_down = tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(wait)) => false,
+                // A request found it full: from now on it is looked at every second.
+                () = self.disk.changed.notified() => continue,
                 _ = down.wait_for(|down| *down) => true,
             };
             if is_down {

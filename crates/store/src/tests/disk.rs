@@ -180,6 +180,10 @@ impl Place for Disk {
         Ok((!self.state().files[Name::Log as usize].current.is_empty()).then(|| self.log()))
     }
 
+    fn set_aside(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn make(&self, size: u64) -> io::Result<Backend> {
         let log = self.log();
         log.set_len(0)?;

@@ -60,6 +60,25 @@ fn two_that_start_at_once_make_one_store() {
 }
 
 #[test]
+fn a_store_that_is_moved_away_can_come_back_with_its_log() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("store.redb");
+    let (store, _) = Store::open(&path, Options::default(), identity()).expect("made");
+    commit(&store, events(3, 1), 1);
+    // As a kill leaves them.
+    let aside = directory.path().join("aside");
+    std::fs::copy(&path, &aside).expect("copy");
+    store.close();
+    std::fs::remove_file(&path).expect("rm");
+    drop(Store::open(&path, Options::default(), identity()).expect("another one is made"));
+    assert_eq!(names(directory.path()), ["aside", "store.redb", "store.wal", "store.wal.old"]);
+    std::fs::rename(&aside, &path).expect("mv");
+    std::fs::rename(directory.path().join("store.wal.old"), directory.path().join("store.wal")).expect("mv");
+    let (store, _) = Store::open(&path, Options::default(), identity()).expect("opens");
+    assert_eq!(read_all(&store.reader()).len(), 3);
+}
+
+#[test]
 fn paths_that_cannot_be_used_are_unreadable() {
     let directory = tempfile::tempdir().expect("directory");
     for path in [directory.path().join("no/such/store.redb"), directory.path().to_owned()] {

@@ -14,9 +14,12 @@
 //! of power nobody can tell whether a permission was used, so the job counts as lost, as one does that was being
 //! started; that is why only short jobs get one, and not for long.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hostler_model::event::EventKind;
+use hostler_model::ids::WorkloadId;
+use hostler_model::queue::Turn;
 use hostler_model::workload::{Run, RunState, Workload};
 use hostler_model::{Now, RunId, limits};
 
@@ -31,18 +34,19 @@ pub(crate) struct Ahead {
     /// Queues in which a short job ended in this step.
     short: Vec<QueueKey>,
     last_number: u64,
-    /// When they are taken back, boot clock.
-    until_ms: Option<u64>,
+    /// When those of a queue are taken back, boot clock.
+    until_ms: BTreeMap<QueueKey, u64>,
 }
 
 impl Ahead {
+    /// When the first are taken back.
     pub(crate) fn until_ms(&self) -> Option<u64> {
-        self.until_ms
+        self.until_ms.values().min().copied()
     }
 }
 
 impl State {
-    /// A run of a queue's job ended.
+    /// A run of a queue's job ended, and its place is free.
     pub(crate) fn note_short_job(&mut self, workload: &Workload, end: &RunState) {
         let RunState::Ended { exit } = end else { return };
         if let Some(name) = workload.spec.queue.as_ref().filter(|_| exit.duration_ms < limits::QUEUE_SHORT_JOB_MS) {
@@ -53,7 +57,7 @@ impl State {
         }
     }
 
-    /// Permits the jobs that will follow.
+    /// Permits the jobs that will follow, and only those.
     pub(crate) fn permit_ahead(&mut self, now: Now, out: &mut Outcome) {
         let queues = std::mem::take(&mut self.ahead.short);
         if self.holds_starts() || !self.adopted {
@@ -63,38 +67,66 @@ impl State {
             // Of a queue with one job at a time each job may rely on the one before: its end is on disk first.
             let Some(queue) = self.queues.get(&key).filter(|queue| queue.record.parallel > 1) else { continue };
             let next = queue.next_ones(queue.record.parallel.min(limits::QUEUE_AHEAD_MAX) as usize);
+            self.withdraw_of(&key, &next, out);
             for turn in next {
-                // One with a client who watches is made to wait for him before it is executed.
-                let is_new = |known: &&Arc<Workload>| {
-                    !known.spec.stdio.owner && known.queued.is_some_and(|queued| queued.ahead.is_none())
-                };
-                let Some(known) = self.workloads.get(&turn.workload).filter(is_new) else { continue };
-                let mut workload = Workload::clone(known);
-                let Some(queued) = workload.queued.as_mut() else { continue };
-                self.ahead.last_number += 1;
-                queued.ahead = Some(self.ahead.last_number);
-                self.ahead.until_ms = Some(now.boot_ms + limits::QUEUE_AHEAD_MS);
-                self.put(workload, out);
+                self.permit(turn.workload, out);
+            }
+            if self.permitted_of(&key).next().is_some() {
+                self.ahead.until_ms.insert(key, now.boot_ms + limits::QUEUE_AHEAD_MS);
             }
         }
     }
 
-    /// Takes them back when their time is over.
+    fn permit(&mut self, id: WorkloadId, out: &mut Outcome) {
+        // One with a client who watches is made to wait for him before it is executed.
+        let is_new = |known: &&Arc<Workload>| {
+            !known.spec.stdio.owner && known.queued.is_some_and(|queued| queued.ahead.is_none())
+        };
+        let Some(known) = self.workloads.get(&id).filter(is_new) else { return };
+        let mut workload = Workload::clone(known);
+        if let Some(queued) = &mut workload.queued {
+            self.ahead.last_number += 1;
+            queued.ahead = Some(self.ahead.last_number);
+            self.put(workload, out);
+        }
+    }
+
+    fn permitted_of<'a>(&'a self, key: &'a QueueKey) -> impl Iterator<Item = WorkloadId> + 'a {
+        let is_of =
+            |workload: &&Arc<Workload>| workload.namespace == key.0 && workload.spec.queue.as_ref() == Some(&key.1);
+        self.permitted.iter().filter_map(|id| self.workloads.get(id)).filter(is_of).map(|workload| workload.id)
+    }
+
+    /// Takes those of a queue back, but for these.
+    pub(crate) fn withdraw_of(&mut self, key: &QueueKey, but: &[Turn], out: &mut Outcome) {
+        let others = self.permitted_of(key).filter(|id| but.iter().all(|turn| turn.workload != *id));
+        for id in others.collect::<Vec<_>>() {
+            self.withdraw(id, out);
+        }
+        self.ahead.until_ms.remove(key);
+    }
+
+    fn withdraw(&mut self, id: WorkloadId, out: &mut Outcome) {
+        let Some(mut workload) = self.edit(id) else { return };
+        if let Some(queued) = &mut workload.queued {
+            queued.ahead = None;
+        }
+        self.put(workload, out);
+    }
+
+    /// Takes back those whose time is over.
     pub(crate) fn ahead_due(&mut self, now: Now, out: &mut Outcome) {
-        if self.ahead.until_ms.is_some_and(|until_ms| until_ms <= now.boot_ms) {
-            self.take_back(out);
+        let due = self.ahead.until_ms.iter().filter(|(_, until_ms)| **until_ms <= now.boot_ms);
+        for key in due.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.withdraw_of(&key, &[], out);
         }
     }
 
     /// Takes all of them back.
     pub(crate) fn take_back(&mut self, out: &mut Outcome) {
-        self.ahead.until_ms = None;
+        self.ahead.until_ms.clear();
         for id in self.permitted.iter().copied().collect::<Vec<_>>() {
-            let Some(mut workload) = self.edit(id) else { continue };
-            if let Some(queued) = &mut workload.queued {
-                queued.ahead = None;
-            }
-            self.put(workload, out);
+            self.withdraw(id, out);
         }
     }
 
@@ -115,10 +147,11 @@ impl State {
             if !is_there(&run) && !rebooted {
                 continue;
             }
-            workload.queued = None;
+            // It may have begun at any time since then.
+            let created_at_ms = workload.queued.take().map_or(now.wall_ms, |queued| queued.since_ms);
             workload.runs += 1;
             let deadline_boot_ms = now.boot_ms.saturating_add(workload.spec.start_deadline_ms);
-            workload.run = Some(Box::new(Run::new(run, RunState::Preparing { deadline_boot_ms }, now.wall_ms)));
+            workload.run = Some(Box::new(Run::new(run, RunState::Preparing { deadline_boot_ms }, created_at_ms)));
             fires::begun(&mut workload);
             Self::event(&workload, EventKind::RunCreated, now, out);
             self.put(workload, out);

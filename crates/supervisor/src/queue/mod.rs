@@ -200,6 +200,9 @@ impl State {
         let record = Arc::new(record);
         out.batch.records.push(Record::Queue(record.clone()));
         self.queues.put(record.clone());
+        if record.paused || record.parallel == 1 {
+            self.withdraw_of(&(record.namespace.clone(), record.name.clone()), &[], out);
+        }
         record
     }
 

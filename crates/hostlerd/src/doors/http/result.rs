@@ -39,9 +39,11 @@ pub(crate) async fn get(
         }
         None => Last { whole: true, ..Last::default() },
     };
-    // A run that was begun while we read writes into the same log, and is seen here before it can.
-    let now = door.node.view.get(workload.id).and_then(|workload| workload.run.as_ref().map(|run| run.id));
-    if now.is_some_and(|run| workload.run.as_ref().map(|run| run.id) != Some(run)) {
+    // A run that was begun while we read writes into the same log, and is seen here before it can; one that waits for its
+    // turn may be executed a moment before it is seen.
+    let now = door.node.view.get(workload.id);
+    let run = |workload: &Workload| workload.run.as_ref().map(|run| run.id);
+    if now.is_some_and(|now| now.queued.is_some() || run(&now).is_some_and(|run_now| run(&workload) != Some(run_now))) {
         let detail = format!("{} was started again in this moment", workload.name);
         return Err(Problem::new(ProblemKind::Conflict, detail).into());
     }
