@@ -194,8 +194,8 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
 
     let node::Handles { failure, down, closed, calls, news } = handles;
     doors.spawn(hooks::run(node.clone(), watcher.clone(), calls, news));
-    let door = doors.spawn(doors::http::serve(listener, node.clone(), watcher));
-    let ended = serve(&node, failure, down, door).await?;
+    let open = || doors.spawn(doors::http::serve(listener, node.clone(), watcher));
+    let ended = serve(&node, failure, down, open).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {
         node.runtime.shutdown().await;
@@ -230,16 +230,18 @@ fn settings(
     }
 }
 
-/// Until the daemon is told to end, or has to be replaced.
+/// Opens the door and waits until the daemon is told to end, or has to be replaced.
 async fn serve(
     node: &node::Node,
     mut failure: tokio::sync::watch::Receiver<Option<node::Failure>>,
     mut down: tokio::sync::watch::Receiver<bool>,
-    door: tokio::task::JoinHandle<()>,
+    open: impl FnOnce() -> tokio::task::JoinHandle<()>,
 ) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     let mut hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    // Only now: whoever gets an answer may send a signal.
+    let door = open();
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM"),
         _ = interrupt.recv() => tracing::info!("SIGINT"),
