@@ -173,6 +173,22 @@ impl Drop for SmallDisk {
     }
 }
 
+/// A node on a disk of 28 MB, and a directory that is not on it. `None` where that cannot be had, which is told.
+fn node_on_a_small_disk() -> Option<(tempfile::TempDir, SmallDisk, TestNode)> {
+    if !is_root() {
+        skip("mounting a small disk needs root");
+        return None;
+    }
+    let place = tempfile::Builder::new().prefix("ht-disk-").tempdir_in("/tmp").expect("a directory");
+    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let Some(disk) = SmallDisk::mount(&place.path().join("d"), "28M") else {
+        skip("a tmpfs cannot be mounted here");
+        return None;
+    };
+    let node = Setup::new().root(&disk.0).config("[node]\nfree_space_min_bytes = 3000000\n").start();
+    Some((place, disk, node))
+}
+
 /// To the last byte.
 fn fill_up(root: &Path) -> PathBuf {
     let fill = root.join("work/fill");
@@ -185,16 +201,8 @@ fn fill_up(root: &Path) -> PathBuf {
 
 #[test]
 fn a_full_disk_under_a_filled_queue_holds_it_and_loses_no_job() {
-    if !is_root() {
-        return skip("mounting a small disk needs root");
-    }
-    let place = tempfile::Builder::new().prefix("ht-disk-").tempdir_in("/tmp").expect("a directory");
-    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
-    let Some(disk) = SmallDisk::mount(&place.path().join("d"), "28M") else {
-        return skip("a tmpfs cannot be mounted here");
-    };
+    let Some((place, disk, node)) = node_on_a_small_disk() else { return };
     let root = disk.0.clone();
-    let node = Setup::new().root(&root).config("[node]\nfree_space_min_bytes = 3000000\n").start();
     let (go, effects) = (place.path().join("go"), place.path().join("effects"));
     let queue = |node: &TestNode| {
         let view = node.block_on(node.api().queue("q", &QueueQuery::default())).ok()?;
@@ -231,16 +239,8 @@ fn a_full_disk_under_a_filled_queue_holds_it_and_loses_no_job() {
 
 #[test]
 fn a_full_disk_loses_no_end_and_takes_no_new_work() {
-    if !is_root() {
-        return skip("mounting a small disk needs root");
-    }
-    let place = tempfile::Builder::new().prefix("ht-disk-").tempdir_in("/tmp").expect("a directory");
-    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
-    let Some(disk) = SmallDisk::mount(&place.path().join("d"), "28M") else {
-        return skip("a tmpfs cannot be mounted here");
-    };
+    let Some((place, disk, node)) = node_on_a_small_disk() else { return };
     let root = disk.0.clone();
-    let node = Setup::new().root(&root).config("[node]\nfree_space_min_bytes = 3000000\n").start();
     let go = place.path().join("go");
     let script = format!("echo begun; until [ -e {} ]; do sleep 0.02; done; exit 7", go.display());
     for name in ["one", "two", "three"] {

@@ -198,6 +198,19 @@ pub(crate) fn write(transaction: &WriteTransaction, changes: &Changes) -> Result
     Ok(())
 }
 
+/// Appends events to their table, numbered from `first`.
+pub(crate) fn append<'t>(
+    transaction: &'t WriteTransaction,
+    first: u64,
+    new: &[Arc<[u8]>],
+) -> Result<Table<'t, u64, &'static [u8]>, redb::Error> {
+    let mut events = transaction.open_table(schema::EVENTS)?;
+    for (sequence, event) in (first..).zip(new) {
+        events.insert(sequence, &**event)?;
+    }
+    Ok(events)
+}
+
 fn put<'k, K: redb::Key + 'static>(
     table: &mut Table<'_, K, &'static [u8]>,
     key: impl std::borrow::Borrow<K::SelfType<'k>>,

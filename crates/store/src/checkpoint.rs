@@ -8,7 +8,6 @@
 //! thousand lies in a page of its own, so a checkpoint of some hundred jobs may read and write as many pages, and
 //! nobody's commit should wait for that.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -18,7 +17,7 @@ use redb::Durability;
 
 use crate::Options;
 use crate::changes::{self, Changes};
-use crate::error::{CommitError, panic_text};
+use crate::error::{CommitError, caught};
 use crate::reader::Shared;
 use crate::retention::Retention;
 use crate::schema::{self, LogMark};
@@ -123,9 +122,7 @@ struct Tables {
 impl Tables {
     fn write_caught(&mut self, checkpoint: &Checkpoint) -> Result<(), CommitError> {
         let began = Instant::now();
-        // After a panic nothing of this memory is used again: the writer is poisoned.
-        let written = catch_unwind(AssertUnwindSafe(|| self.write(checkpoint)))
-            .unwrap_or_else(|panic| Err(CommitError::from_text(panic_text(&*panic))));
+        let written = caught(|| self.write(checkpoint));
         let took_ms = began.elapsed().as_millis();
         tracing::debug!(changes = checkpoint.changes.len(), took_ms, ok = written.is_ok(), "checkpoint");
         written
@@ -145,13 +142,10 @@ impl Tables {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         changes::write(&transaction, &checkpoint.changes)?;
-        let mut events = transaction.open_table(schema::EVENTS)?;
         let (first, tail) = shared.tail();
-        for (sequence, event) in (first..=checkpoint.last_event).zip(&tail) {
-            events.insert(sequence, &**event)?;
-        }
-        let bounds = (self.oldest, checkpoint.last_event);
         let new = (checkpoint.last_event + 1).saturating_sub(first);
+        let mut events = changes::append(&transaction, first, &tail[..new as usize])?;
+        let bounds = (self.oldest, checkpoint.last_event);
         let oldest = self.retention.apply(&mut events, bounds, new, &self.options, checkpoint.now_ms)?;
         drop(events);
         schema::put(&transaction, schema::META, schema::LOG_KEY, &checkpoint.mark)?;

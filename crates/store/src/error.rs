@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -164,4 +165,12 @@ impl CommitError {
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "an unknown panic".to_owned())
+}
+
+/// A panic is an error like any other: after both the writer is poisoned, and nothing of its memory is used again.
+pub(crate) fn caught<T>(body: impl FnOnce() -> Result<T, CommitError>) -> Result<T, CommitError> {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(result) => result,
+        Err(panic) => Err(CommitError::from_text(panic_text(&*panic))),
+    }
 }

@@ -29,7 +29,7 @@
 //! one is never forgotten, so that no number is given twice. After a failed commit nothing more is written: the
 //! store is closed, opened again and replayed. A store that cannot be understood is left as it is, byte for byte.
 //!
-//! What is *not* here: tokio, decisions, and a second writer. Nothing wakes up while nobody writes.
+//! What is *not* here: tokio and decisions. One thread writes the log, one the tables. Nothing wakes up while nobody writes.
 #![forbid(unsafe_code)]
 
 mod ballast;

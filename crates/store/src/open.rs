@@ -321,13 +321,8 @@ fn replay(database: &Database, place: &dyn Place, size: u64) -> Result<(Option<w
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     changes::write(&transaction, &group.changes)?;
-    {
-        let mut events = transaction.open_table(schema::EVENTS)?;
-        let (_, last) = schema::event_bounds(&events)?;
-        for (sequence, event) in (last + 1..).zip(&group.events) {
-            events.insert(sequence, &**event)?;
-        }
-    }
+    let (_, last) = schema::event_bounds(&transaction.open_table(schema::EVENTS)?)?;
+    drop(changes::append(&transaction, last + 1, &group.events)?);
     schema::put(&transaction, schema::META, schema::LOG_KEY, &mark)?;
     transaction.commit()?;
     Ok((log, epoch))

@@ -135,31 +135,30 @@ fn log_comes(transaction: &WriteTransaction) -> Result<(), MigrationError> {
     Ok(put(transaction, META, LOG_KEY, &LogMark::NONE)?)
 }
 
+/// One list for both kinds of transaction.
+macro_rules! open_every_table {
+    ($transaction:expr) => {{
+        $transaction.open_table(META)?;
+        $transaction.open_table(NODE)?;
+        $transaction.open_table(WORKLOADS)?;
+        $transaction.open_table(STACKS)?;
+        $transaction.open_table(UNITS)?;
+        $transaction.open_table(KEYS)?;
+        $transaction.open_table(QUEUES)?;
+        $transaction.open_table(EVENTS)?;
+        $transaction.open_table(HOOKS)?;
+        Ok(())
+    }};
+}
+
 /// Makes every table, so that readers need not ask whether one is there.
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    transaction.open_table(META)?;
-    transaction.open_table(NODE)?;
-    transaction.open_table(WORKLOADS)?;
-    transaction.open_table(STACKS)?;
-    transaction.open_table(UNITS)?;
-    transaction.open_table(KEYS)?;
-    transaction.open_table(QUEUES)?;
-    transaction.open_table(EVENTS)?;
-    transaction.open_table(HOOKS)?;
-    Ok(())
+    open_every_table!(transaction)
 }
 
 /// Opens every table, so that one that is missing is named.
 pub(crate) fn open_all(transaction: &redb::ReadTransaction) -> Result<(), redb::Error> {
-    transaction.open_table(NODE)?;
-    transaction.open_table(WORKLOADS)?;
-    transaction.open_table(STACKS)?;
-    transaction.open_table(UNITS)?;
-    transaction.open_table(KEYS)?;
-    transaction.open_table(QUEUES)?;
-    transaction.open_table(EVENTS)?;
-    transaction.open_table(HOOKS)?;
-    Ok(())
+    open_every_table!(transaction)
 }
 
 /// First and last event number; `(1, 0)` while there is none.

@@ -5,7 +5,7 @@
 //! write and every sync in the order the database asked for; otherwise it is forgotten and the file stays as it was,
 //! byte for byte. After that a write costs one atomic load more than without.
 //!
-//! The memory needed is what a repair (a few pages) or a migration writes: a migration that rewrites all events
+//! The memory needed is what a repair (a few pages), the replay of the log or a migration writes: a migration that rewrites all events
 //! would want another way.
 
 use std::fmt;

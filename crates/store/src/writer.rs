@@ -14,7 +14,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -25,7 +24,7 @@ use hostler_model::record::{Batch, Urgency};
 
 use crate::changes::{Changes, Group};
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::error::{CommitError, panic_text};
+use crate::error::{CommitError, caught};
 use crate::open::Opened;
 use crate::reader::{Reader, Shared};
 use crate::schema::LogMark;
@@ -313,12 +312,5 @@ impl Writer {
         self.checkpoints.begin(Checkpoint { changes, last_event: self.last_event, mark, now_ms })?;
         self.wal.turn();
         Ok(())
-    }
-}
-
-fn caught<T>(body: impl FnOnce() -> Result<T, CommitError>) -> Result<T, CommitError> {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(result) => result,
-        Err(panic) => Err(CommitError::from_text(panic_text(&*panic))),
     }
 }
