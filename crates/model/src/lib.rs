@@ -5,6 +5,7 @@
 //!
 //! - [`ids`]: typed identifiers that cannot be mixed up
 //! - [`bytes`]: byte strings that survive JSON (arguments, environment, paths)
+//! - [`container`]: how a workload runs as an OCI container; [`capability`]: what may be permitted to it
 //! - [`seldom`]: parts that most specs leave at their default
 //! - [`spec`]: what someone wants run, immutable once accepted
 //! - [`workload`]: an accepted workload and its run, with the run's states
@@ -28,7 +29,9 @@
 #![forbid(unsafe_code)]
 
 pub mod bytes;
+pub mod capability;
 pub mod config;
+pub mod container;
 pub mod error;
 pub mod event;
 pub mod exit;
@@ -52,6 +55,7 @@ pub mod url;
 pub mod workload;
 
 pub use bytes::ByteString;
+pub use capability::Capability;
 pub use error::{Problem, ProblemKind};
 pub use exit::{Cause, Exit, ExitStatus};
 pub use ids::{

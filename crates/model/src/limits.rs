@@ -135,6 +135,22 @@ pub const MATCH_LINE_MAX: usize = 64 * 1024;
 pub const LINE_TAILS_MAX: usize = 16;
 /// Execs alive in one run.
 pub const EXECS_PER_RUN_MAX: usize = 64;
+/// Volumes and other mounts of one container, or paths that an isolated process sees in another way.
+pub const MOUNTS_MAX: usize = 128;
+/// Devices of one container.
+pub const DEVICES_MAX: usize = 64;
+/// Longest host name, bytes: the kernel's own.
+pub const HOSTNAME_MAX: usize = 64;
+/// Arguments for the OCI runtime itself.
+pub const OCI_ARGUMENTS_MAX: usize = 32;
+/// Longest of them, bytes.
+pub const OCI_ARGUMENT_MAX: usize = 4_096;
+/// A bundle's `config.json`, or a file with a seccomp profile, bytes.
+pub const OCI_CONFIG_MAX: usize = 1024 * 1024;
+/// One call of the OCI runtime for a container that exists, milliseconds: to start, exec, delete.
+pub const OCI_CALL_MAX_MS: u64 = 10_000;
+/// Of what the OCI runtime says while it works, what is kept, bytes.
+pub const OCI_LOG_MAX: usize = 16 * 1024;
 /// Queues known to the node.
 pub const QUEUES_MAX: usize = 1_024;
 /// Queues of one namespace other than the owner's.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::ByteString;
+use crate::container::Container;
 use crate::error::{Problem, ProblemKind};
 use crate::hook::{self, Hook};
 use crate::ids::{QueueName, WorkloadName};
@@ -23,6 +24,9 @@ use crate::units::Signal;
 pub struct Spec {
     /// The program and its arguments; a program without a slash is looked up in the workload's `PATH`.
     pub command: Vec<ByteString>,
+    /// Run it as an OCI container; as a process of this machine when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
     /// Unique in the namespace; made from the program's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<WorkloadName>,
@@ -346,7 +350,7 @@ impl Default for Log {
     }
 }
 
-fn invalid(field: &str, what: &str) -> Problem {
+pub(crate) fn invalid(field: &str, what: &str) -> Problem {
     Problem::new(ProblemKind::InvalidSpec, format!("{field} {what}"))
 }
 
@@ -356,6 +360,7 @@ impl Spec {
     pub fn new(command: Vec<ByteString>) -> Self {
         Self {
             command,
+            container: None,
             name: None,
             env: Vec::new(),
             workdir: None,
@@ -396,6 +401,7 @@ impl Spec {
         crate::statistics::check_interval(self.stats_interval_ms)?;
         self.check_schedule()?;
         self.limits.check()?;
+        self.container.as_ref().map_or(Ok(()), |container| container.check())?;
         hook::check(self)?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
@@ -439,8 +445,16 @@ impl Spec {
         self.check_stdio()
     }
 
+    /// The bundle that says what is run, if it is one.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&ByteString> {
+        self.container.as_ref()?.bundle.as_ref()
+    }
+
     fn check_command(&self) -> Result<(), Problem> {
-        if self.command.first().is_none_or(|program| program.as_bytes().is_empty()) {
+        // A bundle says itself what is run, unless the spec does.
+        let may_be_absent = self.command.is_empty() && self.bundle().is_some();
+        if !may_be_absent && self.command.first().is_none_or(|program| program.as_bytes().is_empty()) {
             return Err(invalid("command", "must name a program"));
         }
         if self.command.len() > limits::ARGUMENTS_MAX {
