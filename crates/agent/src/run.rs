@@ -24,16 +24,17 @@ use hostler_model::exit::Exit;
 use hostler_model::ids::ExecId;
 use hostler_model::launch::Launch;
 use hostler_model::rundir::{ExecEnd, Outcome};
-use hostler_model::spec::Stop;
+use hostler_model::spec::{Stdio, Stop};
 use hostler_model::statistics::Statistics;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
 
 use crate::channels::Channels;
-use crate::child;
+use crate::child::{self, Theirs};
 use crate::ending::{Killing, Reuse};
 use crate::log::{Log, Source};
+use crate::oci::Container;
 use crate::record::RunDirectory;
 use crate::shared::Shared;
 use crate::start::Pending;
@@ -91,6 +92,10 @@ pub(crate) struct Run {
     pub(crate) max_time_ms: Option<u64>,
     pub(crate) directory: Option<RunDirectory>,
     pub(crate) group: Option<Group>,
+    /// What it runs in, if it is a container.
+    pub(crate) container: Option<Box<Container>>,
+    /// The container's ends of the main program's streams, until it is made.
+    pub(crate) container_streams: Option<Box<(Theirs, Stdio)>>,
     pub(crate) oom_watch: Option<OwnedFd>,
     pub(crate) oom_kills: u64,
     /// Looks at the kill counter still to make, and when: the notification may come before the kill.
@@ -128,6 +133,8 @@ impl Run {
             max_time_ms: launch.max_time_ms,
             directory: None,
             group: None,
+            container: None,
+            container_streams: None,
             oom_watch: None,
             oom_kills: 0,
             oom_looks: 0,
@@ -203,13 +210,14 @@ impl Run {
                 let _ = process::signal(main.pid, Signal::KILL);
             }
         }
+        self.undo_container(shared);
         self.undone(shared);
     }
 
     /// The rest of undoing, once no child is left of it.
     pub(crate) fn undone(&mut self, shared: &mut Shared) {
         let Phase::Undoing(undo) = &self.phase else { return };
-        if self.targets.iter().any(Target::is_alive) {
+        if self.targets.iter().any(Target::is_alive) || !self.is_container_gone() {
             return;
         }
         let undo = undo.clone();
@@ -320,6 +328,9 @@ impl Run {
 
     /// A child was reaped; others than ours were orphans.
     pub(crate) fn reaped(&mut self, reaped: Reaped, shared: &mut Shared) {
+        if self.container_reaped(reaped, shared) {
+            return;
+        }
         let ended = || Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
         let Some(target) = self.targets.iter_mut().find(|target| target.pid == reaped.pid && target.is_alive()) else {
             return;
@@ -331,16 +342,13 @@ impl Run {
         self.hear(serial, shared);
         let Some(target) = self.targets.iter_mut().find(|target| target.serial == serial) else { return };
         target.close_control(shared);
-        target.ended = ended();
         let now_ms = clock::boot_ms();
-        for output in &mut target.outputs {
-            output.readable = output.is_open();
-            output.hung_up = true;
-        }
+        target.over(Ended { reaped, boot_ms: now_ms, wall_ms: clock::wall_ms() });
         if target.key == AttachTarget::Main {
             match self.phase {
                 Phase::Undoing(_) => self.undone(shared),
                 Phase::Running | Phase::Starting => self.main_ended(now_ms),
+                Phase::Preparing | Phase::Prepared => self.container_main_ended(shared),
                 _ => {}
             }
         }
@@ -424,7 +432,7 @@ impl Run {
     /// Execs whose program is not executed yet.
     pub(crate) fn exec_starts(&self) -> Vec<ExecId> {
         let starting =
-            self.targets.iter().filter(|target| target.started.is_none() && target.is_alive() && !target.reported);
+            self.targets.iter().filter(|target| target.started.is_none() && target.is_live() && !target.reported);
         starting
             .filter_map(|target| match target.key {
                 AttachTarget::Exec(exec) => Some(exec),

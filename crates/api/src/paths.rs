@@ -108,6 +108,12 @@ impl Layout {
         self.data.join("run")
     }
 
+    /// What the OCI runtime keeps of containers; not kept across reboots.
+    #[must_use]
+    pub fn oci_state(&self) -> PathBuf {
+        self.runtime.join("oci")
+    }
+
     /// Workloads' output.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

@@ -17,6 +17,7 @@ mod logs;
 mod matcher;
 mod metrics;
 mod node;
+mod oci;
 mod probes;
 mod sampling;
 mod stacks;
@@ -224,6 +225,7 @@ fn settings(
         sandboxes: layout.sandboxes(),
         runs: layout.runs(),
         agent_log: Some(layout.daemon_log()),
+        oci_state: layout.oci_state(),
         idle: config.pool.process.idle as usize,
         reuse: config.pool.process.reuse,
         cgroup,
@@ -285,7 +287,7 @@ fn make_directories(layout: &Layout, privileged: bool) -> anyhow::Result<()> {
     // Others may pass through to the socket, and see nothing else on the way.
     make(&layout.runtime, if privileged { 0o711 } else { 0o700 })?;
     make(&layout.data, 0o700)?;
-    for closed in [layout.sandboxes(), layout.runs(), layout.logs()] {
+    for closed in [layout.sandboxes(), layout.runs(), layout.logs(), layout.oci_state()] {
         make(&closed, 0o700)?;
     }
     Ok(())

@@ -10,6 +10,7 @@
 //! - [`epoll`], [`timer`], [`signals`]: what an event loop waits for
 //! - [`streams`]: pipes, terminals, descriptors
 //! - [`daemon`]: what the daemon needs beside that
+//! - [`device`]: device nodes
 //! - [`net`]: unix sockets, at any depth of directories, and who is at their other end
 //! - [`memory`]: making the allocator give back what it does not need
 //!
@@ -18,6 +19,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod daemon;
+pub mod device;
 pub mod epoll;
 pub mod inotify;
 pub mod memory;

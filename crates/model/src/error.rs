@@ -51,6 +51,8 @@ problem_kinds! {
     CommandNotExecutable = "command-not-executable", 422, "The command cannot be executed";
     /// A limit that this machine cannot give.
     LimitUnavailable = "limit-unavailable", 422, "This machine cannot give the limit";
+    /// No program is there that makes containers.
+    OciRuntimeMissing = "oci-runtime-missing", 422, "There is no OCI runtime";
     /// Not allowed for this caller.
     Forbidden = "forbidden", 403, "The caller may not do this";
     /// No such workload, run, exec or page.

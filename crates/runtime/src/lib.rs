@@ -12,6 +12,7 @@
 //! [`Runtime::start`], those of one run in order.
 //!
 //! - `process`: the driver, with `spawn` (agent processes) and `remains` (what dead agents leave behind)
+//! - `oci`: what is left of containers
 //! - `pool`: warm agents; `pool/slots` decides, purely
 //! - `link`: one connection, from hello to end
 //! - `agent`: what is to be sent to an agent, and who waits for its answers
@@ -29,6 +30,7 @@ mod adopt;
 mod agent;
 mod attach;
 mod link;
+mod oci;
 mod os;
 mod pool;
 mod process;
@@ -73,6 +75,8 @@ pub struct Settings {
     pub runs: PathBuf,
     /// Where agents' complaints go; nowhere when absent.
     pub agent_log: Option<PathBuf>,
+    /// What the OCI runtime keeps of containers.
+    pub oci_state: PathBuf,
     /// Idle agents kept ready.
     pub idle: usize,
     /// Whether an agent takes more than one run.

@@ -2,6 +2,7 @@
 
 mod node;
 mod queue;
+mod container;
 mod run;
 mod schedule;
 mod stack;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::container::ContainerArguments;
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, LimitArguments, Run};

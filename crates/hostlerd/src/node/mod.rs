@@ -22,6 +22,7 @@ mod publisher;
 mod stacks;
 pub mod view;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,6 +44,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::doctor;
 use crate::hooks::News;
 use crate::metrics::Metrics;
+use crate::oci::OciRuntimes;
 use crate::probes::{Prober, Tools};
 use crate::sampling::Sampling;
 pub use view::View;
@@ -96,6 +98,8 @@ pub struct Node {
     pub meta: hostler_store::Meta,
     /// Sandboxes and runs that are not ours, for `doctor`.
     pub foreign: Vec<hostler_runtime::ForeignRun>,
+    /// By what containers are made.
+    pub oci: Arc<OciRuntimes>,
     /// What this node can limit.
     pub cgroup: Option<hostler_linux::cgroup::Parent>,
     /// When the daemon started, wall clock, milliseconds.
@@ -183,7 +187,9 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id, watcher, doors } = parts;
     let meta = loaded.meta.clone();
     let calls = loaded.hook_calls.clone();
+    let oci = Arc::new(OciRuntimes::new(config.oci.clone(), layout.oci_state()));
     let state = load(&config, loaded);
+    know_runtimes(&oci, &state);
     let view = Arc::new(View::new(&state, store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
     let sampling = sampling_of(&view);
@@ -218,6 +224,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         prober,
         layout.logs(),
         uid == 0,
+        oci.clone(),
         failure_sender,
     )?;
     let adopted = adopted(adoption.found, boot_id);
@@ -241,6 +248,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         config,
         meta,
         foreign: adoption.foreign,
+        oci,
         cgroup,
         started_at_ms: clock::wall_ms(),
         uid,
@@ -248,6 +256,17 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+/// Who makes containers is asked before anything starts again.
+fn know_runtimes(oci: &OciRuntimes, state: &State) {
+    let containers = state.workloads().values().filter_map(|workload| workload.spec.container.as_deref());
+    let asked: HashSet<_> = containers.map(|container| container.oci_runtime.clone()).collect();
+    for name in asked {
+        if let Err(problem) = oci.find(name.as_ref()) {
+            tracing::warn!(%problem, "containers of this node cannot be made");
+        }
+    }
 }
 
 /// Among those who ask: what a pattern costs is nothing that a run should wait for.

@@ -21,6 +21,8 @@ pub(super) struct Mount {
 pub struct Hierarchies {
     pub(super) version: Version,
     pub(super) mounts: Vec<Mount>,
+    /// The v2 hierarchy that is mounted beside those of v1.
+    unified: Option<PathBuf>,
 }
 
 /// One line of mountinfo, as far as it matters here.
@@ -84,12 +86,19 @@ impl Hierarchies {
         let limiting = [Controller::Memory, Controller::Cpu, Controller::Pids];
         let v1_limits = v1.iter().any(|mount| mount.controllers.iter().any(|held| limiting.contains(held)));
         Ok(if v1_limits || (v2.is_empty() && !v1.is_empty()) {
-            Self { version: Version::V1, mounts: v1 }
+            let unified = v2.first().map(|mount| mount.point.clone());
+            Self { version: Version::V1, mounts: v1, unified }
         } else if !v2.is_empty() {
-            Self { version: Version::V2, mounts: v2 }
+            Self { version: Version::V2, mounts: v2, unified: None }
         } else {
-            Self { version: Version::None, mounts: Vec::new() }
+            Self { version: Version::None, mounts: Vec::new(), unified: None }
         })
+    }
+
+    /// The v2 hierarchy that is mounted beside those of v1: on a hybrid machine.
+    #[must_use]
+    pub fn unified(&self) -> Option<&Path> {
+        self.unified.as_deref()
     }
 
     /// Which kind of hierarchy limits and groups are made in.

@@ -225,6 +225,15 @@ impl Parent {
         Group::new(self.0.version, name, places)
     }
 
+    /// The path of the group `name` within the hierarchies, for an OCI configuration's `cgroupsPath`.
+    #[must_use]
+    pub fn oci_path(&self, name: &str) -> Option<String> {
+        let place = self.0.places.iter().find(|place| place.holds(Controller::Memory)).or(self.0.places.first())?;
+        let parts = place.directory.components().skip(if self.0.version == Version::V2 { 4 } else { 5 });
+        let inner: PathBuf = parts.collect();
+        Some(format!("/{}/{name}", inner.display()))
+    }
+
     fn children_named(&self, name: &str) -> Vec<Place> {
         let child =
             |place: &Place| Place { controllers: place.controllers.clone(), directory: place.directory.join(name) };

@@ -84,10 +84,11 @@ impl Entry {
 
 /// Whether all that an agent does for this program is to execute it: then there is nothing to prepare ahead.
 fn is_plain(launch: &Launch) -> bool {
-    let Launch { cgroup, stdio, program, .. } = launch;
+    let Launch { cgroup, container, stdio, program, .. } = launch;
     let own = hostler_linux::process::effective_uid();
     let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
     cgroup.is_none()
+        && container.is_none()
         && stdio.tty.is_none()
         && files.iter().all(|file| file.is_none())
         && program.identity.as_ref().is_none_or(|identity| identity.uid == own)

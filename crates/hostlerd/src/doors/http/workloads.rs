@@ -245,6 +245,9 @@ impl Door {
     ) -> Answer<Create> {
         let identity = accept_workload(caller, &spec, &self.node.users)?;
         self.check_limits(&spec.limits)?;
+        if let Some(container) = &spec.container {
+            self.node.oci.find(container.oci_runtime.as_ref())?;
+        }
         check_rlimits(caller, &spec.rlimits)?;
         check_schedule(&spec)?;
         let id = WorkloadId::from_bytes(random());
