@@ -209,6 +209,10 @@ impl Run {
         let drained = self.targets.iter().all(Target::is_drained);
         let main_drained = self.targets.first().is_none_or(Target::is_drained);
         if children == Children::Some {
+            // Its container ended because it is saved, and that is not over.
+            if self.is_being_saved() {
+                return;
+            }
             if self.killing.is_none() && (main_drained || now_ms >= drain_until_ms) {
                 self.start_killing();
                 self.sweep(shared, now_ms);

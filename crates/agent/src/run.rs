@@ -61,6 +61,13 @@ pub(crate) enum Phase {
     Failed { failure: StartFailure, sync_at_ms: Option<u64> },
 }
 
+/// Whether a run stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stand {
+    Still,
+    Up,
+}
+
 /// What became of the run when all is done that can be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
@@ -110,6 +117,8 @@ pub(crate) struct Run {
     /// What the samples came to so far.
     pub(crate) statistics: Option<Box<Statistics>>,
     pub(crate) timed_out: bool,
+    /// All of it stands still.
+    pub(crate) paused: bool,
     pub(crate) kill_at_ms: Option<u64>,
     pub(crate) killing: Option<Killing>,
     pub(crate) committed: Option<Reuse>,
@@ -145,6 +154,7 @@ impl Run {
             log: Log::new(launch.log_directory.as_path(), launch.log, launch.run.number),
             statistics: None,
             timed_out: false,
+            paused: false,
             kill_at_ms: None,
             killing: None,
             committed: None,
@@ -258,6 +268,21 @@ impl Run {
         if let Some(watch) = self.oom_watch.take() {
             shared.epoll.remove(&watch);
         }
+    }
+
+    /// Lets everything in it stand still, or go on.
+    pub(crate) fn pause(&mut self, stand: Stand) -> Result<(), String> {
+        if self.phase != Phase::Running {
+            return Err("the run is not running".to_owned());
+        }
+        let Some(group) = &self.group else { return Err("the run has no cgroup".to_owned()) };
+        let done = match stand {
+            Stand::Still => group.freeze(),
+            Stand::Up => group.thaw(),
+        };
+        done.map_err(|error| with_source(&error))?;
+        self.paused = stand == Stand::Still;
+        Ok(())
     }
 
     /// A child has something to say.
@@ -415,6 +440,7 @@ impl Run {
             pid,
             started_at_ms: started.map_or_else(clock::wall_ms, |started| started.wall_ms),
             oom_kills: self.oom_kills,
+            paused: self.paused,
         };
         match &self.phase {
             Phase::Preparing if self.execute => running(None),

@@ -114,6 +114,12 @@ impl Layout {
         self.runtime.join("oci")
     }
 
+    /// Images of containers, of each namespace for itself.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.data.join("checkpoints")
+    }
+
     /// Workloads' output.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

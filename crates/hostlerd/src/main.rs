@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod agent_binary;
+mod checkpoints;
 mod config;
 mod doctor;
 mod doors;

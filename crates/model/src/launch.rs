@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::ByteString;
 use crate::container::Container;
-use crate::ids::{Namespace, RunId};
+use crate::ids::{CheckpointName, Namespace, RunId};
 use crate::spec::{Limits, Log, Rlimit, Stdio, Stop, TtySize};
 use crate::workload::Identity;
 
@@ -79,7 +79,10 @@ pub enum OciKind {
 
 /// A checkpoint to go on from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Restore {
+    /// Its name.
+    pub checkpoint: CheckpointName,
     /// The directory of its images.
     pub images: ByteString,
     /// How it was made.

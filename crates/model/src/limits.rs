@@ -153,6 +153,8 @@ pub const OCI_CALL_MAX_MS: u64 = 10_000;
 pub const OCI_CREATE_MAX_MS: u64 = 600_000;
 /// A checkpoint, milliseconds: all memory of a container goes to the disk.
 pub const OCI_CHECKPOINT_MAX_MS: u64 = 600_000;
+/// Checkpoints that are listed of one directory.
+pub const CHECKPOINTS_MAX: usize = 1_000;
 /// Of what the OCI runtime says while it works, what is kept, bytes.
 pub const OCI_LOG_MAX: usize = 16 * 1024;
 /// Queues known to the node.

@@ -209,6 +209,7 @@ mod tests {
             desired: hostler_model::workload::Desired::Run,
             created_at_ms: 0,
             runs: 0,
+            restore: None,
             schedule: None,
             line_tails: Vec::new(),
             hook_of: None,

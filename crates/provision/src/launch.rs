@@ -62,7 +62,7 @@ fn container_of(workload: &Workload, container: &Container, node: Node<'_>) -> C
         hostname: container.hostname.clone().unwrap_or_else(|| workload.name.to_string()),
         oci: (node.oci)(container),
         container: container.clone(),
-        restore: None,
+        restore: workload.run.as_ref().and_then(|run| run.restore.as_deref().cloned()),
     }
 }
 

@@ -100,8 +100,8 @@ fn found_of(sandbox: SandboxId, hello: Hello) -> Option<Found> {
     let (run, state) = match hello.state {
         AgentState::Idle => return None,
         AgentState::Prepared { run } => (run, FoundState::Prepared),
-        AgentState::Running { run, pid, started_at_ms, oom_kills } => {
-            (run, FoundState::Running { sandbox, pid, started_at_ms, oom_kills })
+        AgentState::Running { run, pid, started_at_ms, oom_kills, paused } => {
+            (run, FoundState::Running { sandbox, pid, started_at_ms, oom_kills, paused })
         }
         AgentState::Failed { run, failure } => (run, FoundState::StartFailed { failure }),
         AgentState::Ended { run, exit } => (run, FoundState::Ended { exit }),

@@ -44,7 +44,8 @@ use std::time::Duration;
 use hostler_linux::cgroup::Parent;
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
-use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::ByteString;
+use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::limits;
 use hostler_model::spec::{Limits, TtySize};
 use hostler_model::units::Signal;
@@ -97,6 +98,8 @@ pub enum Fact {
     StartFailed { run: RunId, failure: StartFailure },
     /// The program ended.
     Exited { run: RunId, exit: Exit },
+    /// A pause, resume or checkpoint was carried out, or why not.
+    Ordered { run: RunId, result: Result<(), String> },
     /// The kernel killed for memory.
     Oom { run: RunId, oom_kills: u64 },
     /// An exec runs.
@@ -149,7 +152,7 @@ pub enum FoundState {
     /// Its program waits to be executed.
     Prepared,
     /// Its program runs.
-    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64 },
+    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64, paused: bool },
     /// It ended.
     Ended { exit: Exit },
     /// It could not be started.
@@ -249,6 +252,24 @@ impl Runtime {
     /// Kills everything in the run, started or not. Its end is reported.
     pub fn kill(&self, run: RunId) {
         self.shared.kill(run);
+    }
+
+    /// Lets everything in the run stand still. Answered by [`Fact::Ordered`], as are the next two.
+    pub fn pause(&self, run: RunId) {
+        let deadline_ms = limits::AGENT_ANSWER_MAX_MS;
+        self.shared.order(run, deadline_ms, move |request| ToAgent::Pause { request, run });
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self, run: RunId) {
+        let deadline_ms = limits::AGENT_ANSWER_MAX_MS;
+        self.shared.order(run, deadline_ms, move |request| ToAgent::Resume { request, run });
+    }
+
+    /// Has an image of the run's container made in this directory, which exists.
+    pub fn checkpoint(&self, run: RunId, images: ByteString, options: CheckpointOptions) {
+        let deadline_ms = limits::OCI_CHECKPOINT_MAX_MS + limits::AGENT_ANSWER_MAX_MS;
+        self.shared.order(run, deadline_ms, move |request| ToAgent::Checkpoint { request, run, images, options });
     }
 
     /// Starts a second program.

@@ -34,6 +34,7 @@ mod fires;
 mod hooks;
 pub mod input;
 mod lifecycle;
+mod orders;
 pub mod policy;
 pub mod queue;
 mod ready;
@@ -44,7 +45,7 @@ mod stack_queues;
 mod stacks;
 pub mod state;
 
-pub use input::{
+pub use input::{CheckpointOrder, Order,
     Action, ApplyStack, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request,
     ScheduleOrder, Token, Verb, Waiting,
 };

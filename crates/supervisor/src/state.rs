@@ -15,6 +15,7 @@ use hostler_model::workload::{Desired, Identity, RunState, Workload};
 use hostler_model::{Now, limits};
 
 use crate::hooks;
+use crate::orders::Ordered;
 use crate::input::{Input, Outcome, Token};
 use crate::queue::Ahead;
 use crate::queue::index::{QueueKey, Queues};
@@ -114,6 +115,8 @@ pub struct State {
 
     // True only as long as this daemon lives.
     pub(crate) updates: HashMap<RunId, (Token, Limits)>,
+    /// Orders under way.
+    pub(crate) orders: HashMap<RunId, Ordered>,
     pub(crate) disk_full: bool,
     /// What runs is known: before that nothing is begun.
     pub(crate) adopted: bool,

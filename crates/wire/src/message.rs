@@ -2,7 +2,8 @@
 
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
-use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::ByteString;
+use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::rundir::ExecEnd;
 use hostler_model::spec::{Limits, TtySize};
 use hostler_model::units::Signal;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// Lowest protocol version this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// Highest protocol version this build speaks.
-pub const PROTOCOL_MAX: u16 = 2;
+pub const PROTOCOL_MAX: u16 = 3;
 
 /// The version to use with a peer that speaks `min` to `max`, if there is a common one.
 #[must_use]
@@ -70,6 +71,31 @@ pub enum ToAgent {
         request: u64,
         /// The limits now in force, all of them.
         limits: Limits,
+    },
+    /// From version 3 on. Let everything in the run stand still. Answered by `Done`.
+    Pause {
+        /// Echoed in the answer.
+        request: u64,
+        /// Which run.
+        run: RunId,
+    },
+    /// From version 3 on. Let it go on. Answered by `Done`.
+    Resume {
+        /// Echoed in the answer.
+        request: u64,
+        /// Which run.
+        run: RunId,
+    },
+    /// From version 3 on. Have an image of the run's container made. Answered by `Done`.
+    Checkpoint {
+        /// Echoed in the answer.
+        request: u64,
+        /// Which run.
+        run: RunId,
+        /// The directory for it, which exists.
+        images: ByteString,
+        /// What it contains.
+        options: CheckpointOptions,
     },
     /// Start a second program. Answered by `ExecStarted` or `ExecFailed`.
     Exec {
@@ -304,6 +330,9 @@ pub enum AgentState {
         started_at_ms: u64,
         /// Kills for memory so far.
         oom_kills: u64,
+        /// All of it stands still.
+        #[serde(default)]
+        paused: bool,
     },
     /// The program could not be started; not yet committed.
     Failed {

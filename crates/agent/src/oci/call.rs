@@ -201,7 +201,7 @@ fn kind_of(message: &str) -> StartFailureKind {
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if has(&["executable file not found", "executable file `", "exec: \""]) && has(&["not found", "no such file"]) {
         StartFailureKind::CommandNotFound
-    } else if has(&["exec: \"", "exec user process", "open executable", "executable path"]) && has(&["permission denied"])
+    } else if has(&["exec: \"", "exec user process", "open executable", "executable path"]) && has(&["permission denied", "operation not permitted"])
     {
         StartFailureKind::CommandNotExecutable
     } else if has(&["chdir to cwd", "mkdir cwd", "`chdir`", "chdir:"]) {

@@ -160,6 +160,12 @@ impl Run {
         Ok(())
     }
 
+    /// A checkpoint of it is under way.
+    pub(crate) fn is_being_saved(&self) -> bool {
+        let mut calls = self.container.iter().flat_map(|container| &container.calls);
+        calls.any(|call| matches!(call.purpose, Purpose::Checkpoint { .. }))
+    }
+
     pub(super) fn checkpoint_called(
         &mut self,
         request: u64,

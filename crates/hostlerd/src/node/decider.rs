@@ -227,6 +227,7 @@ fn fact(fact: hostler_runtime::Fact) -> Option<Fact> {
             crate::failpoint::hit("exited");
             Fact::Exited { run, exit }
         }
+        Theirs::Ordered { run, result } => Fact::Ordered { run, result },
         Theirs::Oom { run, oom_kills } => Fact::Oom { run, oom_kills },
         Theirs::ExecStarted { run, exec, pid } => Fact::ExecStarted { run, exec, pid },
         Theirs::ExecFailed { run, exec, failure } => Fact::ExecFailed { run, exec, failure },

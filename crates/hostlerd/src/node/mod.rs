@@ -332,8 +332,8 @@ fn found(found: hostler_runtime::Found) -> Found {
     use hostler_runtime::FoundState as Theirs;
     let state = match found.state {
         Theirs::Prepared => FoundState::Prepared,
-        Theirs::Running { sandbox, pid, started_at_ms, oom_kills } => {
-            FoundState::Running { sandbox, pid, started_at_ms, oom_kills }
+        Theirs::Running { sandbox, pid, started_at_ms, oom_kills, paused } => {
+            FoundState::Running { sandbox, pid, started_at_ms, oom_kills, paused }
         }
         Theirs::Ended { exit } => FoundState::Ended { exit },
         Theirs::StartFailed { failure } => FoundState::StartFailed { failure },

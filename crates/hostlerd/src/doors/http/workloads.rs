@@ -127,16 +127,6 @@ pub(crate) async fn get(
     Ok(json(StatusCode::OK, &WorkloadView { place, ..WorkloadView::from(workload) }))
 }
 
-pub(crate) async fn start(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(reference): Path<String>,
-    Asked(query): Asked<NamespaceQuery>,
-) -> Answer {
-    let workload = door.resolve(peer, query.namespace, &reference)?;
-    door.ask(Request::Start(workload.id)).await
-}
-
 pub(crate) async fn stop(
     State(door): State<Door>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -251,7 +241,7 @@ impl Door {
         check_rlimits(caller, &spec.rlimits)?;
         check_schedule(&spec)?;
         let id = WorkloadId::from_bytes(random());
-        Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, hook_of: None })
+        Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, restore: None, hook_of: None })
     }
 
     fn check_limits(&self, limits: &Limits) -> Answer<()> {
