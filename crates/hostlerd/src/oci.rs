@@ -95,6 +95,7 @@ impl OciRuntimes {
             kind,
             args: configured.chain(container.oci_runtime_args.iter().cloned()).collect(),
             state: self.state.as_os_str().into(),
+            criu_dir: self.config.criu_dir.as_deref().map(ByteString::from),
         }
     }
 }

@@ -122,6 +122,9 @@ pub struct Oci {
     /// Arguments of that program, before its command.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// Directory with the `criu` by which checkpoints are made; where programs usually are when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub criu_dir: Option<String>,
 }
 
 impl Config {
@@ -144,6 +147,9 @@ impl Config {
         }
         if self.retention.ended_workloads as usize > limits::WORKLOADS_MAX {
             return Err(format!("retention.ended_workloads must be at most {}", limits::WORKLOADS_MAX));
+        }
+        if self.oci.criu_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(':')) {
+            return Err("oci.criu_dir must be an absolute path without a colon".to_owned());
         }
         if let Some(runtime) = &self.oci.runtime {
             let container = crate::container::Container {

@@ -63,6 +63,9 @@ pub struct OciRuntime {
     pub args: Vec<ByteString>,
     /// The directory in which it keeps what it knows of containers: `--root`.
     pub state: ByteString,
+    /// A directory in which it finds `criu`, before those where programs usually are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criu_dir: Option<ByteString>,
 }
 
 /// A family of OCI runtimes. What any of them does is asked of each in the same way; a few things are known of some.

@@ -164,10 +164,12 @@ fn program(container: &Container, log: i32, arguments: &[ByteString], shared: &S
         "--log-format".into(),
         "json".into(),
     ];
+    let criu = oci.criu_dir.as_ref().map(|directory| [directory.as_bytes(), b":"].concat()).unwrap_or_default();
+    let criu = criu.as_slice();
     let command = [oci.program.clone()].into_iter().chain(oci.args.iter().cloned()).chain(own);
     Program {
         command: command.chain(arguments.iter().cloned()).collect(),
-        env: vec![format!("PATH={}", spawn::DEFAULT_PATH).into()],
+        env: vec![[b"PATH=", criu, spawn::DEFAULT_PATH.as_bytes()].concat().into()],
         workdir: shared.config.sandbox_dir.as_os_str().into(),
         identity: None,
         rlimits: Vec::new(),

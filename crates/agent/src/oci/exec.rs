@@ -147,6 +147,7 @@ impl Run {
         if container.calls.iter().any(|call| matches!(call.purpose, Purpose::Checkpoint { .. })) {
             return Err("another checkpoint of it is under way".to_owned());
         }
+        container.images = Some(images.clone());
         let mut arguments: Vec<ByteString> =
             vec!["checkpoint".into(), "--image-path".into(), images.clone(), "--work-path".into(), images.clone()];
         arguments.extend(checkpoint_flags(options));
@@ -172,8 +173,32 @@ impl Run {
         outcome: Result<(), StartFailure>,
         shared: &mut Shared,
     ) {
-        shared.send(&FromAgent::Done { request, error: outcome.err().map(|failure| failure.message) });
+        let images = self.container.as_mut().and_then(|container| container.images.take());
+        let error = outcome.err().map(|failure| {
+            let log = images.and_then(|images| criu_error(&images.as_path().join("dump.log")));
+            log.map_or(failure.message.clone(), |said| format!("{}; CRIU says: {said}", failure.message))
+        });
+        shared.send(&FromAgent::Done { request, error });
     }
+}
+
+/// Of CRIU's log, what is read at its end, bytes.
+const LOG_TAIL: u64 = 64 * 1024;
+
+/// The first thing that went wrong, of those near the end of CRIU's log: what follows it is only that it gives up.
+pub(super) fn criu_error(log: &std::path::Path) -> Option<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    let mut file = fs::File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(LOG_TAIL).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    // `(00.051223) Error (criu/net.c:3282): net: what it is`
+    let line = text.lines().find(|line| line.contains("Error ("))?;
+    let said = line.split_once("): ").map_or(line, |(_, said)| said);
+    Some(said.chars().take(300).collect())
 }
 
 fn pid_file(exec: ExecId, shared: &Shared) -> std::path::PathBuf {

@@ -63,6 +63,7 @@ impl Run {
             consoles: Vec::new(),
             starting: None,
             has_poststart: false,
+            images: None,
             users: None,
         });
         let made = self.make_ready(&mut container, stdio, shared);
@@ -127,6 +128,7 @@ impl Run {
         let mut arguments: Vec<ByteString> = match (&container.launch.restore, purpose) {
             (Some(restore), Purpose::Restore) => {
                 let mut arguments = vec!["restore".into(), "--detach".into(), "--image-path".into(), restore.images.clone()];
+                arguments.extend(["--work-path".into(), path(&container.bundle)]);
                 arguments.extend(super::exec::checkpoint_flags(restore.options));
                 arguments
             }
@@ -291,7 +293,13 @@ impl Run {
         }
         match outcome.and_then(|()| self.adopt_main(shared)) {
             Ok(()) => self.container_runs(shared),
-            Err(failure) => self.fail(failure, shared),
+            Err(mut failure) => {
+                let log = self.container.as_ref().map(|container| container.bundle.join("restore.log"));
+                if let Some(said) = log.and_then(|log| super::exec::criu_error(&log)) {
+                    failure.message = format!("{}; CRIU says: {said}", failure.message);
+                }
+                self.fail(failure, shared);
+            }
         }
     }
 

@@ -30,6 +30,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use hostler_linux::process::Reaped;
+use hostler_model::ByteString;
 use hostler_model::launch::{ContainerLaunch, Program};
 use hostler_model::rundir::RunFile;
 use hostler_model::spec::Limits;
@@ -73,6 +74,8 @@ pub(crate) struct Container {
     starting: Option<OwnedFd>,
     /// It has hooks that only `start` runs.
     has_poststart: bool,
+    /// Where a checkpoint under way goes.
+    images: Option<ByteString>,
     /// User ids that it has for itself.
     users: Option<Claim>,
     /// Hidden from the OCI runtime: crun refuses machines with both versions of cgroups.

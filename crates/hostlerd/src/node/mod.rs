@@ -41,6 +41,7 @@ use hostler_supervisor::input::Reply;
 use hostler_supervisor::{Fact, Found, FoundExec, FoundState, Input, Records, Request, Settings, State};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::checkpoints::Checkpoints;
 use crate::doctor;
 use crate::hooks::News;
 use crate::metrics::Metrics;
@@ -233,6 +234,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let closed = tokio::spawn(decider.run(input_receiver, facts, vec![Input::DiskFull(full), adopted]));
     until_published(&view, before, failure.clone()).await;
     runtime.fill_pool();
+    tidy_checkpoints(&layout);
     tokio::spawn(sampling.clone().run(runtime.clone(), down.subscribe()));
 
     let node = Node {
@@ -256,6 +258,16 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+/// What daemons before this one left unfinished.
+fn tidy_checkpoints(layout: &Layout) {
+    let directory = layout.checkpoints();
+    tokio::task::spawn_blocking(move || {
+        for namespace in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            Checkpoints::within(namespace.path()).tidy();
+        }
+    });
 }
 
 /// Who makes containers is asked before anything starts again.
