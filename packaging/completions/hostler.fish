@@ -129,7 +129,20 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l hook -d 'What to
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l hooks -d 'Hooks in full: a TOML file with [[hooks]] tables, or a JSON list' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l pids -d 'Processes and threads at one time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l pids -l pids-limit -d 'Processes and threads at one time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l memory-reservation -d 'Memory that is left to it when the machine is short of it' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l memory-swap -d 'Memory and swap together, -1 for any amount of swap; without this there is none' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpu-shares -d 'Weight among those who want CPU time at the same moment; 1024 is the usual one' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpu-quota -d 'CPU time in each period, microseconds' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpu-period -d 'The period of the quota, microseconds; 100000 when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpuset-cpus -d 'CPUs that it may use, such as 0-3,6' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l blkio-weight -d 'Weight among those who want block I/O at the same moment, from 10 to 1000' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l blkio-weight-device -d 'The same for one device' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l device-read-bps -d 'Bytes read from a device in each second, such as /dev/sda:10M; 0 lifts the limit' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l device-write-bps -d 'Bytes written to a device in each second' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l device-read-iops -d 'Reads from a device in each second' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l device-write-iops -d 'Writes to a device in each second' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l rlimit -d 'Limit of each process, as of setrlimit(2)' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s l -l label -d 'Mark for filters' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l tag -d 'Free word, for filters and results' -r
@@ -263,7 +276,20 @@ complete -c hostler -n "__fish_hostler_using_subcommand rm" -l json -d 'Answer i
 complete -c hostler -n "__fish_hostler_using_subcommand rm" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand update" -s m -l memory -d 'Memory, such as 64M or 1.5G' -r
 complete -c hostler -n "__fish_hostler_using_subcommand update" -l cpus -d 'CPU, in cores: 0.5 or 2' -r
-complete -c hostler -n "__fish_hostler_using_subcommand update" -l pids -d 'Processes and threads at one time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l pids -l pids-limit -d 'Processes and threads at one time' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l memory-reservation -d 'Memory that is left to it when the machine is short of it' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l memory-swap -d 'Memory and swap together, -1 for any amount of swap; without this there is none' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l cpu-shares -d 'Weight among those who want CPU time at the same moment; 1024 is the usual one' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l cpu-quota -d 'CPU time in each period, microseconds' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l cpu-period -d 'The period of the quota, microseconds; 100000 when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l cpuset-cpus -d 'CPUs that it may use, such as 0-3,6' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l cpuset-mems -d 'Memory nodes that it may use' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l blkio-weight -d 'Weight among those who want block I/O at the same moment, from 10 to 1000' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l blkio-weight-device -d 'The same for one device' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l device-read-bps -d 'Bytes read from a device in each second, such as /dev/sda:10M; 0 lifts the limit' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l device-write-bps -d 'Bytes written to a device in each second' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l device-read-iops -d 'Reads from a device in each second' -r
+complete -c hostler -n "__fish_hostler_using_subcommand update" -l device-write-iops -d 'Writes to a device in each second' -r
 complete -c hostler -n "__fish_hostler_using_subcommand update" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand update" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
 complete -c hostler -n "__fish_hostler_using_subcommand update" -l json -d 'Answer in JSON, refusals as problem documents on stderr'

@@ -13,6 +13,7 @@ use crate::ids::{
 };
 use crate::queue::QueueRecord;
 use crate::schedule::{Misfire, Overlap};
+use crate::seldom::Seldom;
 use crate::spec::Limits;
 use crate::stack::GenerationState;
 use crate::workload::{LostReason, Phase, StartFailure};
@@ -61,7 +62,7 @@ pub enum EventKind {
     #[serde(rename = "workload.updated")]
     WorkloadUpdated {
         /// The limits now in force.
-        limits: Limits,
+        limits: Seldom<Limits>,
     },
     /// Somebody asked it to stop.
     #[serde(rename = "workload.stopping")]

@@ -7,7 +7,7 @@
 //! - [`bytes`]: byte strings that survive JSON (arguments, environment, paths)
 //! - [`container`]: how a workload runs as an OCI container; [`capability`]: what may be permitted to it
 //! - [`seldom`]: parts that most specs leave at their default
-//! - [`spec`]: what someone wants run, immutable once accepted
+//! - [`spec`]: what someone wants run, immutable once accepted; [`resources`]: the limits of a run as a whole
 //! - [`workload`]: an accepted workload and its run, with the run's states
 //! - [`exit`]: how a run or an exec ended, told apart by cause
 //! - [`outcome`]: the same in one word, for results
@@ -43,6 +43,7 @@ pub mod log_stream;
 pub mod outcome;
 pub mod queue;
 pub mod record;
+pub mod resources;
 pub mod rundir;
 pub mod schedule;
 pub mod seldom;

@@ -269,6 +269,13 @@ pub const HELLO_MAX_MS: u64 = 5_000;
 /// Answer to a request that an agent settles by itself (stats, update, signal), milliseconds.
 pub const AGENT_ANSWER_MAX_MS: u64 = 5_000;
 
+/// Block devices with limits of their own, in each list of a spec.
+pub const LIMITED_DEVICES_MAX: usize = 64;
+/// Longest path of a device in a spec, bytes.
+pub const DEVICE_PATH_MAX: usize = 256;
+/// Longest list of CPUs or memory nodes, bytes.
+pub const CPU_LIST_MAX: usize = 1_024;
+
 /// First restart delay, milliseconds; doubles with each failure in a row.
 pub const BACKOFF_INITIAL_MS: u64 = 100;
 /// Longest restart delay, milliseconds.

@@ -18,6 +18,7 @@ use crate::hook::{HookCall, LineTail};
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
 use crate::queue::{Queued, Turn};
 use crate::schedule::ScheduleState;
+use crate::seldom::Seldom;
 use crate::spec::{Limits, Spec};
 use crate::stack::StackMember;
 
@@ -269,7 +270,7 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<Box<StackMember>>,
     /// The limits in force: the spec's, with later updates.
-    pub limits: Limits,
+    pub limits: Seldom<Limits>,
     /// What the last explicit request said.
     pub desired: Desired,
     /// When it was accepted, wall clock, milliseconds.

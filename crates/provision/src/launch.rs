@@ -33,7 +33,7 @@ pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<L
         stdio: Stdio::clone(&spec.stdio),
         log_directory: log_directory(logs, workload).as_os_str().as_bytes().to_vec().into(),
         log: spec.log,
-        limits: workload.limits,
+        limits: hostler_model::spec::Limits::clone(&workload.limits),
         cgroup: (!workload.limits.is_empty()).then(|| run.to_string()),
         stop: spec.stop,
         max_time_ms: spec.max_time_ms,

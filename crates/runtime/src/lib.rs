@@ -290,9 +290,12 @@ impl Runtime {
         }
     }
 
-    /// Puts limits in force: all of them.
-    pub async fn update(&self, run: RunId, limits: Limits) -> Result<(), RuntimeError> {
+    /// Puts limits in force, beside those that are.
+    pub async fn update(&self, run: RunId, limits: Box<Limits>) -> Result<(), RuntimeError> {
         let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
+        if limits.has_more() && agent.version() < 3 {
+            return Err(older_agent("these limits"));
+        }
         match ask(&agent, |request| ToAgent::Update { request, limits }).await? {
             Answer::Done(None) | Answer::Stats(_) => Ok(()),
             Answer::Done(Some(error)) => Err(RuntimeError::Refused(error)),
@@ -365,4 +368,9 @@ async fn ask(agent: &Arc<Agent>, question: impl FnOnce(u64) -> ToAgent) -> Resul
             Err(RuntimeError::NoAnswer)
         }
     }
+}
+
+/// An agent keeps its program for as long as its run lives, however often the daemon is upgraded meanwhile.
+fn older_agent(what: &str) -> RuntimeError {
+    RuntimeError::Refused(format!("the run has an agent of an older build, which does not know {what}; restart it"))
 }

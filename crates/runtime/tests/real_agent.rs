@@ -153,7 +153,7 @@ async fn a_run_from_start_to_end_with_streams_exec_and_signal() {
     }
     assert_eq!(output, b"got hello\nready\n");
     assert!(node.runtime.stats(run(1)).await.expect("an answer").pids >= 1);
-    assert!(node.runtime.update(run(1), Limits::default()).await.is_err(), "it has no cgroup");
+    assert!(node.runtime.update(run(1), Box::default()).await.is_err(), "it has no cgroup");
 
     let exec = ExecId::from_bytes([7; 4]);
     node.runtime.exec(run(1), exec, ExecLaunch { program: program("exit 9"), interactive: false, tty: None });

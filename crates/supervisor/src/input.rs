@@ -94,7 +94,7 @@ pub enum Request {
         /// Which.
         workload: WorkloadId,
         /// Those that change.
-        limits: Limits,
+        limits: Box<Limits>,
     },
     /// Make a stack what it should be.
     ApplyStack(Box<ApplyStack>),
@@ -316,8 +316,8 @@ pub enum Action {
     SignalExec(RunId, ExecId, Signal),
     /// Kill everything in the run.
     Kill(RunId),
-    /// Put limits in force; answered by [`Fact::Updated`].
-    Update(RunId, Limits),
+    /// Put these limits in force, beside those that are; answered by [`Fact::Updated`].
+    Update(RunId, Box<Limits>),
     /// Start a second program.
     Exec(RunId, ExecId, Box<ExecLaunch>),
     /// The end is on disk: its directory can go, its agent is free.

@@ -9,6 +9,7 @@ use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{Namespace, RunId, StackName, WorkloadId, WorkloadName};
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::seldom::Seldom;
 use hostler_model::spec::Limits;
 use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::{Desired, Identity, RunState, Workload};
@@ -113,7 +114,7 @@ pub struct State {
     pub(crate) stacks: Stacks,
 
     // True only as long as this daemon lives.
-    pub(crate) updates: HashMap<RunId, (Token, Limits)>,
+    pub(crate) updates: HashMap<RunId, (Token, Seldom<Limits>)>,
     pub(crate) disk_full: bool,
     /// What runs is known: before that nothing is begun.
     pub(crate) adopted: bool,

@@ -375,7 +375,7 @@ impl World {
                     5 => Request::Kill { workload, signal: Signal::KILL, exec: None },
                     6 => Request::Remove { workload, force: true },
                     7 => Request::Remove { workload, force: false },
-                    8 => Request::Update { workload, limits: Limits { pids: Some(9), ..Limits::default() } },
+                    8 => Request::Update { workload, limits: Box::new(Limits { pids: Some(9), ..Limits::default() }) },
                     9 => {
                         self.next += 1;
                         let exec = ExecId::from_bytes(self.next.to_be_bytes());

@@ -1,5 +1,6 @@
 //! The arguments: verbs, options, and the help text of each with an example. No behaviour.
 
+mod limits;
 mod node;
 mod queue;
 mod run;
@@ -11,9 +12,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::limits::LimitArguments;
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
-pub use self::run::{Attach, Exec, LimitArguments, Run};
+pub use self::run::{Attach, Exec, Run};
 pub use self::schedule::{ScheduleArguments, ScheduleCommand, Scheduled};
 pub use self::stack::{StackApply, StackCommand, StackDiff, StackDown, StackTree, StackValidate};
 pub use self::workload::{

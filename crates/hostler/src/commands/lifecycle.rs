@@ -239,6 +239,6 @@ pub(super) async fn remove(context: &Context, remove: &Remove) -> Result<u8, Fai
 }
 
 pub(super) async fn update(context: &Context, update: &Update) -> Result<u8, Failure> {
-    let request = UpdateRequest { limits: update.limits.limits() };
+    let request = UpdateRequest { limits: update.limits.limits().map_err(Failure::usage)? };
     each(context, &update.references, async |reference| Ok(context.client.update(reference, &request).await?)).await
 }

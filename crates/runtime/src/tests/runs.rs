@@ -257,7 +257,7 @@ async fn questions_are_answered_or_fail() {
     assert_eq!(asked.await.expect("no panic").expect("an answer"), stats);
 
     let runtime = node.runtime.clone();
-    let asked = tokio::spawn(async move { runtime.update(run(1), Limits::default()).await });
+    let asked = tokio::spawn(async move { runtime.update(run(1), Box::default()).await });
     let ToAgent::Update { request, .. } = agent.message().await else { panic!("not a question") };
     agent.say(FromAgent::Done { request, error: Some("no".to_owned()) }).await;
     assert!(matches!(asked.await.expect("no panic"), Err(RuntimeError::Refused(why)) if why == "no"));
