@@ -82,6 +82,9 @@ _hostler() {
             hostler,stop)
                 cmd="hostler__subcmd__stop"
                 ;;
+            hostler,top)
+                cmd="hostler__subcmd__top"
+                ;;
             hostler,up)
                 cmd="hostler__subcmd__up"
                 ;;
@@ -153,6 +156,9 @@ _hostler() {
                 ;;
             hostler__subcmd__help,stop)
                 cmd="hostler__subcmd__help__subcmd__stop"
+                ;;
+            hostler__subcmd__help,top)
+                cmd="hostler__subcmd__help__subcmd__top"
                 ;;
             hostler__subcmd__help,up)
                 cmd="hostler__subcmd__help__subcmd__up"
@@ -386,7 +392,7 @@ _hostler() {
 
     case "${cmd}" in
         hostler)
-            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs result events wait stop start restart schedule kill rm update exec attach queue stack stats help"
+            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs result events wait stop start restart schedule kill rm update exec attach queue stack top stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -558,7 +564,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__help)
-            opts="up down node doctor run ps inspect logs result events wait stop start restart schedule kill rm update exec attach queue stack stats help"
+            opts="up down node doctor run ps inspect logs result events wait stop start restart schedule kill rm update exec attach queue stack top stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1146,6 +1152,20 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__help__subcmd__stop)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__top)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2696,6 +2716,28 @@ _hostler() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__top)
+            opts="-h --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -20,3 +20,4 @@ pub mod stack_file;
 pub mod stacks;
 pub mod stream;
 pub mod types;
+pub mod usage;

@@ -11,7 +11,8 @@
 //! - [`workload`]: an accepted workload and its run, with the run's states
 //! - [`exit`]: how a run or an exec ended, told apart by cause
 //! - [`outcome`]: the same in one word, for results
-//! - [`statistics`]: what samples of a run's resources come to
+//! - [`statistics`]: what samples of a run's resources come to; [`accounting`]: all that the kernel accounts for it
+//! - [`process`]: the processes of a run
 //! - [`event`]: the numbered facts that readers follow
 //! - [`hook`]: what is done when something happens to a run
 //! - [`launch`]: what the agent is told to start, fully resolved
@@ -28,6 +29,7 @@
 //! - [`config`] is `hostler.toml`
 #![forbid(unsafe_code)]
 
+pub mod accounting;
 pub mod bytes;
 pub mod capability;
 pub mod config;
@@ -41,6 +43,7 @@ pub mod launch;
 pub mod limits;
 pub mod log_stream;
 pub mod outcome;
+pub mod process;
 pub mod queue;
 pub mod record;
 pub mod resources;

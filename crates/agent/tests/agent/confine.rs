@@ -148,7 +148,7 @@ fn out_of_memory_is_a_cause_of_its_own() {
     assert!(matches!(node.link.message(), FromAgent::Oom { oom_kills: 1, .. }));
     node.link.send(&ToAgent::Update { request: 8, limits: Box::new(Limits { pids: Some(50), ..Limits::default() }) });
     assert!(matches!(node.link.message(), FromAgent::Done { request: 8, error: None }));
-    node.link.send(&ToAgent::Stats { request: 9, sample: false });
+    node.link.send(&ToAgent::Stats { request: 9, sample: false, depth: Default::default() });
     match node.link.message() {
         FromAgent::Stats { request: 9, stats } => {
             assert!(stats.memory_limit_bytes == Some(24 << 20) && stats.pids >= 1, "{stats:?}");
@@ -174,7 +174,7 @@ fn without_a_cgroup_limits_cannot_be_updated_and_statistics_come_from_proc() {
         FromAgent::Done { request: 1, error: Some(error) } => assert!(error.contains("has no cgroup"), "{error}"),
         other => panic!("{other:?}"),
     }
-    node.link.send(&ToAgent::Stats { request: 2, sample: false });
+    node.link.send(&ToAgent::Stats { request: 2, sample: false, depth: Default::default() });
     match node.link.message() {
         FromAgent::Stats { request: 2, stats } => assert!(stats.pids == 2 && stats.memory_bytes > 0, "{stats:?}"),
         other => panic!("{other:?}"),

@@ -4,6 +4,26 @@ use clap::Args;
 use hostler_model::resources::{BlockDevice, DeviceRate, DeviceWeight, Limits};
 use hostler_model::units::{parse_cpu_millis, parse_size_bytes};
 
+/// Each of them, as clap knows it.
+pub(super) const NAMES: [&str; 16] = [
+    "memory",
+    "cpus",
+    "pids",
+    "memory_reservation",
+    "memory_swap",
+    "cpu_shares",
+    "cpu_quota",
+    "cpu_period",
+    "cpuset_cpus",
+    "cpuset_mems",
+    "blkio_weight",
+    "blkio_weight_device",
+    "device_read_bps",
+    "device_write_bps",
+    "device_read_iops",
+    "device_write_iops",
+];
+
 /// Limits of a workload as a whole.
 #[derive(Debug, Clone, Args)]
 pub struct LimitArguments {

@@ -106,6 +106,10 @@ impl Shared {
                 agent.answer(request, Answer::Stats(stats));
                 None
             }
+            FromAgent::Processes { request, list } => {
+                agent.answer(request, Answer::Processes(list));
+                None
+            }
             FromAgent::Done { request, error } => {
                 agent.answer(request, Answer::Done(error));
                 None
