@@ -2,9 +2,9 @@
 
 use hostler_linux::{clock, streams};
 use hostler_model::launch::{CheckpointOptions, Launch};
-use hostler_model::{ByteString, RunId};
 use hostler_model::spec::Limits;
 use hostler_model::workload::{StartFailure, StartFailureKind};
+use hostler_model::{ByteString, RunId};
 use hostler_wire::{
     AgentState, AttachTarget, Decoder, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, SignalScope, Stream,
     ToAgent, negotiate,
@@ -103,10 +103,14 @@ impl Agent {
                     let _ = streams::resize(terminal, size);
                 }
             }
-            ToAgent::Stats { request, sample } => {
+            ToAgent::Stats { request, sample, depth } => {
                 let look = if sample { Look::Sample } else { Look::Aside };
-                let stats = self.run.as_mut().map(|run| run.stats(look)).unwrap_or_default();
+                let stats = self.run.as_mut().map(|run| run.stats(look, depth)).unwrap_or_default();
                 self.shared.send(&FromAgent::Stats { request, stats });
+            }
+            ToAgent::Processes { request } => {
+                let list = self.run.as_ref().map(|run| run.processes()).unwrap_or_default();
+                self.shared.send(&FromAgent::Processes { request, list });
             }
             ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
             ToAgent::ExecCommitted { exec } => {
@@ -120,10 +124,18 @@ impl Agent {
     }
 
     fn update(&mut self, request: u64, limits: &Limits) {
-        let error = match self.run.as_ref().map(|run| (run.id, &run.group)) {
+        let error = match self.run.as_deref_mut().map(|run| (run.id, run)) {
             None => Some("there is no run".to_owned()),
-            Some((run, None)) => Some(format!("run {run} has no cgroup: it was started without limits")),
-            Some((_, Some(group))) => group.set_limits(limits).err().map(|error| with_source(&error)),
+            Some((id, Run { group: None, .. })) => {
+                Some(format!("run {id} has no cgroup: it was started without limits"))
+            }
+            Some((_, run)) => {
+                let error = run.group.as_ref().and_then(|group| group.set_limits(limits).err());
+                if error.is_none() && limits.memory_bytes.is_some() {
+                    run.watch_for_oom(&self.shared);
+                }
+                error.map(|error| with_source(&error))
+            }
         };
         self.shared.send(&FromAgent::Done { request, error });
     }

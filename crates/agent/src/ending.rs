@@ -119,7 +119,9 @@ impl Run {
         self.advance_container(children, shared, now_ms);
         match self.phase {
             Phase::Ending { drain_until_ms } => self.end(children, drain_until_ms, shared, now_ms),
-            Phase::Undoing(crate::run::Undo::Abort) if self.targets.is_empty() && self.is_container_gone() => return After::Undone,
+            Phase::Undoing(crate::run::Undo::Abort) if self.targets.is_empty() && self.is_container_gone() => {
+                return After::Undone;
+            }
             _ => {}
         }
         self.after(shared, now_ms)
@@ -292,9 +294,7 @@ impl Run {
         let synced = sync_at_ms.is_none();
         let served = self.is_served() && self.is_container_gone();
         match self.committed {
-            Some(reuse)
-                if served || (self.is_container_gone() && now_ms >= self.progress_ms + OWNER_GRACE_MS) =>
-            {
+            Some(reuse) if served || (self.is_container_gone() && now_ms >= self.progress_ms + OWNER_GRACE_MS) => {
                 After::Over { reuse }
             }
             None if !shared.linked && synced && served => After::Leave,

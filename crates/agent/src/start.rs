@@ -44,14 +44,10 @@ impl Run {
             return self.create_container(launch, *container, shared);
         }
         if let Some(name) = &launch.cgroup {
-            let group = make_group(name, &launch, shared)?;
-            if launch.limits.memory_bytes.is_some()
-                && let Ok(watch) = group.oom_watch()
-                && shared.epoll.add(&watch, token(TokenKind::Oom, 0), Interest::Read).is_ok()
-            {
-                self.oom_watch = Some(watch);
+            self.group = Some(make_group(name, &launch, shared)?);
+            if launch.limits.memory_bytes.is_some() {
+                self.watch_for_oom(shared);
             }
-            self.group = Some(group);
         }
         // He attaches ahead; who does not come in this time never will, and the program must not wait for him.
         let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
@@ -200,6 +196,18 @@ impl Run {
         // Plain or not: a path that hangs must not hold up an agent whose run is alive.
         child::fork(&mut target, &plan, &theirs, Start::AtOnce, shared)?;
         Ok(target)
+    }
+}
+
+impl Run {
+    /// Has the kernel tell when the run's group is out of memory, from now on.
+    pub(crate) fn watch_for_oom(&mut self, shared: &Shared) {
+        if self.oom_watch.is_none()
+            && let Some(Ok(watch)) = self.group.as_ref().map(Group::oom_watch)
+            && shared.epoll.add(&watch, token(TokenKind::Oom, 0), Interest::Read).is_ok()
+        {
+            self.oom_watch = Some(watch);
+        }
     }
 }
 

@@ -1,10 +1,13 @@
-//! What a run uses: the answer to `Stats`, the summary of the answers that are samples, and what the end says of both
+//! What a run uses, and who its processes are: the answers to `Stats` and `Processes`, the summary of the answers that are samples, and what the end says of both
 //! output and use.
 
-use hostler_linux::{procfs, usage};
+use hostler_linux::cgroup::Group;
+use hostler_linux::{look, procfs, usage};
+use hostler_model::accounting::Accounting;
 use hostler_model::exit::Exit;
+use hostler_model::process::{Processes, Role};
 use hostler_model::statistics::Used;
-use hostler_wire::RunStats;
+use hostler_wire::{AttachTarget, RunStats, StatsDepth};
 
 use crate::log::Source;
 use crate::run::Run;
@@ -20,27 +23,32 @@ pub(crate) enum Look {
 
 impl Run {
     /// What it uses now.
-    pub(crate) fn stats(&mut self, look: Look) -> RunStats {
-        let group = self.group.as_ref().and_then(|group| group.stats().ok());
-        let pids = match &self.group {
-            Some(group) => group.pids().unwrap_or_default(),
-            None => procfs::descendants(std::process::id()).unwrap_or_default(),
-        };
-        let seen = usage::of_processes(&pids);
-        let count = u32::try_from(pids.len()).unwrap_or(u32::MAX);
+    pub(crate) fn stats(&mut self, look: Look, depth: StatsDepth) -> RunStats {
         // What a group has counted is more exact: it knows those that are gone. It may count only some things.
-        let found = group.unwrap_or_default();
+        let found = self.group.as_ref().and_then(|group| group.stats().ok()).unwrap_or_default();
+        let is_told = found.cpu_us > 0 && found.pids > 0 && found.rss_bytes.is_some();
+        let mut seen = Used::default();
+        let mut count = 0;
+        let mut rss_bytes = found.rss_bytes.unwrap_or(0);
+        // A brief look reads the files of no single process where the group says enough.
+        if look == Look::Sample || depth != StatsDepth::Brief || !is_told {
+            let pids = self.pids();
+            seen = usage::of_processes(&pids);
+            count = u32::try_from(pids.len()).unwrap_or(u32::MAX);
+            rss_bytes = seen.rss_bytes;
+        }
         let stats = RunStats {
             cpu_us: if found.cpu_us > 0 { found.cpu_us } else { seen.cpu_us },
-            memory_bytes: if found.memory_bytes > 0 { found.memory_bytes } else { seen.rss_bytes },
+            memory_bytes: if found.memory_bytes > 0 { found.memory_bytes } else { rss_bytes },
             memory_limit_bytes: found.memory_limit_bytes,
             pids: if found.pids > 0 { found.pids } else { count },
             pids_limit: found.pids_limit,
             read_bytes: found.read_bytes.or(seen.read_bytes),
             written_bytes: found.written_bytes.or(seen.written_bytes),
             log_dropped_bytes: self.log.dropped_bytes(),
-            rss_bytes: seen.rss_bytes,
+            rss_bytes,
             swap_bytes: found.swap_bytes.unwrap_or(seen.swap_bytes),
+            accounting: (depth == StatsDepth::Full).then(|| Box::new(self.accounting())),
         };
         if look == Look::Sample {
             self.statistics.get_or_insert_default().add(&Used {
@@ -52,6 +60,38 @@ impl Run {
             });
         }
         stats
+    }
+
+    /// Its processes.
+    fn pids(&self) -> Vec<u32> {
+        match &self.group {
+            Some(group) => group.members().unwrap_or_default(),
+            None => procfs::descendants(std::process::id()).unwrap_or_default(),
+        }
+    }
+
+    fn accounting(&self) -> Accounting {
+        let mut accounting = self.group.as_ref().map(Group::accounting).unwrap_or_default();
+        // The main process, or whoever has outlived it.
+        let main = self.targets.first().filter(|main| main.is_alive()).map(|main| main.pid);
+        if let Some(pid) = main.or_else(|| self.pids().first().copied()) {
+            accounting.network = look::interfaces(pid);
+        }
+        accounting
+    }
+
+    /// Who its processes are.
+    pub(crate) fn processes(&self) -> Processes {
+        let mut list = look::processes(&self.pids());
+        for process in &mut list.processes {
+            let target = self.targets.iter().find(|target| target.is_alive() && target.pid == process.pid);
+            process.role = match target.map(|target| target.key) {
+                Some(AttachTarget::Main) => Role::Main,
+                Some(AttachTarget::Exec(exec)) => Role::Exec(exec),
+                None => Role::Other,
+            };
+        }
+        list
     }
 
     /// Completes the end: lines, and what was used in all.

@@ -89,6 +89,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Get, "/v1/workloads/{ref}/wait", "Answer when it has ended for good, or until its next fire", Some("WaitQuery"), None, 200, Answer::Json("WorkloadView")),
     endpoint(Method::Get, "/v1/workloads/{ref}/logs", "Its output; resumable by Last-Event-ID", Some("LogsQuery"), None, 200, Answer::Events("LogLine")),
     endpoint(Method::Get, "/v1/workloads/{ref}/stats", "Resources in use", Some("StatsQuery"), None, 200, Answer::JsonOrEvents("Stats")),
+    endpoint(Method::Get, "/v1/workloads/{ref}/processes", "Its processes", Some("NamespaceQuery"), None, 200, Answer::Json("Processes")),
+    endpoint(Method::Get, "/v1/stats", "Resources in use by all that run", Some("StatsListQuery"), None, 200, Answer::JsonOrEvents("StatsList")),
     endpoint(Method::Get, "/v1/workloads/{ref}/attach", "Its streams, live, with a backlog", Some("AttachQuery"), None, 101, Answer::WebSocket),
     endpoint(Method::Get, "/v1/workloads/{ref}/exec", "Run a second program inside it", Some("NamespaceQuery"), None, 101, Answer::WebSocket),
     endpoint(Method::Get, "/v1/checkpoints", "List checkpoints", Some("CheckpointQuery"), None, 200, Answer::Json("CheckpointList")),

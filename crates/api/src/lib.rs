@@ -21,3 +21,4 @@ pub mod stack_file;
 pub mod stacks;
 pub mod stream;
 pub mod types;
+pub mod usage;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hostler_model::accounting::Accounting;
 use hostler_model::error::ProblemDocument;
 use hostler_model::ids::{ExecId, NodeTag, QueueName, StoreId, WorkloadId, WorkloadName};
 pub use hostler_model::log_stream::LogStream;
@@ -422,6 +423,9 @@ pub struct Stats {
     pub swap_bytes: u64,
     /// Output that could not be logged, bytes.
     pub log_dropped_bytes: u64,
+    /// Everything that the kernel accounts for it; of one workload only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounting: Option<Box<Accounting>>,
     /// With `history`: the newest samples, oldest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Vec<Sample>>,

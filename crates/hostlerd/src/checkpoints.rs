@@ -110,8 +110,9 @@ impl Checkpoints {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(name, &self.0)),
             read => read.map_err(|error| internal("read", &path, &error))?,
         };
-        let mut view: CheckpointView = serde_json::from_slice(&bytes)
-            .map_err(|error| Problem::new(ProblemKind::Internal, format!("{} makes no sense: {error}", path.display())))?;
+        let mut view: CheckpointView = serde_json::from_slice(&bytes).map_err(|error| {
+            Problem::new(ProblemKind::Internal, format!("{} makes no sense: {error}", path.display()))
+        })?;
         // It may have been moved since.
         view.directory = self.of(name).as_os_str().into();
         Ok(view)

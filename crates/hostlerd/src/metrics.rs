@@ -1,8 +1,8 @@
 //! What the daemon counts and times, as OpenMetrics text. Times and counts are kept here; everything else is looked at
 //! when somebody asks ([`Scrape`]).
 //!
-//! Nothing is labelled by workload, run or namespace, so that the number of series does not grow with the work; only
-//! workloads that ask for statistics have series of their own ([`sampled`]).
+//! Nothing that is kept is labelled by workload, run or namespace, so that the number of series does not grow with the
+//! work. What single workloads use is read when somebody asks, of a bounded number of them ([`sampled`]).
 
 mod sampled;
 
@@ -102,8 +102,10 @@ pub(crate) struct Scrape {
     pub(crate) watched_descriptors: usize,
     /// Agents waiting for work.
     pub(crate) idle_agents: usize,
-    /// Live workloads that ask for statistics.
+    /// Workloads with series of their own.
     pub(crate) sampled: Vec<Sampled>,
+    /// Workloads that would have some, were there not so many or did their agents answer.
+    pub(crate) unmeasured: usize,
 }
 
 /// Counts and times since the daemon started.
@@ -233,6 +235,8 @@ fn scraped(scrape: &Scrape) -> Registry {
     gauge("hostler_pending_actions", "Actions under way or waiting for their time", scrape.pending_actions);
     gauge("hostler_watched_descriptors", "Descriptors that the runtime watches", scrape.watched_descriptors);
     gauge("hostler_idle_agents", "Agents waiting for work", scrape.idle_agents);
+    let help = "Workloads that run with limits or samples and have no series of their own";
+    gauge("hostler_unmeasured_workloads", help, scrape.unmeasured);
     if let Ok(open) = procfs::open_fds(std::process::id()) {
         gauge("hostler_process_open_fds", "Descriptors that the daemon has open", open);
     }
@@ -379,6 +383,7 @@ mod tests {
             watched_descriptors: 6,
             idle_agents: 7,
             sampled: Vec::new(),
+            unmeasured: 3,
         };
         let text = metrics.encode(scrape);
         check_lines(&text);
@@ -419,6 +424,7 @@ mod tests {
             ("cpu_seconds_total", Some(1.5)),
             ("resident_bytes", Some(4_096.0)),
             ("swap_bytes", Some(0.0)),
+            ("memory_bytes", Some(5_000.0)),
             ("read_bytes_total", Some(10.0)),
             ("written_bytes_total", None),
             ("processes", Some(2.0)),

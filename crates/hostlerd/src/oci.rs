@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hostler_model::launch::{OciKind, OciRuntime};
 use hostler_model::container::Container;
+use hostler_model::launch::{OciKind, OciRuntime};
 use hostler_model::{ByteString, Problem, ProblemKind, config};
 
 /// Where programs are looked for that make containers, whatever the daemon's own environment says.
@@ -85,9 +85,9 @@ impl OciRuntimes {
     #[must_use]
     pub fn runtime_of(&self, container: &Container) -> OciRuntime {
         let asked = container.oci_runtime.as_ref();
-        let program = self.locate(asked).unwrap_or_else(|_| {
-            asked.map_or_else(|| PathBuf::from("runc"), |asked| asked.as_path().to_owned())
-        });
+        let program = self
+            .locate(asked)
+            .unwrap_or_else(|_| asked.map_or_else(|| PathBuf::from("runc"), |asked| asked.as_path().to_owned()));
         let kind = self.known(&program).map_or(OciKind::Other, |found| found.kind);
         let configured = self.config.args.iter().map(|arg| ByteString::from(arg.as_str()));
         OciRuntime {

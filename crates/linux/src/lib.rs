@@ -2,6 +2,7 @@
 //!
 //! - [`cgroup`]: control groups, v1 and v2
 //! - [`procfs`]: what `/proc` says about processes and the machine
+//! - [`look`]: who single processes are, for people who ask
 //! - [`usage`]: what many processes use together
 //! - [`clock`]: the boot clock and the wall clock
 //! - [`pidfd`]: a hold on one process
@@ -22,6 +23,7 @@ pub mod daemon;
 pub mod device;
 pub mod epoll;
 pub mod inotify;
+pub mod look;
 pub mod memory;
 pub mod net;
 pub mod pidfd;

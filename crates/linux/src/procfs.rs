@@ -86,7 +86,7 @@ fn system_value(name: libc::c_int, fallback: u64) -> u64 {
     u64::try_from(value).ok().filter(|value| *value > 0).unwrap_or(fallback)
 }
 
-fn ticks_to_us(ticks: u64) -> u64 {
+pub(crate) fn ticks_to_us(ticks: u64) -> u64 {
     let per_second = system_value(libc::_SC_CLK_TCK, 100);
     u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(per_second)).unwrap_or(u64::MAX)
 }
@@ -121,15 +121,24 @@ pub fn boot_id() -> io::Result<String> {
 
 /// What the process has used so far.
 pub fn stats(pid: u32) -> io::Result<ProcessStats> {
-    let stat = stat(pid)?;
-    Ok(ProcessStats {
+    stat(pid).map(|stat| described(&stat))
+}
+
+/// The same from the text of `/proc/<pid>/stat`, and when the process started, microseconds after boot.
+pub(crate) fn parse(text: &str) -> Option<(ProcessStats, u64)> {
+    let stat = parse_stat(text)?;
+    Some((described(&stat), ticks_to_us(stat.start_ticks)))
+}
+
+fn described(stat: &Stat) -> ProcessStats {
+    ProcessStats {
         cpu_us: ticks_to_us(stat.cpu_ticks),
         children_cpu_us: ticks_to_us(stat.children_ticks),
         rss_bytes: stat.rss_pages.saturating_mul(system_value(libc::_SC_PAGESIZE, 4096)),
         threads: stat.threads,
         state: stat.state,
         ppid: stat.ppid,
-    })
+    }
 }
 
 /// The numeric entries of a directory: processes of `/proc`, threads of `/proc/<pid>/task`.

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::hook::HookTrigger;
 use crate::ids::{
-    CheckpointName, ExecId, IdError, Namespace, QueueName, RunId, StackName, StoreId, UnitName, WorkloadId, WorkloadName,
+    CheckpointName, ExecId, IdError, Namespace, QueueName, RunId, StackName, StoreId, UnitName, WorkloadId,
+    WorkloadName,
 };
 use crate::queue::QueueRecord;
 use crate::schedule::{Misfire, Overlap};
+use crate::seldom::Seldom;
 use crate::spec::Limits;
 use crate::stack::GenerationState;
 use crate::workload::{LostReason, Phase, StartFailure};
@@ -61,7 +63,7 @@ pub enum EventKind {
     #[serde(rename = "workload.updated")]
     WorkloadUpdated {
         /// The limits now in force.
-        limits: Limits,
+        limits: Seldom<Limits>,
     },
     /// Somebody asked it to stop.
     #[serde(rename = "workload.stopping")]

@@ -7,11 +7,12 @@
 //! - [`bytes`]: byte strings that survive JSON (arguments, environment, paths)
 //! - [`container`]: how a workload runs as an OCI container; [`capability`]: what may be permitted to it
 //! - [`seldom`]: parts that most specs leave at their default
-//! - [`spec`]: what someone wants run, immutable once accepted
+//! - [`spec`]: what someone wants run, immutable once accepted; [`resources`]: the limits of a run as a whole
 //! - [`workload`]: an accepted workload and its run, with the run's states
 //! - [`exit`]: how a run or an exec ended, told apart by cause
 //! - [`outcome`]: the same in one word, for results
-//! - [`statistics`]: what samples of a run's resources come to
+//! - [`statistics`]: what samples of a run's resources come to; [`accounting`]: all that the kernel accounts for it
+//! - [`process`]: the processes of a run
 //! - [`event`]: the numbered facts that readers follow
 //! - [`hook`]: what is done when something happens to a run
 //! - [`launch`]: what the agent is told to start, fully resolved
@@ -28,6 +29,7 @@
 //! - [`config`] is `hostler.toml`
 #![forbid(unsafe_code)]
 
+pub mod accounting;
 pub mod bytes;
 pub mod capability;
 pub mod config;
@@ -41,8 +43,10 @@ pub mod launch;
 pub mod limits;
 pub mod log_stream;
 pub mod outcome;
+pub mod process;
 pub mod queue;
 pub mod record;
+pub mod resources;
 pub mod rundir;
 pub mod schedule;
 pub mod seldom;
@@ -59,7 +63,8 @@ pub use capability::Capability;
 pub use error::{Problem, ProblemKind};
 pub use exit::{Cause, Exit, ExitStatus};
 pub use ids::{
-    CheckpointName, ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId, WorkloadName,
+    CheckpointName, ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId,
+    WorkloadName,
 };
 pub use spec::Spec;
 pub use workload::{Run, RunState, Workload};

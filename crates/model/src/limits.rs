@@ -275,6 +275,29 @@ pub const HELLO_MAX_MS: u64 = 5_000;
 /// Answer to a request that an agent settles by itself (stats, update, signal), milliseconds.
 pub const AGENT_ANSWER_MAX_MS: u64 = 5_000;
 
+/// CPUs told one by one in the statistics of a run.
+pub const STATS_CPUS_MAX: usize = 256;
+/// Block devices, sizes of huge pages and network interfaces told in the statistics of a run, of each.
+pub const STATS_DEVICES_MAX: usize = 64;
+/// Runs asked for their statistics at the same time, for a list of all.
+pub const STATS_UNDER_WAY_MAX: usize = 64;
+/// Answers of a list of statistics that are not waited for longer, milliseconds: one agent that hangs does not hold up the
+/// others.
+pub const STATS_LIST_MAX_MS: u64 = 2_000;
+/// Workloads with series of their own in the metrics.
+pub const METRICS_WORKLOADS_MAX: usize = 256;
+/// Processes of a run told in one answer.
+pub const PROCESSES_TOLD_MAX: usize = 512;
+/// Bytes of a process's command line that are told.
+pub const PROCESS_COMMAND_MAX: usize = 1_024;
+
+/// Block devices with limits of their own, in each list of a spec.
+pub const LIMITED_DEVICES_MAX: usize = 64;
+/// Longest path of a device in a spec, bytes.
+pub const DEVICE_PATH_MAX: usize = 256;
+/// Longest list of CPUs or memory nodes, bytes.
+pub const CPU_LIST_MAX: usize = 1_024;
+
 /// First restart delay, milliseconds; doubles with each failure in a row.
 pub const BACKOFF_INITIAL_MS: u64 = 100;
 /// Longest restart delay, milliseconds.

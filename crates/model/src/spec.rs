@@ -13,6 +13,7 @@ use crate::error::{Problem, ProblemKind};
 use crate::hook::{self, Hook};
 use crate::ids::{QueueName, WorkloadName};
 use crate::limits;
+pub use crate::resources::Limits;
 use crate::schedule::Schedule;
 use crate::seldom::{Seldom, shared};
 use crate::units::Signal;
@@ -168,57 +169,6 @@ impl Default for Stop {
         Self { signal: Signal::TERM, grace_ms: limits::STOP_GRACE_MS }
     }
 }
-
-/// Limits of a whole run, enforced by its cgroup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Memory, bytes; past it the kernel kills within the run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_bytes: Option<u64>,
-    /// CPU time for each second of wall time, thousandths of a core.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu_millis: Option<u32>,
-    /// Processes and threads alive at one time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pids: Option<u32>,
-}
-
-impl Limits {
-    /// No limit asked.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// These limits with every one that `change` names replaced.
-    #[must_use]
-    pub fn updated(self, change: Self) -> Self {
-        Self {
-            memory_bytes: change.memory_bytes.or(self.memory_bytes),
-            cpu_millis: change.cpu_millis.or(self.cpu_millis),
-            pids: change.pids.or(self.pids),
-        }
-    }
-
-    /// Checks each value for sense, machine or no machine.
-    pub fn check(&self) -> Result<(), Problem> {
-        if self.memory_bytes.is_some_and(|bytes| bytes < MEMORY_MIN) {
-            return Err(invalid("limits.memory_bytes", "must be at least 1M: no program starts in less"));
-        }
-        if self.cpu_millis.is_some_and(|millis| millis < 10) {
-            return Err(invalid("limits.cpu_millis", "must be at least 10, a hundredth of a core"));
-        }
-        if self.pids == Some(0) {
-            return Err(invalid("limits.pids", "must be at least 1"));
-        }
-        Ok(())
-    }
-}
-
-/// Least memory limit that is accepted, bytes.
-const MEMORY_MIN: u64 = 1 << 20;
 
 /// Which `setrlimit` resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::hook::{HookCall, LineTail};
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
+use crate::launch::Restore;
 use crate::queue::{Queued, Turn};
 use crate::schedule::ScheduleState;
-use crate::launch::Restore;
+use crate::seldom::Seldom;
 use crate::spec::{Limits, Spec};
 use crate::stack::StackMember;
 
@@ -278,7 +279,7 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<Box<StackMember>>,
     /// The limits in force: the spec's, with later updates.
-    pub limits: Limits,
+    pub limits: Seldom<Limits>,
     /// What the last explicit request said.
     pub desired: Desired,
     /// When it was accepted, wall clock, milliseconds.
@@ -407,12 +408,9 @@ impl Workload {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         match self.phase() {
-            Phase::Pending
-            | Phase::Queued
-            | Phase::Preparing
-            | Phase::Running
-            | Phase::Paused
-            | Phase::Stopping => false,
+            Phase::Pending | Phase::Queued | Phase::Preparing | Phase::Running | Phase::Paused | Phase::Stopping => {
+                false
+            }
             Phase::Scheduled => !self.is_schedule_active(),
             Phase::Ended | Phase::Failed | Phase::Lost => true,
         }

@@ -205,7 +205,7 @@ mod tests {
             spec: std::sync::Arc::new(Spec::new(vec!["true".into()])),
             identity: Identity { uid, gid, groups, user: None, home: None }.into(),
             stack: None,
-            limits: hostler_model::spec::Limits::default(),
+            limits: Default::default(),
             desired: hostler_model::workload::Desired::Run,
             created_at_ms: 0,
             runs: 0,

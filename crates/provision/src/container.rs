@@ -46,14 +46,20 @@ pub(crate) fn check(container: &Container) -> Result<(), Problem> {
         }
     }
     let named = [
-        ("container.network", match &container.network {
-            Some(Network::Namespace(path)) => Some(path),
-            _ => None,
-        }),
-        ("container.seccomp", match &container.seccomp {
-            Seccomp::File(path) => Some(path),
-            _ => None,
-        }),
+        (
+            "container.network",
+            match &container.network {
+                Some(Network::Namespace(path)) => Some(path),
+                _ => None,
+            },
+        ),
+        (
+            "container.seccomp",
+            match &container.seccomp {
+                Seccomp::File(path) => Some(path),
+                _ => None,
+            },
+        ),
     ];
     for (field, path) in named {
         if let Some(path) = path.filter(|path| !path.as_path().is_file()) {

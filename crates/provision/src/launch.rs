@@ -50,7 +50,7 @@ pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
         stdio: Stdio::clone(&spec.stdio),
         log_directory: log_directory(node.logs, workload).as_os_str().as_bytes().to_vec().into(),
         log: spec.log,
-        limits: workload.limits,
+        limits: hostler_model::spec::Limits::clone(&workload.limits),
         cgroup: (!workload.limits.is_empty() || spec.container.is_some()).then(|| run.to_string()),
         stop: spec.stop,
         max_time_ms: spec.max_time_ms,

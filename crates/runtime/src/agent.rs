@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use hostler_model::ids::{RunId, SandboxId};
 use hostler_model::limits;
+use hostler_model::process::Processes;
 use hostler_wire::{PROTOCOL_MIN, RunStats, Stream, ToAgent, encode_control, encode_credit, encode_data};
 use tokio::sync::{Notify, oneshot};
 
@@ -26,6 +27,7 @@ const CONTROL_OUT_MAX: usize = 2 * limits::FRAME_CONTROL_MAX;
 #[derive(Debug)]
 pub(crate) enum Answer {
     Stats(RunStats),
+    Processes(Processes),
     Done(Option<String>),
 }
 

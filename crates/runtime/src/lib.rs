@@ -42,11 +42,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hostler_linux::cgroup::Parent;
+use hostler_model::ByteString;
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
-use hostler_model::ByteString;
 use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::limits;
+use hostler_model::process::Processes;
 use hostler_model::spec::{Limits, TtySize};
 use hostler_model::units::Signal;
 use hostler_model::workload::{LostReason, StartFailure};
@@ -58,7 +59,7 @@ use agent::{Agent, Answer};
 use process::Shared;
 
 pub use attach::{AttachRequest, Attachment, InputWriter, Output, OutputReader, Role};
-pub use hostler_wire::{AttachTarget, RunStats, SignalScope, Stream, StreamOffsets};
+pub use hostler_wire::{AttachTarget, RunStats, SignalScope, StatsDepth, Stream, StreamOffsets};
 
 /// How long a shutdown waits for idle agents to leave, milliseconds.
 const SHUTDOWN_MAX_MS: u64 = 2_000;
@@ -298,29 +299,45 @@ impl Runtime {
     }
 
     /// What the run uses now.
-    pub async fn stats(&self, run: RunId) -> Result<RunStats, RuntimeError> {
-        self.look(run, |request| ToAgent::Stats { request, sample: false }).await
+    pub async fn stats(&self, run: RunId, depth: StatsDepth) -> Result<RunStats, RuntimeError> {
+        self.look(run, |request| ToAgent::Stats { request, sample: false, depth }).await
     }
 
     /// The same as one of the samples that the end of the run tells the sum of.
     pub async fn sample(&self, run: RunId) -> Result<RunStats, RuntimeError> {
-        self.look(run, |request| ToAgent::Stats { request, sample: true }).await
+        self.look(run, |request| ToAgent::Stats { request, sample: true, depth: StatsDepth::Usual }).await
     }
 
     async fn look(&self, run: RunId, question: impl FnOnce(u64) -> ToAgent) -> Result<RunStats, RuntimeError> {
         let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
         match ask(&agent, question).await? {
             Answer::Stats(stats) => Ok(stats),
-            Answer::Done(error) => Err(RuntimeError::Refused(error.unwrap_or_default())),
+            other => Err(out_of_place(&other)),
         }
     }
 
-    /// Puts limits in force: all of them.
-    pub async fn update(&self, run: RunId, limits: Limits) -> Result<(), RuntimeError> {
+    /// The processes of the run.
+    pub async fn processes(&self, run: RunId) -> Result<Processes, RuntimeError> {
         let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
+        if agent.version() < 3 {
+            return Err(older_agent("how to list its processes"));
+        }
+        match ask(&agent, |request| ToAgent::Processes { request }).await? {
+            Answer::Processes(list) => Ok(list),
+            other => Err(out_of_place(&other)),
+        }
+    }
+
+    /// Puts limits in force, beside those that are.
+    pub async fn update(&self, run: RunId, limits: Box<Limits>) -> Result<(), RuntimeError> {
+        let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
+        if limits.has_more() && agent.version() < 3 {
+            return Err(older_agent("these limits"));
+        }
         match ask(&agent, |request| ToAgent::Update { request, limits }).await? {
-            Answer::Done(None) | Answer::Stats(_) => Ok(()),
+            Answer::Done(None) => Ok(()),
             Answer::Done(Some(error)) => Err(RuntimeError::Refused(error)),
+            other => Err(out_of_place(&other)),
         }
     }
 
@@ -390,4 +407,17 @@ async fn ask(agent: &Arc<Agent>, question: impl FnOnce(u64) -> ToAgent) -> Resul
             Err(RuntimeError::NoAnswer)
         }
     }
+}
+
+/// An answer to another question than ours; an agent that does not know a question may say why.
+fn out_of_place(answer: &Answer) -> RuntimeError {
+    match answer {
+        Answer::Done(Some(error)) => RuntimeError::Refused(error.clone()),
+        _ => RuntimeError::Refused("the agent answered another question".to_owned()),
+    }
+}
+
+/// An agent keeps its program for as long as its run lives, however often the daemon is upgraded meanwhile.
+fn older_agent(what: &str) -> RuntimeError {
+    RuntimeError::Refused(format!("the run has an agent of an older build, which does not know {what}; restart it"))
 }

@@ -12,7 +12,9 @@ use hostler_model::launch::{ExecLaunch, Launch, Program};
 use hostler_model::spec::{Limits, Log, Stdio, Stop};
 use hostler_model::units::Signal;
 use hostler_model::workload::{LostReason, StartFailureKind};
-use hostler_runtime::{AttachRequest, AttachTarget, Fact, FoundState, Role, Runtime, Settings, SignalScope, Stream};
+use hostler_runtime::{
+    AttachRequest, AttachTarget, Fact, FoundState, Role, Runtime, Settings, SignalScope, StatsDepth, Stream,
+};
 use tokio::sync::mpsc;
 
 /// Longer than anything takes; a test that gets here has failed.
@@ -154,8 +156,8 @@ async fn a_run_from_start_to_end_with_streams_exec_and_signal() {
         output.extend(piece.bytes);
     }
     assert_eq!(output, b"got hello\nready\n");
-    assert!(node.runtime.stats(run(1)).await.expect("an answer").pids >= 1);
-    assert!(node.runtime.update(run(1), Limits::default()).await.is_err(), "it has no cgroup");
+    assert!(node.runtime.stats(run(1), StatsDepth::Usual).await.expect("an answer").pids >= 1);
+    assert!(node.runtime.update(run(1), Box::default()).await.is_err(), "it has no cgroup");
 
     let exec = ExecId::from_bytes([7; 4]);
     node.runtime.exec(run(1), exec, ExecLaunch { program: program("exit 9"), interactive: false, tty: None });

@@ -146,7 +146,7 @@ impl State {
                 ready: plan.ready.clone(),
                 liveness: plan.liveness.clone(),
             })),
-            limits: *plan.spec.limits,
+            limits: plan.spec.limits.clone(),
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,

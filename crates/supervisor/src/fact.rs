@@ -67,7 +67,7 @@ impl State {
         out.batch.urgency = hostler_model::record::Urgency::Prompt;
         let reply = match (result, self.edit(run.workload)) {
             (Ok(()), Some(mut workload)) => {
-                workload.limits = limits;
+                workload.limits = limits.clone();
                 workload.generation += 1;
                 Self::event(&workload, EventKind::WorkloadUpdated { limits }, now, out);
                 Ok(Reply::Workload(self.put(workload, out)))

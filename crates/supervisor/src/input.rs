@@ -6,7 +6,10 @@ use std::sync::Arc;
 use hostler_model::event::{EventId, StopReason};
 use hostler_model::exit::Exit;
 use hostler_model::hook::{HookCall, HookKey};
-use hostler_model::ids::{CheckpointName, ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId};
+use hostler_model::ids::{
+    CheckpointName, ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId,
+};
+use hostler_model::launch::{CheckpointOptions, ExecLaunch, Restore};
 use hostler_model::log_stream::LogStream;
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::Batch;
@@ -15,7 +18,6 @@ use hostler_model::stack::Mistake;
 use hostler_model::stack::condition::Condition;
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, Workload};
-use hostler_model::launch::{CheckpointOptions, ExecLaunch, Restore};
 use hostler_model::{ByteString, Problem};
 
 use crate::stack::{Retry, Wanted};
@@ -99,7 +101,7 @@ pub enum Request {
         /// Which.
         workload: WorkloadId,
         /// Those that change.
-        limits: Limits,
+        limits: Box<Limits>,
     },
     /// Make a stack what it should be.
     ApplyStack(Box<ApplyStack>),
@@ -347,8 +349,8 @@ pub enum Action {
     SignalExec(RunId, ExecId, Signal),
     /// Kill everything in the run.
     Kill(RunId),
-    /// Put limits in force; answered by [`Fact::Updated`].
-    Update(RunId, Limits),
+    /// Put these limits in force, beside those that are; answered by [`Fact::Updated`].
+    Update(RunId, Box<Limits>),
     /// Carry this out; answered by [`Fact::Ordered`].
     Order(RunId, Order),
     /// Start a second program.

@@ -45,8 +45,8 @@ mod stack_queues;
 mod stacks;
 pub mod state;
 
-pub use input::{CheckpointOrder, Order,
-    Action, ApplyStack, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request,
-    ScheduleOrder, Token, Verb, Waiting,
+pub use input::{
+    Action, ApplyStack, CheckpointOrder, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Order,
+    Outcome, Request, ScheduleOrder, Token, Verb, Waiting,
 };
 pub use state::{Records, Settings, State, Wake};

@@ -69,7 +69,9 @@ impl State {
                 )));
             }
             Order::Checkpoint(_) if workload.spec.container.is_none() => {
-                return Err(conflict(format!("{name} is a process of this machine: only containers can be checkpointed")));
+                return Err(conflict(format!(
+                    "{name} is a process of this machine: only containers can be checkpointed"
+                )));
             }
             Order::Checkpoint(_) if run.paused => {
                 return Err(conflict(format!("{name} is paused; resume it first with: hostler resume {name}")));
@@ -126,10 +128,9 @@ impl State {
                 run.paused = false;
                 EventKind::RunResumed
             }
-            Order::Checkpoint(checkpoint) => EventKind::RunCheckpointed {
-                checkpoint: checkpoint.name.clone(),
-                exit: checkpoint.options.exit,
-            },
+            Order::Checkpoint(checkpoint) => {
+                EventKind::RunCheckpointed { checkpoint: checkpoint.name.clone(), exit: checkpoint.options.exit }
+            }
         };
         Self::event(workload, kind, now, out);
     }

@@ -4,8 +4,9 @@ use hostler_model::event::{Event, EventKind, StopReason};
 use std::sync::Arc;
 
 use hostler_model::ids::{ExecId, QueueName, WorkloadId, WorkloadName};
-use hostler_model::record::{IdempotencyKey, Record};
 use hostler_model::launch::Restore;
+use hostler_model::record::{IdempotencyKey, Record};
+use hostler_model::seldom::Seldom;
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
 use hostler_model::workload::{Desired, Identity, Workload};
@@ -37,7 +38,7 @@ impl State {
             }
             Request::Kill { workload, signal, exec } => self.kill(workload, signal, exec, out),
             Request::Remove { workload, force } => self.remove_asked(workload, force, now, out),
-            Request::Update { workload, limits } => return self.update(token, workload, limits, now, out),
+            Request::Update { workload, limits } => return self.update(token, workload, *limits, now, out),
             Request::Restore(id, restore) => self.restore(id, restore, now, out),
             Request::Order(id, order) => return self.order(token, id, order, out),
             Request::ApplyStack(asked) => self.apply_stack(*asked, now, out),
@@ -175,7 +176,7 @@ impl State {
             namespace: create.namespace,
             name,
             generation: 1,
-            limits: *create.spec.limits,
+            limits: create.spec.limits.clone(),
             restore: create.restore,
             spec: create.spec,
             identity: self.shared_identity(create.identity),
@@ -418,13 +419,14 @@ impl State {
             let detail = "name at least one limit to change";
             return Some(Err(Problem::new(ProblemKind::MalformedRequest, detail)));
         }
-        if let Err(problem) = change.check() {
+        let limits = workload.limits.updated(&change);
+        if let Err(problem) = change.check_change().and_then(|()| limits.check()) {
             return Some(Err(problem));
         }
-        let limits = workload.limits.updated(change);
+        let limits = Seldom::from(limits);
         if let Some(run) = workload.live_run() {
             let run = run.id;
-            if workload.limits.is_empty() {
+            if workload.limits.is_empty() && workload.spec.container.is_none() {
                 return Some(Err(conflict(format!(
                     "{name} was started without limits, so it has no cgroup that could be changed; set the limits, \
                      then restart it: hostler stop {name} && hostler update … {name} && hostler start {name}",
@@ -435,10 +437,10 @@ impl State {
                 return Some(Err(conflict(format!("another update of {} is under way", workload.name))));
             }
             self.updates.insert(run, (token, limits));
-            out.actions.push(Action::Update(run, limits));
+            out.actions.push(Action::Update(run, Box::new(change)));
             return None;
         }
-        workload.limits = limits;
+        workload.limits = limits.clone();
         workload.generation += 1;
         Self::event(&workload, EventKind::WorkloadUpdated { limits }, now, out);
         Some(Ok(Reply::Workload(self.put(workload, out))))

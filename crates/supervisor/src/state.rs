@@ -9,14 +9,15 @@ use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{Namespace, RunId, StackName, WorkloadId, WorkloadName};
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
+use hostler_model::seldom::Seldom;
 use hostler_model::spec::Limits;
 use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::workload::{Desired, Identity, RunState, Workload};
 use hostler_model::{Now, limits};
 
 use crate::hooks;
-use crate::orders::Ordered;
 use crate::input::{Input, Outcome, Token};
+use crate::orders::Ordered;
 use crate::queue::Ahead;
 use crate::queue::index::{QueueKey, Queues};
 use crate::stacks::Stacks;
@@ -114,7 +115,7 @@ pub struct State {
     pub(crate) stacks: Stacks,
 
     // True only as long as this daemon lives.
-    pub(crate) updates: HashMap<RunId, (Token, Limits)>,
+    pub(crate) updates: HashMap<RunId, (Token, Seldom<Limits>)>,
     /// Orders under way.
     pub(crate) orders: HashMap<RunId, Ordered>,
     pub(crate) disk_full: bool,

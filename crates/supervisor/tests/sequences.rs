@@ -30,8 +30,8 @@ use hostler_model::units::Signal;
 use hostler_model::workload::{Desired, Identity, LostReason, RunState, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
 use hostler_supervisor::{
-    Order,    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, ScheduleOrder, Settings,
-    State, Verb, Waiting, Wake,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Order, Outcome, Records, Request, ScheduleOrder,
+    Settings, State, Verb, Waiting, Wake,
 };
 use ops::{Creation, Op, op};
 use proptest::prelude::*;
@@ -389,7 +389,7 @@ impl World {
                     5 => Request::Kill { workload, signal: Signal::KILL, exec: None },
                     6 => Request::Remove { workload, force: true },
                     7 => Request::Remove { workload, force: false },
-                    8 => Request::Update { workload, limits: Limits { pids: Some(9), ..Limits::default() } },
+                    8 => Request::Update { workload, limits: Box::new(Limits { pids: Some(9), ..Limits::default() }) },
                     9 => {
                         self.next += 1;
                         let exec = ExecId::from_bytes(self.next.to_be_bytes());

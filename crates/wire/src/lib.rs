@@ -27,5 +27,5 @@ mod message;
 pub use codec::{DecodeError, Decoder, FLAG_EOF, Frame, Kind, Stream, encode_control, encode_credit, encode_data};
 pub use message::{
     AgentState, AttachTarget, ExecFailure, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RunStats, SignalScope,
-    StreamOffsets, ToAgent, negotiate,
+    StatsDepth, StreamOffsets, ToAgent, negotiate,
 };

@@ -1,9 +1,11 @@
 //! The control messages. Fields may be added with a default; a change of meaning needs a new protocol version.
 
+use hostler_model::ByteString;
+use hostler_model::accounting::Accounting;
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
-use hostler_model::ByteString;
 use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
+use hostler_model::process::Processes;
 use hostler_model::rundir::ExecEnd;
 use hostler_model::spec::{Limits, TtySize};
 use hostler_model::units::Signal;
@@ -69,8 +71,8 @@ pub enum ToAgent {
     Update {
         /// Echoed in the answer.
         request: u64,
-        /// The limits now in force, all of them.
-        limits: Limits,
+        /// Those that change.
+        limits: Box<Limits>,
     },
     /// From version 3 on. Let everything in the run stand still. Answered by `Done`.
     Pause {
@@ -137,6 +139,14 @@ pub enum ToAgent {
         /// It is one of the samples that the end tells the sum of.
         #[serde(default)]
         sample: bool,
+        /// How much is wanted.
+        #[serde(default)]
+        depth: StatsDepth,
+    },
+    /// From version 3 on. Ask for the processes of the run. Answered by `Processes`.
+    Processes {
+        /// Echoed in the answer.
+        request: u64,
     },
     /// The end (or start failure) of this run is on disk: remove its directory. Then be idle, or leave.
     Committed {
@@ -155,6 +165,19 @@ pub enum ToAgent {
     },
     /// Leave, if idle.
     Quit,
+}
+
+/// How closely a run is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatsDepth {
+    /// What its cgroup tells in a few files; without one, as `Usual`. For looks at many runs at once.
+    Brief,
+    /// With the sums over its processes.
+    #[default]
+    Usual,
+    /// With everything that the kernel accounts.
+    Full,
 }
 
 /// To whom a signal goes.
@@ -258,6 +281,13 @@ pub enum FromAgent {
         /// What is used.
         stats: RunStats,
     },
+    /// The answer to `Processes`.
+    Processes {
+        /// From the question.
+        request: u64,
+        /// What was found.
+        list: Processes,
+    },
     /// The answer to `Update`.
     Done {
         /// From the question.
@@ -351,7 +381,7 @@ pub enum AgentState {
 }
 
 /// Resources in use now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RunStats {
     /// CPU time used so far, microseconds.
     pub cpu_us: u64,
@@ -375,4 +405,7 @@ pub struct RunStats {
     /// Swapped out, bytes.
     #[serde(default)]
     pub swap_bytes: u64,
+    /// Everything that the kernel accounts, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounting: Option<Box<Accounting>>,
 }

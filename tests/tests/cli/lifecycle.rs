@@ -95,7 +95,7 @@ fn update_changes_the_limits_of_what_runs() {
     let node = TestNode::new();
     node.cli(&["run", "-d", "--name", "u", "--memory", "64M", "--pids", "20", "--", "sleep", "60"]).ok();
     node.cli(&["update", "--memory", "96M", "--cpus", "0.5", "u"]).ok();
-    let limits = node.inspect("u").workload.limits;
+    let limits = node.inspect("u").workload.limits.clone();
     assert_eq!((limits.memory_bytes, limits.cpu_millis, limits.pids), (Some(96 << 20), Some(500), Some(20)));
     assert_eq!(node.inspect("u").workload.generation, 2);
     let event = node.wait_kind("u", "workload.updated");

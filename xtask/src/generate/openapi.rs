@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use hostler_api::endpoints::{Answer, ENDPOINTS, Endpoint, Method};
-use hostler_api::{result, stacks, stream, types};
+use hostler_api::{result, stacks, stream, types, usage};
 use hostler_model::error::{PROBLEM_URN, ProblemDocument, ProblemKind};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -28,6 +28,7 @@ const QUERIES: &[(&str, SchemaOf)] = &[
     ("RemoveQuery", types::RemoveQuery::json_schema),
     ("ResultQuery", result::ResultQuery::json_schema),
     ("StackQuery", stacks::StackQuery::json_schema),
+    ("StatsListQuery", usage::StatsListQuery::json_schema),
     ("StatsQuery", types::StatsQuery::json_schema),
     ("WaitQuery", types::WaitQuery::json_schema),
 ];
@@ -51,7 +52,9 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("StackDiff", component::<stacks::StackDiff>),
     ("StackList", component::<stacks::StackList>),
     ("StackView", component::<stacks::StackView>),
+    ("Processes", component::<hostler_model::process::Processes>),
     ("Stats", component::<types::Stats>),
+    ("StatsList", component::<usage::StatsList>),
     ("StopRequest", component::<types::StopRequest>),
     ("ToServer", component::<stream::ToServer>),
     ("UpdateRequest", component::<types::UpdateRequest>),

@@ -146,7 +146,9 @@ impl Call {
         let message = match (status, said) {
             _ if overdue => format!("{name} did not {verb} within {}", format_duration(self.time_ms)),
             (_, Some(said)) => format!("{name} could not {verb}: {said}"),
-            (ExitStatus::Code(code), None) => format!("{name} could not {verb}: it ended with code {code} and said nothing"),
+            (ExitStatus::Code(code), None) => {
+                format!("{name} could not {verb}: it ended with code {code} and said nothing")
+            }
             (ExitStatus::Signal(signal), None) => format!("{name} could not {verb}: it was ended by {signal}"),
         };
         Err(StartFailure { kind: kind_of(&message), message })
@@ -191,7 +193,9 @@ pub(crate) fn complaint(said: &[u8]) -> Option<String> {
     let found = lines.iter().rev().find_map(|line| in_json(&line)).or_else(plain)?;
     // The first words of runc only say again what we were doing.
     let mut short = found.as_str();
-    for words in ["runc create failed: ", "runc restore failed: ", "exec failed: ", "unable to start container process: "] {
+    for words in
+        ["runc create failed: ", "runc restore failed: ", "exec failed: ", "unable to start container process: "]
+    {
         short = short.strip_prefix(words).unwrap_or(short);
     }
     Some(short.trim_end().chars().take(1_000).collect())
@@ -203,7 +207,8 @@ fn kind_of(message: &str) -> StartFailureKind {
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if has(&["executable file not found", "executable file `", "exec: \""]) && has(&["not found", "no such file"]) {
         StartFailureKind::CommandNotFound
-    } else if has(&["exec: \"", "exec user process", "open executable", "executable path"]) && has(&["permission denied", "operation not permitted"])
+    } else if has(&["exec: \"", "exec user process", "open executable", "executable path"])
+        && has(&["permission denied", "operation not permitted"])
     {
         StartFailureKind::CommandNotExecutable
     } else if has(&["chdir to cwd", "mkdir cwd", "`chdir`", "chdir:"]) {
@@ -227,7 +232,10 @@ mod tests {
         assert_eq!(kind_of(&found), StartFailureKind::CommandNotFound);
         let crun = b"{ \"msg\" : \"executable file `nope` not found in $PATH: No such file or directory\", \"level\" : \"error\", \"time\" : \"t\" }\n";
         assert_eq!(kind_of(&complaint(crun).expect("a complaint")), StartFailureKind::CommandNotFound);
-        assert_eq!(complaint(b"flag provided but not defined: -root\n").as_deref(), Some("flag provided but not defined: -root"));
+        assert_eq!(
+            complaint(b"flag provided but not defined: -root\n").as_deref(),
+            Some("flag provided but not defined: -root")
+        );
         assert_eq!(complaint(b""), None);
         assert_eq!(complaint(b"{\"level\":\"info\",\"msg\":\"x\"}\n"), None);
         assert!(complaint(&[0xff; 70_000]).is_some_and(|text| text.chars().count() == 1_000));

@@ -33,7 +33,10 @@ fn failure(message: impl Into<String>) -> StartFailure {
 /// JSON has text only, and so have containers.
 fn text(bytes: &ByteString, what: &str) -> Result<String, StartFailure> {
     String::from_utf8(bytes.as_bytes().to_vec()).map_err(|_| {
-        failure(format!("{what} {:?} is not UTF-8, and a container's configuration can say nothing else", bytes.to_string_lossy()))
+        failure(format!(
+            "{what} {:?} is not UTF-8, and a container's configuration can say nothing else",
+            bytes.to_string_lossy()
+        ))
     })
 }
 
@@ -337,7 +340,8 @@ fn device_into(linux: &mut Map<String, Value>, device: &Device, target: &str, ac
 
 /// Everything that the node itself may: it cannot give what it has not.
 fn everything(root: &mut Map<String, Value>) {
-    let all: Vec<_> = Capability::all().filter(|known| hostler_linux::process::may_give(*known)).map(Capability::oci_name).collect();
+    let all: Vec<_> =
+        Capability::all().filter(|known| hostler_linux::process::may_give(*known)).map(Capability::oci_name).collect();
     let process = part(root, "process");
     process.insert("noNewPrivileges".to_owned(), false.into());
     process.remove("apparmorProfile");

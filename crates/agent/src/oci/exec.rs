@@ -86,7 +86,9 @@ impl Run {
             (Ok(pid), Some(container)) => container.stranger(*pid),
             _ => None,
         };
-        let Some(target) = self.targets.iter_mut().find(|target| target.key == AttachTarget::Exec(exec)) else { return };
+        let Some(target) = self.targets.iter_mut().find(|target| target.key == AttachTarget::Exec(exec)) else {
+            return;
+        };
         let serial = target.serial;
         target.held = false;
         target.starting = false;
@@ -167,12 +169,7 @@ impl Run {
         calls.any(|call| matches!(call.purpose, Purpose::Checkpoint { .. }))
     }
 
-    pub(super) fn checkpoint_called(
-        &mut self,
-        request: u64,
-        outcome: Result<(), StartFailure>,
-        shared: &mut Shared,
-    ) {
+    pub(super) fn checkpoint_called(&mut self, request: u64, outcome: Result<(), StartFailure>, shared: &mut Shared) {
         let images = self.container.as_mut().and_then(|container| container.images.take());
         let error = outcome.err().map(|failure| {
             let log = images.and_then(|images| criu_error(&images.as_path().join("dump.log")));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use hostler_linux::cgroup::Hierarchies;
 use hostler_linux::epoll::Interest;
+use hostler_linux::process::Reaped;
 use hostler_linux::spawn::ChildStream;
 use hostler_linux::streams::{self, Direction, Read};
 use hostler_linux::{clock, procfs};
@@ -20,7 +21,6 @@ use hostler_model::limits::{OCI_CALL_MAX_MS, OCI_CREATE_MAX_MS, OWNER_GRACE_MS};
 use hostler_model::rundir::{ContainerFile, RunFile, USERS_DIRECTORY};
 use hostler_model::spec::Stdio;
 use hostler_model::workload::{StartFailure, StartFailureKind};
-use hostler_linux::process::Reaped;
 use hostler_wire::AttachTarget;
 
 use super::call::{Call, CallStreams, Purpose};
@@ -123,11 +123,14 @@ impl Run {
 
     /// `create` or `restore`, with the program's streams.
     fn call_to_make(&mut self, purpose: Purpose, shared: &mut Shared) -> Result<(), StartFailure> {
-        let (Some(container), Some(streams)) = (&mut self.container, self.container_streams.take()) else { return Ok(()) };
+        let (Some(container), Some(streams)) = (&mut self.container, self.container_streams.take()) else {
+            return Ok(());
+        };
         let (theirs, stdio) = *streams;
         let mut arguments: Vec<ByteString> = match (&container.launch.restore, purpose) {
             (Some(restore), Purpose::Restore) => {
-                let mut arguments = vec!["restore".into(), "--detach".into(), "--image-path".into(), restore.images.clone()];
+                let mut arguments =
+                    vec!["restore".into(), "--detach".into(), "--image-path".into(), restore.images.clone()];
                 arguments.extend(["--work-path".into(), path(&container.bundle)]);
                 arguments.extend(super::exec::checkpoint_flags(restore.options));
                 arguments
@@ -211,24 +214,20 @@ impl Run {
             let message = "the container ended before its program was started".to_owned();
             return Err(StartFailure { kind: StartFailureKind::Sandbox, message });
         }
-        let main = procfs::process_id(pid).map_err(|error| system_failure("look at the container's process", &error))?;
+        let main =
+            procfs::process_id(pid).map_err(|error| system_failure("look at the container's process", &error))?;
         container.file.main = Some(main);
         if let Some(directory) = &self.directory {
             directory.identify(&container.file).map_err(|error| in_sandbox("write run.json", &error))?;
         }
         if let Some(group) = &self.group {
             if !container.limits.is_empty() {
-                group.set_limits(&container.limits).map_err(|error| StartFailure {
-                    kind: StartFailureKind::Limit,
-                    message: with_source(&error),
-                })?;
-            }
-            if let Ok(watch) = group.oom_watch()
-                && shared.epoll.add(&watch, token(TokenKind::Oom, 0), Interest::Read).is_ok()
-            {
-                self.oom_watch = Some(watch);
+                group
+                    .set_limits(&container.limits)
+                    .map_err(|error| StartFailure { kind: StartFailureKind::Limit, message: with_source(&error) })?;
             }
         }
+        self.watch_for_oom(shared);
         if let Some(target) = self.main() {
             target.pid = pid;
         }
@@ -436,7 +435,10 @@ pub(super) fn read_pid(path: &Path) -> Result<u32, StartFailure> {
     let text = fs::read_to_string(path).map_err(|error| system_failure("read the OCI runtime's pid file", &error))?;
     text.trim().parse().map_err(|_| StartFailure {
         kind: StartFailureKind::Sandbox,
-        message: format!("the OCI runtime wrote no number to its pid file: {:?}", text.chars().take(40).collect::<String>()),
+        message: format!(
+            "the OCI runtime wrote no number to its pid file: {:?}",
+            text.chars().take(40).collect::<String>()
+        ),
     })
 }
 
@@ -523,4 +525,3 @@ pub(super) fn stream<'a>(
         None => ChildStream::Null,
     }
 }
-

@@ -28,7 +28,11 @@ impl Claim {
     /// Takes some that nobody has.
     pub(super) fn take(directory: &Path, run: RunId) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let hash = run.workload.as_bytes().iter().fold(run.number, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
+        let hash = run
+            .workload
+            .as_bytes()
+            .iter()
+            .fold(run.number, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));
         for offset in 0..TRIES {
             let slot = hash.wrapping_add(offset) % SLOTS;
             let path = directory.join(slot.to_string());

@@ -146,9 +146,9 @@ fn out_of_memory_is_a_cause_of_its_own() {
     launch.cgroup = Some("within".to_owned());
     node.start(&launch);
     assert!(matches!(node.link.message(), FromAgent::Oom { oom_kills: 1, .. }));
-    node.link.send(&ToAgent::Update { request: 8, limits: Limits { pids: Some(50), ..Limits::default() } });
+    node.link.send(&ToAgent::Update { request: 8, limits: Box::new(Limits { pids: Some(50), ..Limits::default() }) });
     assert!(matches!(node.link.message(), FromAgent::Done { request: 8, error: None }));
-    node.link.send(&ToAgent::Stats { request: 9, sample: false });
+    node.link.send(&ToAgent::Stats { request: 9, sample: false, depth: Default::default() });
     match node.link.message() {
         FromAgent::Stats { request: 9, stats } => {
             assert!(stats.memory_limit_bytes == Some(24 << 20) && stats.pids >= 1, "{stats:?}");
@@ -169,12 +169,12 @@ fn without_a_cgroup_limits_cannot_be_updated_and_statistics_come_from_proc() {
     let launch = node.launch(&["sh", "-c", "sleep 60 & wait"]);
     let pid = node.start(&launch);
     crate::client::wait_for("the child", || (!hostler_linux::procfs::children(pid).unwrap().is_empty()).then_some(()));
-    node.link.send(&ToAgent::Update { request: 1, limits: Limits::default() });
+    node.link.send(&ToAgent::Update { request: 1, limits: Box::default() });
     match node.link.message() {
         FromAgent::Done { request: 1, error: Some(error) } => assert!(error.contains("has no cgroup"), "{error}"),
         other => panic!("{other:?}"),
     }
-    node.link.send(&ToAgent::Stats { request: 2, sample: false });
+    node.link.send(&ToAgent::Stats { request: 2, sample: false, depth: Default::default() });
     match node.link.message() {
         FromAgent::Stats { request: 2, stats } => assert!(stats.pids == 2 && stats.memory_bytes > 0, "{stats:?}"),
         other => panic!("{other:?}"),

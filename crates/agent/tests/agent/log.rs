@@ -88,7 +88,7 @@ fn a_log_that_cannot_be_written_holds_nobody_up() {
     let launch = node.launch(&["sh", "-c", "seq 100000"]);
     node.start(&launch);
     assert_eq!(node.exited().cause, hostler_model::Cause::Success);
-    node.link.send(&hostler_wire::ToAgent::Stats { request: 4, sample: false });
+    node.link.send(&hostler_wire::ToAgent::Stats { request: 4, sample: false, depth: Default::default() });
     match node.link.message() {
         hostler_wire::FromAgent::Stats { request: 4, stats } => assert_eq!(stats.log_dropped_bytes, 588_895),
         other => panic!("{other:?}"),

@@ -42,7 +42,7 @@ fn samples_and_no_other_looks_come_to_the_ends_statistics() {
     let mut request = 10;
     loop {
         request += 1;
-        node.link.send(&ToAgent::Stats { request, sample: false });
+        node.link.send(&ToAgent::Stats { request, sample: false, depth: Default::default() });
         match node.link.message() {
             FromAgent::Stats { stats, .. } if stats.rss_bytes > 0 => break,
             FromAgent::Stats { .. } => assert!(request < 100_000, "nothing is resident"),
@@ -50,7 +50,7 @@ fn samples_and_no_other_looks_come_to_the_ends_statistics() {
         }
     }
     for (request, sample) in [(1, true), (2, false), (3, true)] {
-        node.link.send(&ToAgent::Stats { request, sample });
+        node.link.send(&ToAgent::Stats { request, sample, depth: Default::default() });
         match node.link.message() {
             FromAgent::Stats { request: answered, stats } => {
                 assert!(answered == request && stats.rss_bytes > 0 && stats.read_bytes.is_some(), "{stats:?}");

@@ -42,7 +42,11 @@ impl Client {
     }
 
     /// `GET /v1/checkpoints/{checkpoint}`.
-    pub async fn checkpoint(&self, name: &CheckpointName, query: &CheckpointQuery) -> Result<CheckpointView, ClientError> {
+    pub async fn checkpoint(
+        &self,
+        name: &CheckpointName,
+        query: &CheckpointQuery,
+    ) -> Result<CheckpointView, ClientError> {
         self.json(Call::new(Method::Get, self.of_checkpoint(name, "", query)?)).await
     }
 

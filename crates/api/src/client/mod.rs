@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hostler_model::Spec;
 use hostler_model::error::ProblemDocument;
+use hostler_model::process::Processes;
 use hostler_model::queue::QueueChange;
 use hostler_model::stack::Stack;
 use http_body_util::{BodyExt, Full, Limited};
@@ -45,6 +46,7 @@ use crate::types::{
     QueueRemoveQuery, QueueView, QueuesQuery, RemoveQuery, Stats, StatsQuery, StopRequest, UpdateRequest, WaitFor,
     WaitQuery, WorkloadList, WorkloadView,
 };
+use crate::usage::{StatsList, StatsListQuery};
 
 /// Answers that are not streams come within this time.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -335,6 +337,22 @@ impl Client {
     pub async fn stats_stream(&self, reference: &str) -> Result<EventStream<Stats>, ClientError> {
         let query = StatsQuery { follow: true, ..StatsQuery::default() };
         self.stream(self.of(reference, "/stats", &query)?, None).await
+    }
+
+    /// `GET /v1/stats`: of all that run.
+    pub async fn stats_of_all(&self, query: &StatsListQuery) -> Result<StatsList, ClientError> {
+        self.json(Call::new(Method::Get, self.target("/v1/stats", query)?)).await
+    }
+
+    /// `GET /v1/stats`, once a second.
+    pub async fn stats_of_all_stream(&self, query: &StatsListQuery) -> Result<EventStream<StatsList>, ClientError> {
+        let query = StatsListQuery { follow: true, ..query.clone() };
+        self.stream(self.target("/v1/stats", &query)?, None).await
+    }
+
+    /// `GET …/processes`.
+    pub async fn processes(&self, reference: &str) -> Result<Processes, ClientError> {
+        self.json(Call::new(Method::Get, self.of(reference, "/processes", &NamespaceQuery::default())?)).await
     }
 
     /// `GET …/attach`.

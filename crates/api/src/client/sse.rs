@@ -14,6 +14,7 @@ use super::error::ClientError;
 use crate::stacks::StackView;
 use crate::stream::{EventView, LogLine, LogLost};
 use crate::types::Stats;
+use crate::usage::StatsList;
 
 /// Longest message, bytes: many times what the node ever sends.
 const MESSAGE_MAX: usize = 8 * 1024 * 1024;
@@ -122,6 +123,12 @@ impl SseItem for EventView {
 }
 
 impl SseItem for StackView {
+    fn from_message(message: &SseMessage) -> Result<Option<Self>, ClientError> {
+        parse(message).map(Some)
+    }
+}
+
+impl SseItem for StatsList {
     fn from_message(message: &SseMessage) -> Result<Option<Self>, ClientError> {
         parse(message).map(Some)
     }

@@ -1,9 +1,10 @@
 //! The arguments: verbs, options, and the help text of each with an example. No behaviour.
 
-mod node;
-mod queue;
 mod checkpoint;
 mod container;
+mod limits;
+mod node;
+mod queue;
 mod run;
 mod schedule;
 mod stack;
@@ -17,13 +18,14 @@ pub use self::checkpoint::{
     CheckpointCommand, CheckpointCreate, CheckpointList, CheckpointNames, CheckpointPlace, CheckpointRestore,
 };
 pub use self::container::ContainerArguments;
+pub use self::limits::LimitArguments;
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
-pub use self::run::{Attach, Exec, LimitArguments, Run};
+pub use self::run::{Attach, Exec, Run};
 pub use self::schedule::{ScheduleArguments, ScheduleCommand, Scheduled};
 pub use self::stack::{StackApply, StackCommand, StackDiff, StackDown, StackTree, StackValidate};
 pub use self::workload::{
-    Inspect, Kill, Logs, Pause, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Update, Wait,
+    Inspect, Kill, Logs, Pause, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Top, Update, Wait,
 };
 
 /// The whole command line.
@@ -147,6 +149,9 @@ pub enum Command {
     /// Services and jobs that belong together, from a file: apply, down, diff, validate, ls, tree
     #[command(subcommand, after_help = stack::STACK_EXAMPLES)]
     Stack(StackCommand),
+    /// Show the processes of a workload
+    #[command(after_help = "Examples:\n  hostler top web\n  hostler --json top web")]
+    Top(Top),
     /// Show the CPU, memory and processes that workloads use
     #[command(
         after_help = "Examples:\n  hostler stats\n  hostler stats --no-stream web db\n  hostler stats --history job"
@@ -215,6 +220,10 @@ mod tests {
             "run -d -- ls --json",
             "exec web ls -la",
             "exec -it web -- sh -c x",
+            "update --cpu-shares 5 --cpuset-cpus 0-1 web",
+            "update --device-write-iops /dev/sda:100 --device-write-iops 8:0:5 web",
+            "run --memory 1G --memory-swap -1 --memory-reservation 5M --blkio-weight 10 -- true",
+            "top web",
         ] {
             assert!(Arguments::try_parse_from(["hostler"].into_iter().chain(line.split(' '))).is_ok(), "{line}");
         }
@@ -250,6 +259,11 @@ mod tests {
             "kill -s NOPE x",
             "update x",
             "stats --bogus",
+            "top",
+            "top web db",
+            "run --cpus 1 --cpu-quota 5000 true",
+            "run --memory-swap 1G true",
+            "run --device-read-bps sda:1M true",
             "run --memry 5 -- true",
             "run --detatch -- sleep 5",
             "run -z -- true",

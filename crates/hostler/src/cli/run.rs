@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hostler_model::hook::Hook;
-use hostler_model::spec::{Limits, Rlimit};
-use hostler_model::units::{Signal, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
+use hostler_model::spec::Rlimit;
+use hostler_model::units::{Signal, parse_duration_ms};
 use hostler_model::{QueueName, WorkloadName};
 
-use super::{ContainerArguments, ScheduleArguments};
+use super::{ContainerArguments, LimitArguments, ScheduleArguments};
 use crate::hooks;
 use crate::parse;
 
@@ -151,28 +151,6 @@ pub struct Run {
     /// The program and its arguments
     #[arg(required_unless_present = "oci", trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
-}
-
-/// Limits of a workload as a whole.
-#[derive(Debug, Clone, Args)]
-pub struct LimitArguments {
-    /// Memory, such as 64M or 1.5G
-    #[arg(long, short, value_name = "SIZE", value_parser = parse_size_bytes)]
-    pub memory: Option<u64>,
-    /// CPU, in cores: 0.5 or 2
-    #[arg(long, value_name = "CORES", value_parser = parse_cpu_millis)]
-    pub cpus: Option<u32>,
-    /// Processes and threads at one time
-    #[arg(long, value_name = "COUNT")]
-    pub pids: Option<u32>,
-}
-
-impl LimitArguments {
-    /// As the interface takes them.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        Limits { memory_bytes: self.memory, cpu_millis: self.cpus, pids: self.pids }
-    }
 }
 
 /// `hostler exec`

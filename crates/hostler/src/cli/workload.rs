@@ -181,7 +181,7 @@ pub struct Remove {
 
 /// `hostler update`
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("limit").args(["memory", "cpus", "pids"]).required(true).multiple(true)))]
+#[command(group(clap::ArgGroup::new("limit").args(super::limits::NAMES).required(true).multiple(true)))]
 pub struct Update {
     /// What changes; limits that are not named stay.
     #[command(flatten)]
@@ -189,6 +189,14 @@ pub struct Update {
     /// The workloads
     #[arg(required = true, value_name = "WORKLOAD")]
     pub references: Vec<String>,
+}
+
+/// `hostler top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// The workload
+    #[arg(value_name = "WORKLOAD")]
+    pub reference: String,
 }
 
 /// `hostler stats`

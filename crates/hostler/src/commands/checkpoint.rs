@@ -63,7 +63,11 @@ async fn create(context: &Context, create: &CheckpointCreate) -> Result<u8, Fail
     };
     let making = context.client.create_checkpoint(&request);
     let view = with_spinner(format!("making a checkpoint of {}", create.reference), making).await?;
-    if context.json() { say_json(&view)? } else { say(view.name.as_str())? }
+    if context.json() {
+        say_json(&view)?
+    } else {
+        say(view.name.as_str())?
+    }
     Ok(0)
 }
 
@@ -108,6 +112,10 @@ async fn restore(context: &Context, restore: &CheckpointRestore) -> Result<u8, F
     let request = RestoreRequest { name: restore.name.clone() };
     let view = context.client.restore_checkpoint(&restore.checkpoint, &query, &request).await?;
     let view = with_spinner("waiting for the start", until_started(context, view)).await?;
-    if context.json() { say_json(&view)? } else { say(view.workload.id.to_string())? }
+    if context.json() {
+        say_json(&view)?
+    } else {
+        say(view.workload.id.to_string())?
+    }
     Ok(0)
 }

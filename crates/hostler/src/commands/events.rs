@@ -128,7 +128,11 @@ fn details(kind: &EventKind) -> String {
         }
         EventKind::RunPaused | EventKind::RunResumed => String::new(),
         EventKind::RunCheckpointed { checkpoint, exit } => {
-            if *exit { format!("{checkpoint}, and ended") } else { checkpoint.to_string() }
+            if *exit {
+                format!("{checkpoint}, and ended")
+            } else {
+                checkpoint.to_string()
+            }
         }
         EventKind::RunReady => String::new(),
         EventKind::RunUnhealthy { reason } => reason.clone(),

@@ -2,8 +2,8 @@
 //!
 //! A reference that fails does not keep the others from being served; the exit code is then 1.
 
-use hostler_api::client::ClientError;
 use hostler_api::checkpoints::StartRequest;
+use hostler_api::client::ClientError;
 use hostler_api::types::{
     BulkAction, BulkReport, BulkRequest, KillRequest, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
     WorkloadView,
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use super::{Context, joined, patiently};
 use crate::cli::{Kill, Remove, Restart, Start, Stop, Update, Wait};
 use crate::failure::{Failure, TIME_ELAPSED};
-use crate::parse::absolute;
 use crate::output::{remark, say, say_json};
+use crate::parse::absolute;
 use crate::terminal::with_spinner;
 
 /// Reports the failure before this one and keeps this one for the end.
@@ -248,6 +248,6 @@ pub(super) async fn remove(context: &Context, remove: &Remove) -> Result<u8, Fai
 }
 
 pub(super) async fn update(context: &Context, update: &Update) -> Result<u8, Failure> {
-    let request = UpdateRequest { limits: update.limits.limits() };
+    let request = UpdateRequest { limits: update.limits.limits().map_err(Failure::usage)? };
     each(context, &update.references, async |reference| Ok(context.client.update(reference, &request).await?)).await
 }

@@ -3,6 +3,8 @@
 use std::io::IsTerminal as _;
 
 use hostler_api::types::{ListQuery, WorkloadView};
+use hostler_model::process::Processes;
+use serde::Serialize;
 
 use super::{Context, joined};
 use crate::cli::{Inspect, Ps};
@@ -69,12 +71,26 @@ fn table(context: &Context, width: Option<usize>, workloads: &[WorkloadView]) ->
     output::table(context.style, width, header, &rows)
 }
 
+/// A workload, with what is looked up for it alone.
+#[derive(Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    view: WorkloadView,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    processes: Option<Processes>,
+}
+
 pub(super) async fn inspect(context: &Context, inspect: &Inspect) -> Result<u8, Failure> {
     let mut views = Vec::new();
     let mut failure = None;
     for reference in &inspect.references {
         match context.client.inspect(reference).await {
-            Ok(view) => views.push(view),
+            Ok(view) => {
+                let runs = view.workload.live_run().is_some_and(|run| run.started_at_ms.is_some());
+                // It may end between the two questions, and an agent of an older build has no list.
+                let processes = if runs { context.client.processes(reference).await.ok() } else { None };
+                views.push(Inspected { view, processes });
+            }
             Err(error) => super::lifecycle::keep_last(context, &mut failure, error.into()),
         }
     }

@@ -23,6 +23,7 @@ mod run;
 mod schedule;
 mod stack;
 mod stats;
+mod top;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -112,6 +113,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Update(update) => lifecycle::update(context, &update).await,
         Command::Queue(command) => queue::queue(context, command).await,
         Command::Stack(stack) => stack::stack(context, stack).await,
+        Command::Top(arguments) => top::top(context, &arguments).await,
         Command::Stats(stats) => stats::stats(context, &stats).await,
     }
 }

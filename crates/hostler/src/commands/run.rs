@@ -167,7 +167,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         hooks: hooks::of_run(run)?.into(),
         max_time_ms: run.max_time,
         start_deadline_ms: run.start_timeout.unwrap_or(limits::START_DEADLINE_MS),
-        limits: run.limits.limits().into(),
+        limits: run.limits.limits().map_err(Failure::usage)?.into(),
         rlimits: run.rlimit.clone().into(),
         stdio: Stdio {
             interactive: run.interactive,

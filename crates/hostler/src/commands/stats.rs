@@ -1,13 +1,13 @@
 //! What workloads use: CPU from the difference of two measurements, the rest as it stands.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use hostler_api::types::{ListQuery, Sample, Stats, WorkloadView};
+use hostler_api::types::{Sample, Stats};
+use hostler_api::usage::StatsListQuery;
 use hostler_model::ProblemKind;
 use hostler_model::units::format_size;
-use hostler_model::workload::Phase;
 use serde::Serialize;
 
 use super::{Context, patiently};
@@ -64,22 +64,32 @@ async fn measure(
     arguments: &StatsArguments,
     before: &mut HashMap<String, Stats>,
 ) -> Result<Vec<Row>, Failure> {
+    let known: HashSet<String> = before.keys().cloned().collect();
     let mut rows = Vec::new();
-    for view in chosen(context, &arguments.references).await? {
+    let mut row = |id: String, name: String, stats: Stats| {
+        let cpu_percent = before.insert(id.clone(), stats.clone()).and_then(|before| cpu_percent(&before, &stats));
+        rows.push(Row { id, name, cpu_percent, stats });
+    };
+    if arguments.references.is_empty() {
+        let query = StatsListQuery::default();
+        for found in patiently(async || context.client.stats_of_all(&query).await).await?.workloads {
+            row(found.id.to_string(), found.name.to_string(), found.stats);
+        }
+        return Ok(rows);
+    }
+    for reference in &arguments.references {
+        let view = patiently(async || context.client.inspect(reference).await).await?;
         let id = view.workload.id.to_string();
-        let stats = match patiently(async || context.client.stats(&id).await).await {
-            Ok(stats) => stats,
-            // It ended between the two questions, or was not running when named.
+        match patiently(async || context.client.stats(&id).await).await {
+            Ok(stats) => row(id, view.workload.name.to_string(), stats),
+            // It ended between the two questions; one that was not running when named is an error.
             Err(error) if matches!(error.problem_kind(), Some(ProblemKind::Conflict | ProblemKind::NotFound)) => {
-                if arguments.references.is_empty() || before.contains_key(&id) {
-                    continue;
+                if !known.contains(&id) {
+                    return Err(error.into());
                 }
-                return Err(error.into());
             }
             Err(error) => return Err(error.into()),
-        };
-        let cpu_percent = before.insert(id.clone(), stats.clone()).and_then(|before| cpu_percent(&before, &stats));
-        rows.push(Row { id, name: view.workload.name.to_string(), cpu_percent, stats });
+        }
     }
     Ok(rows)
 }
@@ -125,19 +135,6 @@ fn at(sample: &Sample) -> Stats {
     Stats { time_ms: sample.time_ms, cpu_us: sample.used.cpu_us, ..Stats::default() }
 }
 
-async fn chosen(context: &Context, references: &[String]) -> Result<Vec<WorkloadView>, Failure> {
-    if references.is_empty() {
-        let mut views = patiently(async || context.client.list(&ListQuery::default()).await).await?.workloads;
-        views.retain(|view| matches!(view.phase, Phase::Running | Phase::Stopping));
-        return Ok(views);
-    }
-    let mut views = Vec::new();
-    for reference in references {
-        views.push(patiently(async || context.client.inspect(reference).await).await?);
-    }
-    Ok(views)
-}
-
 fn cpu_percent(before: &Stats, now: &Stats) -> Option<f64> {
     let wall_us = now.time_ms.checked_sub(before.time_ms)?.checked_mul(1_000).filter(|us| *us > 0)?;
     let cpu_us = now.cpu_us.checked_sub(before.cpu_us)?;
@@ -152,12 +149,39 @@ fn print(context: &Context, rows: &[Row]) -> Result<usize, Failure> {
         }
         return Ok(rows.len());
     }
-    let cells: Vec<Vec<Cell>> = rows.iter().map(cells).collect();
+    // Columns that nobody fills are not shown.
+    let networked = rows.iter().any(|row| network(&row.stats).is_some());
+    let cells: Vec<Vec<Cell>> = rows
+        .iter()
+        .map(|row| {
+            let mut line = cells(row);
+            if networked {
+                let (received, sent) = network(&row.stats).unzip();
+                let bytes = |bytes: Option<u64>| Cell::plain(bytes.map_or_else(|| "-".to_owned(), format_size));
+                line.extend([bytes(received), bytes(sent)]);
+            }
+            line
+        })
+        .collect();
     let width = terminal::size().filter(|_| io::stdout().is_terminal()).map(|size| usize::from(size.columns));
-    let header = ["ID", "NAME", "CPU", "MEMORY", "SWAP", "PIDS", "READ", "WRITTEN"];
+    let mut header = vec!["ID", "NAME", "CPU", "MEMORY", "SWAP", "PIDS", "READ", "WRITTEN"];
+    if networked {
+        header.extend(["RECEIVED", "SENT"]);
+    }
     let table = output::table(context.style, width, &header, &cells);
     say(table.trim_end_matches('\n'))?;
     Ok(rows.len() + 1)
+}
+
+/// Bytes received and sent in its own network, the interface to itself aside.
+fn network(stats: &Stats) -> Option<(u64, u64)> {
+    let interfaces = &stats.accounting.as_ref()?.network;
+    let outside = interfaces.iter().filter(|interface| interface.name != "lo");
+    (!interfaces.is_empty()).then(|| {
+        outside.fold((0, 0), |(received, sent): (u64, u64), interface| {
+            (received.saturating_add(interface.received_bytes), sent.saturating_add(interface.sent_bytes))
+        })
+    })
 }
 
 fn cells(row: &Row) -> Vec<Cell> {

@@ -1,4 +1,5 @@
-//! The only series that are labelled by workload: of those that ask for it by `stats_interval_ms`, while they run.
+//! The only series that are labelled by workload: of those that ask for it by `stats_interval_ms`, with limits, or in
+//! containers, while they run. At most [`hostler_model::limits::METRICS_WORKLOADS_MAX`] at a time; nothing is kept.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub(super) fn register(registry: &mut Registry, sampled: &[Sampled]) {
     let cpu = Family::<WorkloadLabel, Counter<f64, AtomicU64>>::default();
     let (resident, swap) = (Family::<WorkloadLabel, Gauge>::default(), Family::<WorkloadLabel, Gauge>::default());
     let (read, written) = (Family::<WorkloadLabel, Counter>::default(), Family::<WorkloadLabel, Counter>::default());
-    let processes = Family::<WorkloadLabel, Gauge>::default();
+    let (processes, memory) = (Family::<WorkloadLabel, Gauge>::default(), Family::<WorkloadLabel, Gauge>::default());
     for Sampled { namespace, name, sample } in sampled {
         let label = WorkloadLabel { namespace: namespace.to_string(), workload: name.to_string() };
         let used = &sample.used;
@@ -34,6 +35,7 @@ pub(super) fn register(registry: &mut Registry, sampled: &[Sampled]) {
         resident.get_or_create(&label).set(signed(used.rss_bytes));
         swap.get_or_create(&label).set(signed(used.swap_bytes));
         processes.get_or_create(&label).set(i64::from(sample.pids));
+        memory.get_or_create(&label).set(signed(sample.memory_bytes));
         for (family, bytes) in [(&read, used.read_bytes), (&written, used.written_bytes)] {
             if let Some(bytes) = bytes {
                 family.get_or_create(&label).inc_by(bytes);
@@ -43,6 +45,8 @@ pub(super) fn register(registry: &mut Registry, sampled: &[Sampled]) {
     let bytes = Unit::Bytes;
     registry.register_with_unit("hostler_workload_cpu", "CPU time of the workload's run", Unit::Seconds, cpu);
     registry.register_with_unit("hostler_workload_resident", "Its resident memory", bytes.clone(), resident);
+    let help = "Memory that it uses, page cache included";
+    registry.register_with_unit("hostler_workload_memory", help, bytes.clone(), memory);
     registry.register_with_unit("hostler_workload_swap", "What of it is swapped out", bytes.clone(), swap);
     registry.register_with_unit("hostler_workload_read", "Read from storage by its run", bytes.clone(), read);
     registry.register_with_unit("hostler_workload_written", "Written to storage by its run", bytes, written);

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hostler_linux::clock;
-use hostler_model::limits;
 use hostler_model::container::Container;
 use hostler_model::launch::Launch;
+use hostler_model::limits;
 use hostler_model::workload::Workload;
 use hostler_provision::launch::{self, launch_of};
 use hostler_runtime::Runtime;

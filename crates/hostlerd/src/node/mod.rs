@@ -17,6 +17,7 @@
 
 mod alarm;
 mod decider;
+pub(crate) mod measure;
 mod permissions;
 mod publisher;
 mod stacks;

@@ -223,7 +223,7 @@ impl State {
     }
 }
 
-fn sample(run: RunId, stats: &RunStats) -> Sample {
+pub(crate) fn sample(run: RunId, stats: &RunStats) -> Sample {
     Sample {
         time_ms: clock::wall_ms(),
         run: run.number,

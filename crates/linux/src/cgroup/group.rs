@@ -6,10 +6,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hostler_model::spec::Limits;
+use hostler_model::resources::Limits;
 
-use super::{AGENTS, explain};
-use super::{CgroupError, Controller, GroupStats, Place, Version, files, is_name, kill, v1, v2};
+use super::limit::{self, Change};
+use super::{
+    AGENTS, CgroupError, Controller, GroupStats, Place, Version, explain, files, is_name, kill, place, v1, v2,
+};
 
 /// How long [`Group::freeze`] waits, milliseconds.
 const FREEZE_WAIT_MS: u64 = 100;
@@ -39,6 +41,20 @@ impl Group {
         self.places.iter().zip(self.made.iter_mut())
     }
 
+    /// Forgets places where it is not, except those that a limit may still bring it to.
+    pub(super) fn keep_existing(&mut self) {
+        let version = self.version;
+        let mut kept = Vec::new();
+        for place in &self.places {
+            let again = place.controllers.iter().any(|held| kept.iter().any(|known: &Place| known.holds(*held)));
+            if place.directory.is_dir() || (place.is_on_demand(version) && !again) {
+                kept.push(place.clone());
+            }
+        }
+        self.made = vec![false; kept.len()];
+        self.places = kept;
+    }
+
     pub(super) fn version(&self) -> Version {
         self.version
     }
@@ -57,7 +73,7 @@ impl Group {
     }
 
     pub(super) fn place(&self, controller: Controller) -> Option<&Path> {
-        v1::place(&self.places, controller)
+        place(&self.places, controller)
     }
 
     /// The directory that freezes, and kills on v2.
@@ -89,45 +105,15 @@ impl Group {
         if joined { Ok(()) } else { Err(CgroupError::Missing { name: self.name.clone() }) }
     }
 
-    /// Applies the limits that are named; the others stay as they are. Memory goes first, because it alone is refused
-    /// for what the group holds already.
+    /// Applies the limits that are named; the others stay as they are. All of them or, when one of them cannot be given,
+    /// none.
     pub fn set_limits(&self, limits: &Limits) -> Result<(), CgroupError> {
         self.places()?;
-        let v2 = self.version == Version::V2;
-        if let Some(bytes) = limits.memory_bytes {
-            let place = self.needed(Controller::Memory)?;
-            if v2 { v2::set_memory(place, bytes) } else { v1::set_memory(place, bytes) }?;
-        }
-        if let Some(millis) = limits.cpu_millis {
-            let place = self.needed(Controller::Cpu)?;
-            let late = !v2 && !place.exists();
-            if late {
-                fs::create_dir(place)
-                    .map_err(|error| CgroupError::Unavailable { limit: "cpu", why: explain("make", place, &error) })?;
-            }
-            let set = if v2 { v2::set_cpu(place, millis) } else { v1::set_cpu(place, millis) };
-            if late && set.is_err() {
-                let _ = fs::remove_dir(place);
-            }
-            set?;
-            if late {
-                self.move_all_to(place)?;
-            }
-        }
-        if let Some(pids) = limits.pids {
-            v1::set_pids(self.needed(Controller::Pids)?, pids)?;
-        }
-        Ok(())
-    }
-
-    fn needed(&self, controller: Controller) -> Result<&Path, CgroupError> {
-        let limit = controller.v1_name();
-        let why = || format!("no usable hierarchy has the {limit} controller");
-        self.place(controller).ok_or_else(|| CgroupError::Unavailable { limit, why: why() })
+        limit::apply(self, limits, Change::of_running())
     }
 
     /// Brings the group's processes to a hierarchy where it did not exist until now.
-    fn move_all_to(&self, place: &Path) -> Result<(), CgroupError> {
+    pub(super) fn move_all_to(&self, place: &Path, limit: &'static str) -> Result<(), CgroupError> {
         let path = place.join("cgroup.procs");
         let mut moved = BTreeSet::new();
         for _ in 0..MOVE_PASSES_MAX {
@@ -137,7 +123,7 @@ impl Group {
                     && let Err(error) = files::write(&path, &pid.to_string())
                     && error.raw_os_error() != Some(libc::ESRCH)
                 {
-                    return Err(CgroupError::Unavailable { limit: "cpu", why: explain("write", &path, &error) });
+                    return Err(CgroupError::Unavailable { limit, why: explain("write", &path, &error) });
                 }
             }
             if moved.len() == before {
@@ -159,7 +145,7 @@ impl Group {
         };
         // Nobody counts: no pids controller. Then processes stand for processes and threads.
         if stats.pids == 0 {
-            stats.pids = u32::try_from(self.pids()?.len()).unwrap_or(u32::MAX);
+            stats.pids = u32::try_from(self.members()?.len()).unwrap_or(u32::MAX);
         }
         Ok(stats)
     }
@@ -172,6 +158,18 @@ impl Group {
             pids.extend(found.map_err(|error| CgroupError::io("list", &place.directory, error))?);
         }
         Ok(pids.into_iter().collect())
+    }
+
+    /// The processes in it as one hierarchy lists them, sorted: cheaper than [`Group::pids`], and the same unless the
+    /// workload itself moves processes about.
+    pub fn members(&self) -> Result<Vec<u32>, CgroupError> {
+        let places = self.places()?;
+        let held = places.iter().find(|place| !place.is_on_demand(self.version) && place.directory.exists());
+        let Some(place) = held else { return Ok(Vec::new()) };
+        let mut pids =
+            files::processes(&place.directory).map_err(|error| CgroupError::io("list", &place.directory, error))?;
+        pids.sort_unstable();
+        Ok(pids)
     }
 
     /// Whether nothing runs in it.
@@ -208,15 +206,23 @@ impl Group {
 
     /// Stops everything in it where it stands. When that takes longer than 100 ms it is undone and an error.
     pub fn freeze(&self) -> Result<(), CgroupError> {
+        self.freeze_within(Duration::from_millis(FREEZE_WAIT_MS))
+    }
+
+    /// The same with a deadline of the caller's. Waits in this thread.
+    pub fn freeze_within(&self, limit: Duration) -> Result<(), CgroupError> {
         self.refuse_own("freeze")?;
         let freezer = self.freezer_for("freeze")?;
-        match kill::freeze_within(self, Duration::from_millis(FREEZE_WAIT_MS)) {
+        match kill::freeze_within(self, limit) {
             Ok(true) => Ok(()),
             outcome => {
                 let _ = kill::thaw(self);
                 match outcome {
                     Err(error) => Err(CgroupError::io("freeze", freezer, error)),
-                    Ok(_) => Err(CgroupError::FreezeTimeout { path: freezer.to_path_buf(), waited_ms: FREEZE_WAIT_MS }),
+                    Ok(_) => {
+                        let waited_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                        Err(CgroupError::FreezeTimeout { path: freezer.to_path_buf(), waited_ms })
+                    }
                 }
             }
         }
@@ -226,6 +232,13 @@ impl Group {
     pub fn thaw(&self) -> Result<(), CgroupError> {
         let freezer = self.freezer_for("thaw")?;
         kill::thaw(self).map_err(|error| CgroupError::io("thaw", freezer, error))
+    }
+
+    /// Whether all of it stands still.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        let freezer = self.freezer_for("see whether it is frozen")?;
+        let frozen = if self.version == Version::V2 { v2::is_frozen(freezer) } else { v1::is_frozen(freezer) };
+        frozen.map_err(|error| CgroupError::io("read the state of", freezer, error))
     }
 
     fn freezer_for(&self, operation: &'static str) -> Result<&Path, CgroupError> {

@@ -14,6 +14,8 @@ pub(super) struct Mount {
     pub(super) point: PathBuf,
     /// The caller's own group as a directory; `None` when the mount does not show it.
     pub(super) own: Option<PathBuf>,
+    /// Tells apart hierarchies that control nothing of ours.
+    name: String,
 }
 
 /// The cgroup hierarchies of this machine as the caller sees them.
@@ -23,6 +25,8 @@ pub struct Hierarchies {
     pub(super) mounts: Vec<Mount>,
     /// The v2 hierarchy that is mounted beside those of v1.
     unified: Option<PathBuf>,
+    /// v1: hierarchies that only OCI runtimes make groups in, the v2 mount beside them included.
+    pub(super) others: Vec<Mount>,
 }
 
 /// One line of mountinfo, as far as it matters here.
@@ -35,7 +39,8 @@ struct Line {
 }
 
 enum Kind {
-    V1(Vec<Controller>),
+    /// What it controls of that which we use, and its name.
+    V1(Vec<Controller>, String),
     V2,
     Other,
 }
@@ -68,16 +73,21 @@ impl Hierarchies {
         let hidden = |line: &Line| lines.iter().any(|top| top.parent == line.id && top.point == line.point);
         let mut v1: Vec<Mount> = Vec::new();
         let mut v2: Vec<Mount> = Vec::new();
+        let mut others: Vec<Mount> = Vec::new();
         for line in lines.iter().filter(|line| !hidden(line)) {
-            let (list, controllers) = match &line.kind {
-                Kind::V1(controllers) => (&mut v1, controllers.clone()),
-                Kind::V2 => (&mut v2, Controller::ALL.to_vec()),
+            let (list, controllers, name) = match &line.kind {
+                Kind::V1(controllers, name) => {
+                    let is_used = controllers.iter().any(|held| *held != Controller::Hugetlb);
+                    (if is_used { &mut v1 } else { &mut others }, controllers.clone(), name.as_str())
+                }
+                Kind::V2 => (&mut v2, Controller::ALL.to_vec(), ""),
                 Kind::Other => continue,
             };
             let own = own_group(self_cgroup, &line.kind).and_then(|path| below_mount(line, &path));
-            let mount = Mount { controllers, point: line.point.clone(), own };
+            let mount = Mount { controllers, point: line.point.clone(), own, name: name.to_owned() };
             // The same hierarchy may be mounted twice; the one that shows our own group is the useful one.
-            match list.iter_mut().find(|known| known.controllers == mount.controllers) {
+            let same = |known: &&mut Mount| known.controllers == mount.controllers && known.name == mount.name;
+            match list.iter_mut().find(same) {
                 Some(known) if known.own.is_none() => *known = mount,
                 Some(_) => {}
                 None => list.push(mount),
@@ -87,11 +97,12 @@ impl Hierarchies {
         let v1_limits = v1.iter().any(|mount| mount.controllers.iter().any(|held| limiting.contains(held)));
         Ok(if v1_limits || (v2.is_empty() && !v1.is_empty()) {
             let unified = v2.first().map(|mount| mount.point.clone());
-            Self { version: Version::V1, mounts: v1, unified }
+            others.extend(v2.into_iter().map(|mount| Mount { controllers: Vec::new(), ..mount }));
+            Self { version: Version::V1, mounts: v1, others, unified }
         } else if !v2.is_empty() {
-            Self { version: Version::V2, mounts: v2, unified: None }
+            Self { version: Version::V2, mounts: v2, others: Vec::new(), unified: None }
         } else {
-            Self { version: Version::None, mounts: Vec::new(), unified: None }
+            Self { version: Version::None, mounts: Vec::new(), others: Vec::new(), unified: None }
         })
     }
 
@@ -130,11 +141,17 @@ fn parse_line(line: &str) -> Option<Line> {
             let options = fields.nth(1)?;
             let held: Vec<_> =
                 Controller::ALL.into_iter().filter(|held| options.split(',').any(|o| o == held.v1_name())).collect();
-            if held.is_empty() { Kind::Other } else { Kind::V1(held) }
+            let names: Vec<_> = options.split(',').filter(|option| is_hierarchy_name(option)).collect();
+            Kind::V1(held, names.join(","))
         }
         _ => Kind::Other,
     };
     point.is_absolute().then_some(Line { id, parent, root, point, kind })
+}
+
+/// Mount options that name a hierarchy, those that we do not use.
+fn is_hierarchy_name(option: &str) -> bool {
+    matches!(option, "devices" | "net_cls" | "net_prio" | "perf_event" | "rdma" | "misc") || option.starts_with("name=")
 }
 
 /// Undoes the kernel's `\040` for space, tab, newline and backslash.
@@ -165,7 +182,7 @@ fn own_group(self_cgroup: &str, kind: &Kind) -> Option<PathBuf> {
         let mut fields = line.splitn(3, ':');
         let (number, names, path) = (fields.next()?, fields.next()?, fields.next()?);
         let same = match kind {
-            Kind::V1(held) => names.split(',').any(|name| held.iter().any(|held| held.v1_name() == name)),
+            Kind::V1(held, _) => names.split(',').any(|name| held.iter().any(|held| held.v1_name() == name)),
             Kind::V2 => number == "0" && names.is_empty(),
             Kind::Other => false,
         };
@@ -207,13 +224,18 @@ mod tests {
         let hybrid = format!("{v1}{unified}");
         let data = [
             ("pure v1", v1, v1_self, "V1 cpu,cpuacct=/c/cpu,cpuacct memory=/c/memory/a/b pids=/c/pids/p"),
-            ("pure v2", v2, "0::/user.slice/a b\n", "V2 memory,cpu,cpuacct,pids,freezer=/sys/fs/cgroup/user.slice/a b"),
+            (
+                "pure v2",
+                v2,
+                "0::/user.slice/a b\n",
+                "V2 memory,cpu,cpuacct,pids,freezer,cpuset,blkio,hugetlb=/sys/fs/cgroup/user.slice/a b",
+            ),
             ("hybrid", &hybrid, &format!("{v1_self}0::/z\n"), {
                 "V1 cpu,cpuacct=/c/cpu,cpuacct memory=/c/memory/a/b pids=/c/pids/p"
             }),
             ("no line for a hierarchy", freezer, "4:memory:/a\n", "V1 freezer=?"),
             ("v1 without limits beside v2", &format!("{freezer}{unified}"), "0::/\n9:freezer:/\n", {
-                "V2 memory,cpu,cpuacct,pids,freezer=/c/unified"
+                "V2 memory,cpu,cpuacct,pids,freezer,cpuset,blkio,hugetlb=/c/unified"
             }),
             (
                 "a container shows its part",
@@ -227,7 +249,7 @@ mod tests {
                 "4:memory:/docker/xy\n",
                 "V1 memory=?",
             ),
-            ("outside of its namespace", v2, "0::/../x\n", "V2 memory,cpu,cpuacct,pids,freezer=?"),
+            ("outside of its namespace", v2, "0::/../x\n", "V2 memory,cpu,cpuacct,pids,freezer,cpuset,blkio,hugetlb=?"),
             (
                 "stacked and mounted twice",
                 "9 8 0:1 / /m rw - cgroup cgroup rw,pids\n10 9 0:2 / /m rw - tmpfs t rw\n\
@@ -238,13 +260,18 @@ mod tests {
             ("nothing", "", "", "None"),
             ("no cgroups", "9 8 0:1 / / rw - ext4 /dev/vda rw\n", "0::/\n", "None"),
             ("some garbage", &format!("x\n - \n1 2 - cgroup2\n{v2}9 9\n\u{0}"), ":::\n0\n0::/a:b\n", {
-                "V2 memory,cpu,cpuacct,pids,freezer=/sys/fs/cgroup/a:b"
+                "V2 memory,cpu,cpuacct,pids,freezer,cpuset,blkio,hugetlb=/sys/fs/cgroup/a:b"
             }),
         ];
         for (what, mountinfo, self_cgroup, expected) in data {
             assert_eq!(shown(mountinfo, self_cgroup), expected, "{what}");
         }
         assert!(Hierarchies::parse("garbage\nmore", "0::/").is_err());
+        let devices = "36 31 0:33 / /c/devices rw - cgroup cgroup rw,devices\n";
+        let hugetlb = "37 31 0:34 / /c/hugetlb rw - cgroup cgroup rw,hugetlb\n";
+        let found = Hierarchies::parse(&format!("{hybrid}{devices}{hugetlb}{devices}"), v1_self).expect("parses");
+        let others: Vec<_> = found.others.iter().map(|mount| mount.point.to_string_lossy()).collect();
+        assert_eq!(others, ["/c/systemd", "/c/devices", "/c/hugetlb", "/c/unified"]);
         assert_eq!(unescape("a\\040b\\\\9\\1"), PathBuf::from("a b\\\\9\\1"));
     }
 

@@ -9,20 +9,31 @@
 //!
 //! - [`Hierarchies`] (`hierarchy`): what is mounted and where the caller stands; pure parsing
 //! - [`Parent`] (`parent`): making, listing and removing groups; what can be limited here, and if not, why not
-//! - [`Group`] (`group`): joining, limits, statistics, removal; `kill` ends everything in it
+//! - `argument`: a parent as one word of a command line
+//! - `available`: what can be limited here, and if not, why not
+//! - `oci`: where an OCI runtime makes the groups of containers, in every hierarchy
+//! - [`Group`] (`group`): joining, statistics, removal; `kill` ends everything in it
+//! - `limit`: putting limits in force, all of them or none
+//! - `detail`: everything that is accounted
 //! - `v1`, `v2`: the files of either version
-//! - `files`: reading and writing them
+//! - `files`: reading and writing them; `device`: block devices by their numbers
 //!
 //! A group is a set of *places*: one directory on v2, one for each mounted hierarchy on v1 (co-mounted controllers
 //! share theirs). Nothing here is remembered that the kernel knows; any process may open a group by its name.
 //!
-//! *Not* here: block I/O limits, cpusets and devices (OCI runtimes set their own), and waiting: the longest call,
-//! [`Group::kill_all`], returns after about 100 ms, done or not.
+//! *Not* here: access to devices (OCI runtimes set that), and waiting: the longest call, [`Group::kill_all`], returns
+//! after about 100 ms, done or not.
 
+mod argument;
+mod available;
+mod detail;
+mod device;
 mod files;
 mod group;
 mod hierarchy;
 mod kill;
+mod limit;
+mod oci;
 mod parent;
 mod v1;
 mod v2;
@@ -60,12 +71,16 @@ enum Controller {
     Cpuacct,
     Pids,
     Freezer,
+    Cpuset,
+    Blkio,
+    Hugetlb,
 }
 
 impl Controller {
-    const ALL: [Self; 5] = [Self::Memory, Self::Cpu, Self::Cpuacct, Self::Pids, Self::Freezer];
+    const ALL: [Self; 8] =
+        [Self::Memory, Self::Cpu, Self::Cpuacct, Self::Pids, Self::Freezer, Self::Cpuset, Self::Blkio, Self::Hugetlb];
 
-    /// Its name in mount options and in `/proc/<pid>/cgroup`; v2 has the same names for what it has.
+    /// Its name in mount options and in `/proc/<pid>/cgroup`.
     const fn v1_name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -73,7 +88,24 @@ impl Controller {
             Self::Cpuacct => "cpuacct",
             Self::Pids => "pids",
             Self::Freezer => "freezer",
+            Self::Cpuset => "cpuset",
+            Self::Blkio => "blkio",
+            Self::Hugetlb => "hugetlb",
         }
+    }
+
+    /// Its name on v2, as far as there is one.
+    const fn v2_name(self) -> &'static str {
+        match self {
+            Self::Blkio => "io",
+            other => other.v1_name(),
+        }
+    }
+
+    /// v1: whether a plain run is in its hierarchy only when a limit asks for it. Being in that of `cpu` would forbid
+    /// real-time scheduling, and the others cost something and give nothing.
+    const fn is_on_demand(self) -> bool {
+        matches!(self, Self::Cpu | Self::Cpuset | Self::Blkio | Self::Hugetlb)
     }
 }
 
@@ -88,6 +120,19 @@ impl Place {
     fn holds(&self, controller: Controller) -> bool {
         self.controllers.contains(&controller)
     }
+
+    fn is_on_demand(&self, version: Version) -> bool {
+        version == Version::V1 && self.controllers.iter().all(|held| held.is_on_demand())
+    }
+}
+
+/// The place that controls this. On v1 a group may have two, its own and the one where an OCI runtime makes it; that
+/// which exists is meant.
+fn place(places: &[Place], controller: Controller) -> Option<&Path> {
+    let mut held = places.iter().filter(|place| place.holds(controller)).map(|place| place.directory.as_path());
+    let first = held.next()?;
+    let second = held.next().filter(|second| !first.exists() && second.exists());
+    Some(second.unwrap_or(first))
 }
 
 /// What can be limited here. A sentence says why not, and how to mend it.
@@ -99,6 +144,19 @@ pub struct Availability {
     pub cpu: Result<(), String>,
     /// `pids`.
     pub pids: Result<(), String>,
+}
+
+/// What else can be limited here, asked for more seldom. A sentence says why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoreAvailability {
+    /// `memory_swap_bytes`.
+    pub swap: Result<(), String>,
+    /// `cpuset_cpus`, `cpuset_mems`.
+    pub cpuset: Result<(), String>,
+    /// `blkio_weight` and that of devices.
+    pub blkio_weight: Result<(), String>,
+    /// Rates of block devices.
+    pub device_rates: Result<(), String>,
 }
 
 /// What a group uses now and has used so far.
@@ -120,6 +178,8 @@ pub struct GroupStats {
     pub written_bytes: Option<u64>,
     /// Swapped out, bytes; where swap is accounted.
     pub swap_bytes: Option<u64>,
+    /// Memory of its processes that is resident, bytes, shared pages counted once; without a memory controller unknown.
+    pub rss_bytes: Option<u64>,
 }
 
 /// What we were doing to a group when it failed.
@@ -139,7 +199,7 @@ pub enum CgroupError {
     /// A limit that was asked for cannot be given.
     #[error("cannot limit {limit}: {why}")]
     Unavailable {
-        /// `memory`, `cpu` or `pids`.
+        /// Which one, such as `memory`.
         limit: &'static str,
         /// Why not, and how to mend it.
         why: String,

@@ -5,13 +5,18 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use hostler_model::NodeTag;
-use hostler_model::spec::Limits;
+use hostler_model::resources::Limits;
 use tempfile::TempDir;
 
 use super::*;
 
+mod limits;
+mod places;
+
 const TAG: NodeTag = NodeTag::from_bytes([1, 2, 3]);
-const LIMITS: Limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(1_500), pids: Some(32) };
+fn some_limits() -> Limits {
+    Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(1_500), pids: Some(32), ..Limits::default() }
+}
 
 fn put(root: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
@@ -74,7 +79,7 @@ fn v1_files() {
     );
     let parent = Parent::new(&hierarchies, None, TAG);
     assert_eq!(parent.available(), Availability { memory: Ok(()), cpu: Ok(()), pids: Ok(()) });
-    let group = parent.create("run", &LIMITS).unwrap();
+    let group = parent.create("run", &some_limits()).unwrap();
     let data = [
         (run("memory/sub", "memory.limit_in_bytes"), "67108864"),
         (run("memory/sub", "memory.memsw.limit_in_bytes"), "67108864"),
@@ -95,7 +100,8 @@ fn v1_files() {
     assert_eq!(text(root, &run("freezer", "freezer.state")), "THAWED", "a kill always thaws");
     assert_eq!(parent.names(), ["run"]);
 
-    let unlimited = Limits { memory_bytes: Some(u64::MAX), cpu_millis: Some(1), pids: Some(u32::MAX) };
+    let unlimited =
+        Limits { memory_bytes: Some(u64::MAX), cpu_millis: Some(1), pids: Some(u32::MAX), ..Limits::default() };
     group.set_limits(&unlimited).unwrap();
     assert_eq!(text(root, &run("memory/sub", "memory.limit_in_bytes")), "-1");
     assert_eq!(text(root, &run("cpu,cpuacct", "cpu.cfs_quota_us")), "1000", "the least that the kernel takes");
@@ -109,8 +115,8 @@ fn v2_files() {
     put(
         root,
         &[
-            ("own/cgroup.subtree_control", "memory cpu pids io\n"),
-            ("own/h010203/cgroup.subtree_control", "cpu memory pids io\n"),
+            ("own/cgroup.subtree_control", "memory cpu pids io cpuset hugetlb\n"),
+            ("own/h010203/cgroup.subtree_control", "cpu memory pids io cpuset hugetlb\n"),
             ("own/h010203/run/memory.max", "max\n"),
             ("own/h010203/run/memory.swap.max", "max\n"),
             ("own/h010203/run/memory.current", "8192\n"),
@@ -127,7 +133,7 @@ fn v2_files() {
     );
     let parent = Parent::new(&hierarchies, None, TAG);
     assert_eq!(parent.available(), Availability { memory: Ok(()), cpu: Ok(()), pids: Ok(()) });
-    let group = parent.create("run", &LIMITS).unwrap();
+    let group = parent.create("run", &some_limits()).unwrap();
     let data = [
         ("own/h010203/run/memory.max", "67108864"),
         ("own/h010203/run/memory.swap.max", "0"),
@@ -171,7 +177,7 @@ fn v2_without_delegation_says_so_and_leaves_nothing() {
     let parent = Parent::new(&hierarchies, None, TAG);
     let available = parent.available();
     assert!(available.memory.unwrap_err().contains("Delegate=yes"));
-    let error = parent.create("run", &LIMITS).unwrap_err();
+    let error = parent.create("run", &some_limits()).unwrap_err();
     assert!(matches!(error, CgroupError::Unavailable { limit: "memory", .. }), "{error}");
     assert_eq!(parent.names(), Vec::<String>::new(), "what was made is removed again");
     // Without a limit the group is still good for finding and killing what runs.
@@ -204,13 +210,13 @@ fn a_limit_without_its_controller_is_refused() {
     let point = root.path().join("memory");
     let mountinfo = format!("1 99 0:1 / {} rw - cgroup cgroup rw,memory\n", point.display());
     let parent = Parent::new(&Hierarchies::parse(&mountinfo, "4:memory:/\n").unwrap(), None, TAG);
-    for limits in [Limits { pids: Some(1), ..Limits::default() }, LIMITS] {
+    for limits in [Limits { pids: Some(1), ..Limits::default() }, some_limits()] {
         assert!(matches!(parent.create("run", &limits), Err(CgroupError::Unavailable { .. })));
         assert!(parent.names().is_empty());
     }
     let none = Parent::new(&Hierarchies::parse("", "").unwrap(), None, TAG);
     assert!(none.available().memory.is_err());
-    assert!(matches!(none.create("run", &LIMITS), Err(CgroupError::NoHierarchy { .. })));
+    assert!(matches!(none.create("run", &some_limits()), Err(CgroupError::NoHierarchy { .. })));
     none.join_agents().unwrap();
     none.remove().unwrap();
     assert!(none.open("run").kill_all().unwrap());
@@ -244,7 +250,11 @@ fn arguments_survive_and_are_checked() {
         assert!(again.open("x").pids().unwrap().is_empty());
     }
     assert_eq!(Parent::from_arg("none").unwrap().to_arg(), "none");
-    for good in ["v1;memory=/a%20b%3b/h010203;cpu,cpuacct=/h010203", "v2;=/c/h010203"] {
+    for good in [
+        "v1;memory=/a%20b%3b/h010203;cpu,cpuacct=/h010203",
+        "v2;=/c/h010203",
+        "v1;memory=/c/h010203;+hugetlb=/g/h010203;+=/d/h010203;oci=/h010203",
+    ] {
         assert_eq!(Parent::from_arg(good).unwrap().to_arg(), good);
     }
     let bad = [
@@ -263,7 +273,12 @@ fn arguments_survive_and_are_checked() {
         "v1;memory=/a%/h010203",
         "v1;memory=/a%zz/h010203",
         "v1;memory=/a%é/h010203",
-        "v1;blkio=/a/h010203",
+        "v1;net_cls=/a/h010203",
+        "v1;memory=/a/h010203;+net_cls=/b/h010203",
+        "v1;memory=/a/h010203;+=/b/h010204",
+        "v1;memory=/a/h010203;oci=/b/x",
+        "v2;=/a/h010203;+=/b/h010203",
+        "none;oci=/h010203",
         "v1;memory=/a/h010203;memory=/b/h010203",
         "v1;memory=/a/h010203;pids=/b/h010204",
         "v2;memory=/a/h010203",

@@ -4,22 +4,25 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use hostler_model::resources::Limits;
 use rustix::fs::inotify;
 
+use super::limit::{Change, asked, refused};
 use super::{CgroupError, Controller, GroupStats, explain, files, v1};
 
-/// What a group of ours wants from the one above. `io` gives figures only; it is not missed.
-const WANTED: [&str; 4] = ["memory", "cpu", "pids", "io"];
+/// What a group of ours wants from the one above. What follows the first three is not missed until a limit asks for it.
+const WANTED: [&str; 6] = ["memory", "cpu", "pids", "io", "cpuset", "hugetlb"];
 
 fn lists(path: &Path, controller: &str) -> bool {
     files::read(path).is_ok_and(|text| text.split_ascii_whitespace().any(|name| name == controller))
 }
 
-/// Whether `directory` hands down all that can be limited.
-pub(super) fn hands_down_all(directory: &Path) -> bool {
+/// Whether `directory` hands down all that is mostly limited, and what `limits` asks for.
+pub(super) fn hands_down(directory: &Path, limits: &Limits) -> bool {
     let text = files::read(&directory.join("cgroup.subtree_control")).unwrap_or_default();
     let names: Vec<_> = text.split_ascii_whitespace().collect();
-    ["memory", "cpu", "pids"].iter().all(|wanted| names.contains(wanted))
+    let asked = [Controller::Cpuset, Controller::Blkio].into_iter().filter(|held| asked(*held, limits).is_some());
+    ["memory", "cpu", "pids"].into_iter().chain(asked.map(Controller::v2_name)).all(|wanted| names.contains(&wanted))
 }
 
 /// Asks each of `chain`, top first, to hand down all we want. What is refused shows in [`handed_down`].
@@ -36,7 +39,7 @@ pub(super) fn hand_down(chain: &[&Path]) {
 
 /// Whether the last of `chain` hands `controller` down; if not, the first that does not, and why.
 pub(super) fn handed_down(chain: &[&Path], controller: Controller) -> Result<(), String> {
-    let name = controller.v1_name();
+    let name = controller.v2_name();
     for directory in chain {
         let path = directory.join("cgroup.subtree_control");
         if lists(&path, name) {
@@ -64,40 +67,78 @@ pub(super) fn handed_down(chain: &[&Path], controller: Controller) -> Result<(),
     Ok(())
 }
 
-pub(super) fn set_memory(directory: &Path, bytes: u64) -> Result<(), CgroupError> {
+pub(super) fn set_memory(directory: &Path, limits: &Limits, change: &mut Change) -> Result<(), CgroupError> {
+    let limit_path = directory.join("memory.max");
+    let swap_path = directory.join("memory.swap.max");
+    let had_limit = || files::read_u64(&limit_path).is_ok();
+    // Not named: what there was stays; with the first memory limit there is none.
+    let swap = match (limits.memory_bytes, limits.memory_swap_bytes) {
+        (_, Some(bytes)) => Some(bytes),
+        (Some(_), None) if !had_limit() => Some(0),
+        _ => None,
+    };
+    if limits.memory_swap_bytes.is_some() && limits.memory_bytes.is_none() && !had_limit() {
+        let why = "it goes on top of a memory limit, and there is none".to_owned();
+        return Err(CgroupError::Unavailable { limit: "memory swap", why });
+    }
+    if let Some(bytes) = limits.memory_bytes {
+        set_memory_max(directory, &limit_path, bytes, change)?;
+    }
+    if let Some(bytes) = swap {
+        match change.write(&swap_path, &bytes_text(bytes)) {
+            // Without swap accounting nothing swaps past the limit that we could forbid.
+            Err(error) if files::is_gone(&error) && limits.memory_swap_bytes.is_none() => {}
+            outcome => outcome.map_err(|error| refused("memory swap", &swap_path, &error))?,
+        }
+    }
+    // What v1 calls the soft limit; the OCI runtimes take this file for it.
+    if let Some(bytes) = limits.memory_reservation_bytes {
+        change.set("memory reservation", &directory.join("memory.low"), &bytes_text(bytes))?;
+    }
+    Ok(())
+}
+
+fn bytes_text(bytes: u64) -> String {
+    if bytes > i64::MAX as u64 { "max".to_owned() } else { bytes.to_string() }
+}
+
+fn set_memory_max(directory: &Path, path: &Path, bytes: u64, change: &mut Change) -> Result<(), CgroupError> {
     let current = || files::read_u64(&directory.join("memory.current")).unwrap_or(0);
     // v2 would kill to get below a limit. As on v1, a change that does not fit is refused instead.
     let used = current();
     if used > bytes {
         let _ = files::write(&directory.join("memory.reclaim"), &(used - bytes).to_string());
     }
-    let path = directory.join("memory.max");
-    let write =
-        |text: &str| files::write(&path, text).map_err(|error| v1::memory_refusal(&path, bytes, current, &error));
     if current() > bytes {
-        return Err(v1::memory_refusal(&path, bytes, current, &io::Error::from_raw_os_error(libc::EBUSY)));
+        return Err(v1::memory_refusal(path, bytes, current, &io::Error::from_raw_os_error(libc::EBUSY)));
     }
-    write(&if bytes > i64::MAX as u64 { "max".to_owned() } else { bytes.to_string() })?;
-    match files::write(&directory.join("memory.swap.max"), "0") {
-        Err(error) if !files::is_gone(&error) => {
-            let why = explain("write", &directory.join("memory.swap.max"), &error);
-            Err(CgroupError::Unavailable { limit: "memory", why })
-        }
-        _ => Ok(()),
-    }
+    change.write(path, &bytes_text(bytes)).map_err(|error| v1::memory_refusal(path, bytes, current, &error))
 }
 
-pub(super) fn set_cpu(directory: &Path, millis: u32) -> Result<(), CgroupError> {
-    let (quota, period) = v1::cpu_quota_period_us(millis);
+pub(super) fn set_cpu(directory: &Path, limits: &Limits, change: &mut Change) -> Result<(), CgroupError> {
+    if let Some(shares) = limits.cpu_shares {
+        // 2…262,144 become 1…10,000, as the OCI runtimes do it.
+        let weight = 1 + shares.saturating_sub(2).min(262_142) * 9_999 / 262_142;
+        change.set("cpu shares", &directory.join("cpu.weight"), &weight.to_string())?;
+    }
     let path = directory.join("cpu.max");
-    files::write(&path, &format!("{quota} {period}"))
-        .map_err(|error| CgroupError::Unavailable { limit: "cpu", why: explain("write", &path, &error) })
+    let now = || {
+        let text = files::read(&path).unwrap_or_default();
+        let mut words = text.split_ascii_whitespace();
+        let quota = words.next().and_then(|quota| quota.parse().ok());
+        (quota, words.next().and_then(|period| period.parse().ok()).unwrap_or(v1::CPU_PERIOD_US))
+    };
+    let Some((quota, period)) = v1::quota_asked(limits, now) else { return Ok(()) };
+    let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+    change.set("cpu", &path, &format!("{quota} {period}"))
 }
 
 pub(super) fn stats(directory: &Path) -> GroupStats {
     let number = |file: &str| files::read_u64(&directory.join(file)).ok();
     let text = |file: &str| files::read(&directory.join(file)).unwrap_or_default();
     let io = files::read(&directory.join("io.stat")).ok();
+    let memory = text("memory.stat");
+    let memory = |key: &str| files::keyed(&memory, key);
     // `8:0 rbytes=1 wbytes=2 rios=3 …`, one line a device.
     let sum = |key: &str| {
         let words = io.as_deref()?.split_ascii_whitespace();
@@ -113,6 +154,7 @@ pub(super) fn stats(directory: &Path) -> GroupStats {
         read_bytes: sum("rbytes"),
         written_bytes: sum("wbytes"),
         swap_bytes: number("memory.swap.current"),
+        rss_bytes: memory("anon").map(|anon| anon.saturating_add(memory("file_mapped").unwrap_or(0))),
     }
 }
 

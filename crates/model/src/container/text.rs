@@ -162,9 +162,14 @@ mod tests {
         assert!(["a", "/dev/a:b", "/dev/a:/b:x", "/a:/b:r:w"].iter().all(|bad| device(bad).is_err()));
         assert_eq!(dropped(&[cap_drop("kill").expect("known"), cap_drop("all").expect("all")]), CapDrop::All(All::All));
         assert!(cap_drop("some").is_err());
-        let good = ["no-new-privileges", "no-new-privileges:false", "seccomp=/f", "apparmor=x", "systempaths=unconfined"];
+        let good =
+            ["no-new-privileges", "no-new-privileges:false", "seccomp=/f", "apparmor=x", "systempaths=unconfined"];
         assert!(good.iter().all(|text| security_option(text).is_ok()));
-        assert!(["", "seccomp", "seccomp=", "label=x", "no-new-privileges=maybe"].iter().all(|bad| security_option(bad).is_err()));
+        assert!(
+            ["", "seccomp", "seccomp=", "label=x", "no-new-privileges=maybe"]
+                .iter()
+                .all(|bad| security_option(bad).is_err())
+        );
         assert_eq!(network("blue"), Ok(Network::Namespace("/run/netns/blue".into())));
         assert!(["", "..", "a/b"].iter().all(|bad| network(bad).is_err()));
     }

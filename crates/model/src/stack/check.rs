@@ -13,6 +13,7 @@ use crate::limits;
 use crate::queue::QueueChange;
 
 mod cycles;
+mod resources;
 mod schedule;
 mod values;
 

@@ -173,6 +173,45 @@ pub struct Limits {
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
+    /// Memory that is left to it when the machine is short of it, such as `"64M"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_reservation: Option<Written>,
+    /// Swap on top of `memory`, such as `"1G"`; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Written>,
+    /// Weight among those who want CPU time at the same moment; 1024 is the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<u64>,
+    /// CPU time in each period, microseconds; instead of `cpus`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_quota_us: Option<u64>,
+    /// The period of the quota, microseconds; 100000 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_period_us: Option<u64>,
+    /// CPUs that it may use, such as `"0-3,6"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpuset_cpus: Option<Written>,
+    /// Memory nodes that it may use, such as `"0"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpuset_mems: Option<Written>,
+    /// Weight among those who want block I/O at the same moment, from 10 to 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blkio_weight: Option<u16>,
+    /// The same for single devices, such as `{ "/dev/sda" = 200 }`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub blkio_weight_device: BTreeMap<String, u16>,
+    /// Bytes read in each second, such as `{ "/dev/sda" = "10M" }`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_read_bps: BTreeMap<String, Written>,
+    /// Bytes written in each second.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_write_bps: BTreeMap<String, Written>,
+    /// Reads in each second.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_read_iops: BTreeMap<String, u64>,
+    /// Writes in each second.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_write_iops: BTreeMap<String, u64>,
 }
 
 /// A restart policy in one word, or with all its numbers.

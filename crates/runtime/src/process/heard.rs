@@ -106,6 +106,10 @@ impl Shared {
                 agent.answer(request, Answer::Stats(stats));
                 None
             }
+            FromAgent::Processes { request, list } => {
+                agent.answer(request, Answer::Processes(list));
+                None
+            }
             FromAgent::Done { request, error } => {
                 let result = error.clone().map_or(Ok(()), Err);
                 agent.answer(request, Answer::Done(error)).map(|run| Fact::Ordered { run, result })

@@ -1,5 +1,5 @@
 use hostler_model::limits;
-use hostler_wire::AttachTarget;
+use hostler_wire::{AttachTarget, StatsDepth};
 
 use super::*;
 use crate::{AttachRequest, Attachment, Output, Role, RuntimeError};
@@ -70,7 +70,7 @@ async fn a_stalled_reader_holds_a_bounded_amount_and_loses_nothing() {
         agent.stream().write_all(&bytes).await.expect("the runtime reads though nobody else does");
     }
     let runtime = node.runtime.clone();
-    let asked = tokio::spawn(async move { runtime.stats(run(1)).await });
+    let asked = tokio::spawn(async move { runtime.stats(run(1), StatsDepth::Usual).await });
     assert!(matches!(agent.message().await, ToAgent::Stats { .. }), "no credit came before it, and control flows");
     agent.say(FromAgent::Stats { request: 1, stats: Default::default() }).await;
     asked.await.expect("no panic").expect("an answer");

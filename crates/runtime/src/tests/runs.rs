@@ -1,6 +1,6 @@
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
-use hostler_wire::{RunStats, SignalScope};
+use hostler_wire::{RunStats, SignalScope, StatsDepth};
 
 use super::*;
 use crate::{AttachRequest, AttachTarget, Role, RuntimeError};
@@ -250,24 +250,24 @@ async fn questions_are_answered_or_fail() {
     let mut node = Node::new(0);
     let mut agent = started(&mut node, 1).await;
     let runtime = node.runtime.clone();
-    let asked = tokio::spawn(async move { runtime.stats(run(1)).await });
-    let ToAgent::Stats { request, sample: false } = agent.message().await else { panic!("not a question") };
+    let asked = tokio::spawn(async move { runtime.stats(run(1), StatsDepth::Usual).await });
+    let ToAgent::Stats { request, sample: false, .. } = agent.message().await else { panic!("not a question") };
     let stats = RunStats { pids: 3, ..RunStats::default() };
-    agent.say(FromAgent::Stats { request, stats }).await;
+    agent.say(FromAgent::Stats { request, stats: stats.clone() }).await;
     assert_eq!(asked.await.expect("no panic").expect("an answer"), stats);
 
     let runtime = node.runtime.clone();
-    let asked = tokio::spawn(async move { runtime.update(run(1), Limits::default()).await });
+    let asked = tokio::spawn(async move { runtime.update(run(1), Box::default()).await });
     let ToAgent::Update { request, .. } = agent.message().await else { panic!("not a question") };
     agent.say(FromAgent::Done { request, error: Some("no".to_owned()) }).await;
     assert!(matches!(asked.await.expect("no panic"), Err(RuntimeError::Refused(why)) if why == "no"));
 
     let runtime = node.runtime.clone();
-    let asked = tokio::spawn(async move { runtime.stats(run(1)).await });
+    let asked = tokio::spawn(async move { runtime.stats(run(1), StatsDepth::Usual).await });
     assert!(matches!(agent.message().await, ToAgent::Stats { .. }));
     agent.die();
     assert!(matches!(asked.await.expect("no panic"), Err(RuntimeError::Closed)));
-    assert!(matches!(node.runtime.stats(run(9)).await, Err(RuntimeError::NotRunning(_))));
+    assert!(matches!(node.runtime.stats(run(9), StatsDepth::Usual).await, Err(RuntimeError::NotRunning(_))));
 }
 
 #[tokio::test]

@@ -137,7 +137,9 @@ pub(crate) async fn list(
     let is_asked = |view: &CheckpointView| {
         let asked = query.workload.as_deref();
         view.namespace == namespace
-            && asked.is_none_or(|asked| view.workload_name.as_str() == asked || view.workload.to_string().starts_with(asked))
+            && asked.is_none_or(|asked| {
+                view.workload_name.as_str() == asked || view.workload.to_string().starts_with(asked)
+            })
     };
     let checkpoints = found.into_iter().filter(is_asked).map(shown).collect();
     Ok(json(StatusCode::OK, &CheckpointList { checkpoints }))

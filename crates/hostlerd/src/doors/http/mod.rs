@@ -111,6 +111,8 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/workloads/{ref}/result", get(result::get))
         .route("/v1/workloads/{ref}/logs", get(logs::read))
         .route("/v1/workloads/{ref}/stats", get(stats::get))
+        .route("/v1/workloads/{ref}/processes", get(stats::processes))
+        .route("/v1/stats", get(stats::list))
         .route("/v1/workloads/{ref}/attach", any(attach::open))
         .route("/v1/workloads/{ref}/exec", any(exec::open))
         .fallback(answer::not_found)

@@ -19,7 +19,9 @@ use super::answer::{Answer, Body, OptionalBody, json};
 use super::{Door, Peer};
 use crate::doctor::{DoctorInput, report};
 use crate::metrics::Scrape;
+use crate::node::measure::measure;
 use crate::node::view;
+use crate::sampling::{Sampled, sample};
 
 /// Units of a stack that stop one after the other, at most as far as a wait for all of them goes.
 const STACK_DEPTH: u64 = 8;
@@ -38,16 +40,18 @@ pub(crate) async fn openapi() -> Response {
 
 pub(crate) async fn metrics(State(door): State<Door>, ConnectInfo(peer): ConnectInfo<Peer>) -> Answer {
     door.caller(peer)?.require_owner("read its metrics")?;
+    let (sampled, unmeasured) = door.measured().await;
     let view = &door.node.view;
     let workloads = view.count(&Scope::All);
     let live = |phase: &Phase| matches!(phase, Phase::Preparing | Phase::Stopping | Phase::Pending);
     let scrape = Scrape {
+        unmeasured,
         // Deadlines and restarts that are waiting for their time.
         pending_actions: workloads.iter().filter(|(phase, _)| live(phase)).map(|(_, count)| *count as usize).sum(),
         subscribers: view.followers(),
         watched_descriptors: door.node.runtime.watched(),
         idle_agents: door.node.runtime.idle_agents(),
-        sampled: door.node.sampling.live(),
+        sampled,
         workloads,
     };
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], door.node.metrics.encode(scrape)).into_response())
@@ -91,6 +95,30 @@ pub(crate) async fn down(
 }
 
 impl Door {
+    /// The workloads that have series of their own: those that ask for samples with the newest one, and those that run
+    /// with limits or as containers, asked now. And how many have none, because there are too many or no answer came.
+    async fn measured(&self) -> (Vec<Sampled>, usize) {
+        let mut sampled = self.node.sampling.live();
+        sampled.truncate(limits::METRICS_WORKLOADS_MAX);
+        let mut workloads = self.live();
+        workloads.retain(|workload| {
+            let counted = !workload.limits.is_empty() || workload.spec.container.is_some();
+            counted && workload.spec.stats_interval_ms.is_none()
+        });
+        let room = limits::METRICS_WORKLOADS_MAX - sampled.len();
+        let left_out = workloads.len().saturating_sub(room);
+        // The oldest: who has series keeps them.
+        workloads.sort_unstable_by_key(|workload| (workload.created_at_ms, workload.id));
+        workloads.truncate(room);
+        let measured = measure(&self.node.runtime, workloads).await;
+        for (workload, stats) in &measured.found {
+            let Some(run) = workload.live_run() else { continue };
+            let (namespace, name) = (workload.namespace.clone(), workload.name.clone());
+            sampled.push(Sampled { namespace, name, sample: sample(run.id, stats) });
+        }
+        (sampled, left_out + measured.unanswered.len())
+    }
+
     async fn go_down(&self, stop_workloads: bool) -> Answer<DownReport> {
         let mut stopped = 0;
         if stop_workloads {

@@ -1,4 +1,5 @@
-//! What a workload uses: now, once a second, or as the samples of its interval tell.
+//! What a workload uses: now, once a second, or as the samples of its interval tell; what all of them use; and who the
+//! processes of one are.
 
 use std::time::{Duration, Instant};
 
@@ -6,16 +7,20 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, sse};
 use futures_util::stream;
-use hostler_api::types::{Stats, StatsQuery};
+use hostler_api::types::{NamespaceQuery, Stats, StatsQuery};
+use hostler_api::usage::{StatsList, StatsListQuery, WorkloadStats};
 use hostler_linux::clock;
 use hostler_model::ids::WorkloadId;
 use hostler_model::workload::Workload;
 use hostler_model::{Problem, ProblemKind};
-use hostler_runtime::RuntimeError;
+use hostler_provision::Scope;
+use hostler_runtime::{RunStats, RuntimeError, StatsDepth};
 
 use super::answer::{Answer, Asked, json};
 use super::{Door, Peer};
+use crate::filter::Filter;
 use crate::metrics::Operation;
+use crate::node::measure::measure;
 
 pub(crate) async fn get(
     State(door): State<Door>,
@@ -34,9 +39,7 @@ pub(crate) async fn get(
     if !query.follow {
         return Ok(json(StatusCode::OK, &first));
     }
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let states = stream::unfold((door, workload.id, ticks, true), |(door, id, mut ticks, more)| async move {
+    let states = stream::unfold((door, workload.id, ticks(), true), |(door, id, mut ticks, more)| async move {
         if !more || *door.node.going_down().borrow() {
             return None;
         }
@@ -53,6 +56,78 @@ pub(crate) async fn get(
     Ok(sse::Sse::new(states).into_response())
 }
 
+/// Of all that run.
+pub(crate) async fn list(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Asked(query): Asked<StatsListQuery>,
+) -> Answer {
+    let scope = door.caller(peer)?.scope(query.namespace.as_deref())?;
+    let filter = Filter::for_workloads(query.filter.as_deref())?;
+    if !query.follow {
+        return Ok(json(StatusCode::OK, &door.stats_of(&scope, &filter).await));
+    }
+    let states = stream::unfold((door, scope, filter, ticks()), |(door, scope, filter, mut ticks)| async move {
+        ticks.tick().await;
+        if *door.node.going_down().borrow() {
+            return None;
+        }
+        let event = sse::Event::default().json_data(door.stats_of(&scope, &filter).await);
+        Some((event, (door, scope, filter, ticks)))
+    });
+    Ok(sse::Sse::new(states).into_response())
+}
+
+/// Who the processes of one are.
+pub(crate) async fn processes(
+    State(door): State<Door>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(reference): Path<String>,
+    Asked(query): Asked<NamespaceQuery>,
+) -> Answer {
+    let workload = door.resolve(peer, query.namespace, &reference)?;
+    let run = workload.live_run().map(|run| run.id).ok_or_else(|| {
+        let detail = format!("{} has no processes: it is {}", workload.name, workload.phase().as_str());
+        Problem::new(ProblemKind::Conflict, detail)
+    })?;
+    let list = door.node.runtime.processes(run).await.map_err(|error| no_answer(&error))?;
+    Ok(json(StatusCode::OK, &list))
+}
+
+/// Once a second, from now on; those that were missed are not made up for.
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+fn no_answer(error: &RuntimeError) -> Problem {
+    let kind = match error {
+        // It is being started, or its end is on its way into the store; or its agent cannot tell.
+        RuntimeError::NotRunning(_) | RuntimeError::Refused(_) => ProblemKind::Conflict,
+        _ => ProblemKind::Timeout,
+    };
+    Problem::new(kind, error.to_string())
+}
+
+fn told(used: RunStats) -> Stats {
+    Stats {
+        time_ms: clock::wall_ms(),
+        cpu_us: used.cpu_us,
+        memory_bytes: used.memory_bytes,
+        memory_limit_bytes: used.memory_limit_bytes,
+        pids: used.pids,
+        pids_limit: used.pids_limit,
+        read_bytes: used.read_bytes,
+        written_bytes: used.written_bytes,
+        rss_bytes: used.rss_bytes,
+        swap_bytes: used.swap_bytes,
+        log_dropped_bytes: used.log_dropped_bytes,
+        accounting: used.accounting,
+        samples: None,
+    }
+}
+
 impl Door {
     async fn stats(&self, id: WorkloadId) -> Result<Stats, Problem> {
         let began = Instant::now();
@@ -61,27 +136,32 @@ impl Door {
             let phase = workload.as_ref().map_or("gone", |workload| workload.phase().as_str());
             Problem::new(ProblemKind::Conflict, format!("it uses nothing: it is {phase}"))
         })?;
-        let used = self.node.runtime.stats(run).await.map_err(|error| {
-            // It is being started, or its end is on its way into the store.
-            let is_between = matches!(error, RuntimeError::NotRunning(_));
-            let kind = if is_between { ProblemKind::Conflict } else { ProblemKind::Timeout };
-            Problem::new(kind, error.to_string())
-        })?;
+        let used = self.node.runtime.stats(run, StatsDepth::Full).await.map_err(|error| no_answer(&error))?;
         self.node.metrics.observe_duration(Operation::Stats, began.elapsed());
-        Ok(Stats {
-            time_ms: clock::wall_ms(),
-            cpu_us: used.cpu_us,
-            memory_bytes: used.memory_bytes,
-            memory_limit_bytes: used.memory_limit_bytes,
-            pids: used.pids,
-            pids_limit: used.pids_limit,
-            read_bytes: used.read_bytes,
-            written_bytes: used.written_bytes,
-            rss_bytes: used.rss_bytes,
-            swap_bytes: used.swap_bytes,
-            log_dropped_bytes: used.log_dropped_bytes,
-            samples: None,
-        })
+        Ok(told(used))
+    }
+
+    /// What those in this scope that run use.
+    async fn stats_of(&self, scope: &Scope, filter: &Filter) -> StatsList {
+        let began = Instant::now();
+        let mut workloads = self.node.view.list(scope);
+        workloads.retain(|workload| workload.live_run().is_some() && filter.accepts_workload(workload));
+        let measured = measure(&self.node.runtime, workloads).await;
+        let mut list = StatsList {
+            unanswered: measured.unanswered.iter().map(|workload| workload.id).collect(),
+            workloads: Vec::with_capacity(measured.found.len()),
+        };
+        for (workload, used) in measured.found {
+            list.workloads.push(WorkloadStats {
+                id: workload.id,
+                namespace: workload.namespace.clone(),
+                name: workload.name.clone(),
+                stats: told(used),
+            });
+        }
+        list.workloads.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        self.node.metrics.observe_duration(Operation::Stats, began.elapsed());
+        list
     }
 
     /// The samples, with what it uses now, or used last.

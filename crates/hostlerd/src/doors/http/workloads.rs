@@ -169,7 +169,7 @@ pub(crate) async fn update(
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
     door.check_limits(&body.limits)?;
-    door.ask(Request::Update { workload: workload.id, limits: body.limits }).await
+    door.ask(Request::Update { workload: workload.id, limits: Box::new(body.limits) }).await
 }
 
 pub(crate) async fn remove(
@@ -261,12 +261,6 @@ pub(crate) fn check_limits(node: &Node, limits: &Limits) -> Result<(), Problem> 
     let Some(parent) = &node.cgroup else {
         return Err(refuse("anything", "this node has no cgroups"));
     };
-    let available = parent.available();
-    let asked = [
-        ("memory", limits.memory_bytes.is_some(), &available.memory),
-        ("cpu", limits.cpu_millis.is_some(), &available.cpu),
-        ("pids", limits.pids.is_some(), &available.pids),
-    ];
     if let Some(bytes) = limits.memory_bytes
         && let Ok((total, _)) = procfs::memory_total_available()
         && bytes > total
@@ -278,10 +272,7 @@ pub(crate) fn check_limits(node: &Node, limits: &Limits) -> Result<(), Problem> 
     if limits.cpu_millis.is_some_and(|millis| millis as usize > cores * 1_000) {
         return Err(refuse("cpu", &format!("this machine has {cores} cores")));
     }
-    match asked.into_iter().find_map(|(what, asked, state)| Some((what, state.as_ref().err().filter(|_| asked)?))) {
-        Some((what, why)) => Err(refuse(what, why)),
-        None => Ok(()),
-    }
+    parent.judge(limits).map_err(|(what, why)| refuse(what, &why))
 }
 
 /// The agent sets limits as root. Without asking, a workload gets the daemon's own; beyond these only the node's owner

@@ -54,6 +54,12 @@ fn every_mistake_has_its_path() {
         (r#"{"command":"x","limits":{"memory":"5X"}}"#, "service.u.limits.memory", "5X"),
         (r#"{"command":"x","limits":{"pids":0}}"#, "service.u.limits.pids", "at least 1"),
         (r#"{"command":"x","limits":{"cpus":"x"}}"#, "service.u.limits.cpus", "x"),
+        (r#"{"command":"x","limits":{"memory":"9"}}"#, "service.u.limits.memory", "at least 1M"),
+        (r#"{"command":"x","limits":{"swap":"1M"}}"#, "service.u.limits.swap", "goes on top"),
+        (r#"{"command":"x","limits":{"cpuset_cpus":"1-"}}"#, "service.u.limits.cpuset_cpus", "a list"),
+        (r#"{"command":"x","limits":{"device_read_bps":{"sda":"1M"}}}"#, "service.u.limits.device_read_bps", "sda"),
+        (r#"{"command":"x","limits":{"device_write_bps":{"8:0":"x"}}}"#, "service.u.limits.device_write_bps", "x"),
+        (r#"{"command":"x","limits":{"blkio_weight_device":{"8:0":7}}}"#, "service.u.limits.blkio_weight", "from 10"),
         (r#"{"command":"x","restart":"sometimes"}"#, "service.u.restart", "on-failure:N"),
         (
             r#"{"command":"x","restart":{"when":"always","backoff_max":"1ms"}}"#,

@@ -3,13 +3,13 @@
 use crate::error::Problem;
 use crate::ids::UnitName;
 use crate::limits;
-use crate::spec::{Limits, Log, Restart, RestartWhen, Rlimit, RlimitKind, Spec, Stop};
+use crate::spec::{Log, Restart, RestartWhen, Rlimit, RlimitKind, Spec, Stop};
 use crate::stack::check::{Mistakes, schedule};
 use crate::stack::plan::{UnitKind, UnitPlan};
 use crate::stack::probe::{Liveness, Probe, Readiness, ReadyWhen, TimedProbe};
 use crate::stack::unit::{self, RestartText, Unit};
 use crate::stack::written::{Several, Written};
-use crate::units::{UnitError, parse_cpu_millis, parse_duration_ms, parse_size_bytes};
+use crate::units::{UnitError, parse_duration_ms, parse_size_bytes};
 
 /// The path of the table at hand, and where its mistakes go.
 pub(super) struct Table<'a> {
@@ -26,7 +26,7 @@ impl Table<'_> {
         self.mistakes.add(&format!("{}.{field}", self.path), what);
     }
 
-    fn parse<T>(
+    pub(super) fn parse<T>(
         &mut self,
         field: &str,
         text: Option<&Written>,
@@ -110,7 +110,7 @@ fn spec(kind: UnitKind, unit: &Unit, table: &mut Table<'_>) -> Option<Spec> {
     }
     spec.workdir = unit.workdir.as_deref().map(Into::into);
     spec.user.clone_from(&unit.user);
-    let limits = unit.limits.as_ref().map(|limits| limits_of(limits, &mut table.at("limits")));
+    let limits = unit.limits.as_ref().map(|limits| super::resources::limits_of(limits, &mut table.at("limits")));
     spec.limits = limits.unwrap_or_default().into();
     spec.rlimits = rlimits(unit, table).into();
     spec.restart = restart(kind, unit.restart.as_ref(), table).into();
@@ -195,6 +195,14 @@ pub(super) fn located(refusal: &str) -> (String, &str) {
     if !KNOWN.iter().any(|known| field.starts_with(known)) {
         return (String::new(), refusal);
     }
+    if let Some(limit) = field.strip_prefix("limits.") {
+        let written = match limit {
+            "cpu_millis" => "cpus",
+            "memory_swap_bytes" => "swap",
+            other => other.trim_end_matches("_bytes"),
+        };
+        return (format!("limits.{written}"), what);
+    }
     // `hooks[0] on.line.pattern: …`
     if field.starts_with("hooks[")
         && let Some((inner, what)) = what.split_once(": ").filter(|(inner, _)| !inner.contains(' '))
@@ -202,14 +210,6 @@ pub(super) fn located(refusal: &str) -> (String, &str) {
         return (format!("{field}.{inner}"), what);
     }
     (field.trim_start_matches("stdio.").trim_end_matches([',', ':']).to_owned(), what)
-}
-
-fn limits_of(written: &unit::Limits, table: &mut Table<'_>) -> Limits {
-    Limits {
-        memory_bytes: table.parse("memory", written.memory.as_ref(), parse_size_bytes),
-        cpu_millis: table.parse("cpus", written.cpus.as_ref(), parse_cpu_millis),
-        pids: written.pids,
-    }
 }
 
 fn rlimits(unit: &Unit, table: &mut Table<'_>) -> Vec<Rlimit> {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy knows test functions, but not their helpers")]
 
+mod containers;
+mod more;
+
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -11,13 +14,12 @@ use std::time::{Duration, Instant};
 use hostler_linux::cgroup::{CgroupError, Hierarchies, Parent, Version};
 use hostler_linux::procfs;
 use hostler_model::NodeTag;
-use hostler_model::spec::Limits;
+use hostler_model::resources::Limits;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 const PARENT_VARIABLE: &str = "HOSTLER_TEST_PARENT";
 const NAME_VARIABLE: &str = "HOSTLER_TEST_NAME";
 const SCRIPT_VARIABLE: &str = "HOSTLER_TEST_SCRIPT";
-const NONE: Limits = Limits { memory_bytes: None, cpu_millis: None, pids: None };
 
 fn tag() -> NodeTag {
     let mut tag = [0; 3];
@@ -47,7 +49,7 @@ impl Node {
         let only: Vec<_> = mountinfo.lines().filter(|line| line.contains(" - cgroup2 ")).collect();
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let node = Self(Parent::new(&Hierarchies::parse(&only.join("\n"), &own).unwrap(), None, tag()));
-        match node.0.create("probe", &NONE).map(|group| group.remove()) {
+        match node.0.create("probe", &Limits::default()).map(|group| group.remove()) {
             Ok(_) => Some(node),
             Err(error) => {
                 eprintln!("skipped: {error}");
@@ -133,7 +135,7 @@ fn kill(group: &hostler_linux::cgroup::Group) {
 #[test]
 fn limits_joining_and_figures() {
     let Some(node) = Node::new() else { return };
-    let limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(1_000), pids: Some(32) };
+    let limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: Some(1_000), pids: Some(32), ..Limits::default() };
     let start = Instant::now();
     let group = node.0.create("run", &limits).unwrap();
     eprintln!("create took {:?}", start.elapsed());
@@ -148,15 +150,18 @@ fn limits_joining_and_figures() {
     assert!(stats.cpu_us > 0 && stats.pids > 0 && stats.memory_bytes > 20_000_000, "{stats:?}");
     assert_eq!((stats.memory_limit_bytes, stats.pids_limit), (Some(64 << 20), Some(32)));
 
-    let busy = group.set_limits(&Limits { memory_bytes: Some(4 << 20), ..NONE }).unwrap_err();
+    let busy = group.set_limits(&Limits { memory_bytes: Some(4 << 20), ..Limits::default() }).unwrap_err();
     assert!(matches!(&busy, CgroupError::Unavailable { limit: "memory", why } if why.contains("in use")), "{busy}");
     for bytes in [128 << 20, 96 << 20] {
-        group.set_limits(&Limits { memory_bytes: Some(bytes), pids: Some(40), ..NONE }).unwrap();
+        group.set_limits(&Limits { memory_bytes: Some(bytes), pids: Some(40), ..Limits::default() }).unwrap();
         let stats = group.stats().unwrap();
         assert_eq!((stats.memory_limit_bytes, stats.pids_limit), (Some(bytes), Some(40)));
     }
     assert!(matches!(group.remove(), Err(CgroupError::Busy { .. })));
-    assert!(matches!(node.0.create("run", &NONE), Err(CgroupError::Busy { .. })), "a left-over group is not given out");
+    assert!(
+        matches!(node.0.create("run", &Limits::default()), Err(CgroupError::Busy { .. })),
+        "a left-over group is not given out"
+    );
     assert!(node.0.remove().is_err(), "the parent has children");
 
     kill(&group);
@@ -169,7 +174,7 @@ fn limits_joining_and_figures() {
 /// `killer` is the node's parent, perhaps with less to kill with.
 fn bomb(node: &Node, killer: &Parent) {
     // Bounded in every way: this machine has other users.
-    let limits = Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(500), pids: Some(48) };
+    let limits = Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(500), pids: Some(48), ..Limits::default() };
     let group = node.0.create("bomb", &limits).unwrap();
     let mut child = node.start("bomb", "exec perl -e '$| = 1; print \"ready\\n\"; close STDOUT; while (1) { fork }'");
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -202,7 +207,7 @@ fn a_fork_bomb_dies_without_a_freezer() {
 #[test]
 fn out_of_memory_is_counted_and_told() {
     let Some(node) = Node::new() else { return };
-    let group = node.0.create("hog", &Limits { memory_bytes: Some(24 << 20), ..NONE }).unwrap();
+    let group = node.0.create("hog", &Limits { memory_bytes: Some(24 << 20), ..Limits::default() }).unwrap();
     let watch = group.oom_watch().unwrap();
     assert!(!readable(&watch, 0));
     assert_eq!(group.oom_kills(), 0);
@@ -216,7 +221,7 @@ fn out_of_memory_is_counted_and_told() {
 #[test]
 fn freezing() {
     let Some(node) = Node::new() else { return };
-    let group = node.0.create("still", &Limits { cpu_millis: Some(200), ..NONE }).unwrap();
+    let group = node.0.create("still", &Limits { cpu_millis: Some(200), ..Limits::default() }).unwrap();
     let mut child = node.start("still", "echo ready; exec 1>&-; while :; do :; done");
     group.freeze().unwrap();
     let before = procfs::context_switches(child.id()).unwrap();
@@ -238,7 +243,7 @@ fn freezing() {
 #[test]
 fn v2_freezes_and_kills() {
     let Some(node) = Node::unified() else { return };
-    let group = node.0.create("run", &NONE).unwrap();
+    let group = node.0.create("run", &Limits::default()).unwrap();
     let script = "(while :; do sleep 1; done) & echo ready; exec 1>&-; while :; do sleep 1; done";
     let mut child = node.start("run", script);
     let stats = group.stats().unwrap();
@@ -262,18 +267,18 @@ fn v1_takes_a_quota_above_its_parents() {
         return;
     };
     std::fs::write(format!("{cpu}/cpu.cfs_quota_us"), "50000").unwrap();
-    let group = node.0.create("run", &Limits { cpu_millis: Some(2_000), ..NONE }).unwrap();
+    let group = node.0.create("run", &Limits { cpu_millis: Some(2_000), ..Limits::default() }).unwrap();
     assert_eq!(std::fs::read_to_string(format!("{cpu}/run/cpu.cfs_quota_us")).unwrap().trim(), "-1");
-    group.set_limits(&Limits { cpu_millis: Some(250), ..NONE }).unwrap();
+    group.set_limits(&Limits { cpu_millis: Some(250), ..Limits::default() }).unwrap();
     assert_eq!(std::fs::read_to_string(format!("{cpu}/run/cpu.cfs_quota_us")).unwrap().trim(), "25000");
 }
 
 #[test]
 fn a_cpu_limit_comes_late_and_too_high() {
     let Some(node) = Node::new() else { return };
-    let group = node.0.create("late", &NONE).unwrap();
+    let group = node.0.create("late", &Limits::default()).unwrap();
     let mut child = node.start("late", "echo ready; exec 1>&-; while :; do sleep 1; done");
-    group.set_limits(&Limits { cpu_millis: Some(250), ..NONE }).unwrap();
+    group.set_limits(&Limits { cpu_millis: Some(250), ..Limits::default() }).unwrap();
     let line = |pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let own = line(child.id());
     assert!(
@@ -281,7 +286,12 @@ fn a_cpu_limit_comes_late_and_too_high() {
         "{own}"
     );
     group
-        .set_limits(&Limits { cpu_millis: Some(4_000_000), memory_bytes: Some(1 << 50), pids: Some(u32::MAX) })
+        .set_limits(&Limits {
+            cpu_millis: Some(4_000_000),
+            memory_bytes: Some(1 << 50),
+            pids: Some(u32::MAX),
+            ..Limits::default()
+        })
         .unwrap();
     kill(&group);
     child.wait().unwrap();
@@ -302,9 +312,10 @@ fn agents_are_not_a_run() {
 #[test]
 fn groups_made_by_the_workload_go_too() {
     let Some(node) = Node::new() else { return };
-    let group = node.0.create("nest", &NONE).unwrap();
+    let group = node.0.create("nest", &Limits::default()).unwrap();
     let argument = node.0.to_arg();
-    let (_, pids) = argument.split(';').filter_map(|field| field.split_once('=')).next_back().unwrap();
+    let pids = argument.split(';').filter_map(|field| field.strip_prefix("pids=").or(field.strip_prefix('='))).next();
+    let pids = pids.unwrap();
     let script =
         format!("mkdir -p {pids}/nest/a/b && echo $$ > {pids}/nest/a/b/cgroup.procs; echo ready; exec sleep 60");
     let mut child = node.start("nest", &script);
