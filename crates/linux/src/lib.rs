@@ -1,6 +1,7 @@
 //! All `unsafe` and all raw system calls of Hostler, behind safe functions.
 //!
 //! - [`cgroup`]: control groups, v1 and v2
+//! - [`confine`]: what a confined process may see and do
 //! - [`procfs`]: what `/proc` says about processes and the machine
 //! - [`usage`]: what many processes use together
 //! - [`clock`]: the boot clock and the wall clock
@@ -17,6 +18,7 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod confine;
 pub mod daemon;
 pub mod epoll;
 pub mod inotify;

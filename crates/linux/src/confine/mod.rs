@@ -1,0 +1,5 @@
+//! What a confined process may see and do.
+//!
+//! - [`seccomp`]: which system calls it may make
+
+pub mod seccomp;
