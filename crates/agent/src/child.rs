@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use hostler_linux::cgroup::Group;
+use hostler_linux::confine::Door;
 use hostler_linux::epoll::Interest;
 use hostler_linux::spawn::{self, ChildSetup, ChildStream, Start, Terminal};
 use hostler_linux::streams;
@@ -23,6 +24,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) program: &'a Program,
     pub(crate) stdio: &'a Stdio,
     pub(crate) group: Option<&'a Group>,
+    /// The room to make or to enter.
+    pub(crate) door: Option<Door<'a>>,
 }
 
 pub(crate) fn system_failure(what: &str, error: &io::Error) -> StartFailure {
@@ -86,6 +89,7 @@ fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &'a S
         group: plan.group,
         oom_score: shared.config.oom_score,
         start,
+        door: plan.door,
     }
 }
 
@@ -112,6 +116,7 @@ pub(crate) fn open(
         ended: None,
         ordered_signals: 0,
         reported: false,
+        staged: plan.door.is_some(),
     };
     Ok((target, ends.theirs))
 }

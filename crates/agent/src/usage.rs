@@ -26,6 +26,9 @@ impl Run {
             Some(group) => group.pids().unwrap_or_default(),
             None => procfs::descendants(std::process::id()).unwrap_or_default(),
         };
+        // Ours, and no part of the run.
+        let init = self.room.as_ref().and_then(|room| room.init);
+        let pids: Vec<u32> = pids.into_iter().filter(|pid| Some(*pid) != init).collect();
         let seen = usage::of_processes(&pids);
         let count = u32::try_from(pids.len()).unwrap_or(u32::MAX);
         // What a group has counted is more exact: it knows those that are gone. It may count only some things.

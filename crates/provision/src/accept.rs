@@ -82,6 +82,8 @@ pub fn accept_exec(
         identity: (caller.node_uid == 0).then_some(identity),
         rlimits: if spec.rlimits.is_empty() { workload.spec.rlimits.to_vec() } else { spec.rlimits.to_vec() },
         no_new_privileges: workload.spec.no_new_privileges,
+        // The agent keeps it apart as the run is.
+        confinement: None,
     };
     Ok(ExecLaunch { program, interactive: asked.interactive, tty: asked.tty })
 }

@@ -133,6 +133,7 @@ fn program(script: &str) -> Program {
         identity: None,
         rlimits: Vec::new(),
         no_new_privileges: true,
+        confinement: None,
     }
 }
 

@@ -88,6 +88,7 @@ fn is_plain(launch: &Launch) -> bool {
     let own = hostler_linux::process::effective_uid();
     let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
     cgroup.is_none()
+        && program.confinement.is_none()
         && stdio.tty.is_none()
         && files.iter().all(|file| file.is_none())
         && program.identity.as_ref().is_none_or(|identity| identity.uid == own)
