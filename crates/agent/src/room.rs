@@ -85,10 +85,9 @@ impl Run {
         target.staged = false;
         let key = target.key;
         if let Some(group) = &self.group {
-            group.join_process(main).map_err(|error| StartFailure {
-                kind: StartFailureKind::System,
-                message: with_source(&error),
-            })?;
+            group
+                .join_process(main)
+                .map_err(|error| StartFailure { kind: StartFailureKind::System, message: with_source(&error) })?;
         }
         if shared.config.oom_score == OomScore::Reset {
             process::reset_oom_score(main);

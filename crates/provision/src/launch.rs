@@ -3,19 +3,38 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hostler_model::ByteString;
-use hostler_model::launch::{Launch, Program};
+use hostler_model::isolation::Isolation;
+use hostler_model::launch::{Confinement, Launch, Program};
 use hostler_model::spec::Stdio;
 use hostler_model::workload::{Identity, Workload};
+use hostler_model::{ByteString, limits};
 
 /// `PATH` of a workload whose spec sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The launch of a workload's current run. `logs` is the node's log directory.
+/// Where the node has its own things.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Its log directory.
+    pub logs: PathBuf,
+    /// Directories that no isolated process sees, whatever it asks for: there are sockets in them that only ask for the user.
+    pub own: Vec<PathBuf>,
+}
+
+fn confinement_of(workload: &Workload, places: &Places) -> Option<Box<Confinement>> {
+    let isolation = Isolation::clone(workload.spec.isolation.as_deref()?);
+    // Names of workloads may be longer than those of machines.
+    let name: String = workload.name.as_str().chars().take(limits::HOSTNAME_MAX).collect();
+    let hostname = isolation.hostname.clone().unwrap_or(name);
+    let hidden = places.own.iter().map(|path| path.as_os_str().into()).collect();
+    Some(Box::new(Confinement { isolation, hostname, hidden }))
+}
+
+/// The launch of a workload's current run.
 #[must_use]
-pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<Launch> {
+pub fn launch_of(workload: &Workload, places: &Places, privileged: bool) -> Option<Launch> {
     let run = workload.run.as_ref()?.id;
     let spec = &workload.spec;
     let program = Program {
@@ -25,13 +44,14 @@ pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<L
         identity: privileged.then(|| Identity::clone(&workload.identity)),
         rlimits: spec.rlimits.to_vec(),
         no_new_privileges: spec.no_new_privileges,
+        confinement: confinement_of(workload, places),
     };
     Some(Launch {
         run,
         namespace: workload.namespace.clone(),
         program,
         stdio: Stdio::clone(&spec.stdio),
-        log_directory: log_directory(logs, workload).as_os_str().as_bytes().to_vec().into(),
+        log_directory: log_directory(&places.logs, workload).as_os_str().as_bytes().to_vec().into(),
         log: spec.log,
         limits: workload.limits,
         cgroup: (!workload.limits.is_empty()).then(|| run.to_string()),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Lowest protocol version this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// Highest protocol version this build speaks.
-pub const PROTOCOL_MAX: u16 = 2;
+pub const PROTOCOL_MAX: u16 = 3;
 
 /// The version to use with a peer that speaks `min` to `max`, if there is a common one.
 #[must_use]

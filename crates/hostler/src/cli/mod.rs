@@ -1,5 +1,6 @@
 //! The arguments: verbs, options, and the help text of each with an example. No behaviour.
 
+mod isolation;
 mod node;
 mod queue;
 mod run;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::isolation::SandboxArguments;
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, LimitArguments, Run};

@@ -136,6 +136,9 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         // A directory that was removed under the shell has no name; the node's default is better than a refusal.
         None => std::env::current_dir().ok().map(|directory| ByteString::from(directory.as_os_str())),
     };
+    let isolation = run.sandbox.isolation()?;
+    // What is the current one here may not even be there.
+    let workdir = workdir.filter(|_| isolation.is_none() || run.workdir.is_some());
     let (when, max_attempts) = run.restart;
     let defaults = Restart::default();
     let delay_ms = run.restart_delay.unwrap_or(defaults.backoff_initial_ms);
@@ -184,6 +187,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         tags: run.tag.clone().into(),
         stats_interval_ms: run.stats_interval,
         remove: run.rm,
+        isolation: isolation.map(Box::new),
         ..Spec::new(bytes(&run.command))
     })
 }
@@ -192,7 +196,7 @@ pub(super) async fn exec(context: &Context, exec: Exec) -> Result<u8, Failure> {
     let request = ExecRequest {
         command: bytes(&exec.command),
         env: environment(&[], &exec.env, exec.tty)?,
-        // The workload's file system is this one; but a relative path is meant from its own directory.
+        // The workload's file system is this one, or what it sees of it; but a relative path is meant from its own directory.
         workdir: exec.workdir.as_ref().map(|directory| ByteString::from(directory.as_os_str())),
         user: exec.user,
         rlimits: exec.rlimit,

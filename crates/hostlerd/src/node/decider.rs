@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hostler_linux::clock;
 use hostler_model::limits;
-use hostler_provision::launch::launch_of;
+use hostler_provision::launch::{Places, launch_of};
 use hostler_runtime::Runtime;
 use hostler_store::Store;
 use hostler_supervisor::input::Token;
@@ -27,7 +26,7 @@ pub(crate) struct Decider {
     published: mpsc::UnboundedSender<Publication>,
     runtime: Runtime,
     prober: Prober,
-    logs: PathBuf,
+    places: Places,
     privileged: bool,
     alarm: Alarm,
     /// One permit for each batch that the writer may hold.
@@ -47,7 +46,7 @@ impl Decider {
         published: mpsc::UnboundedSender<Publication>,
         runtime: Runtime,
         prober: Prober,
-        logs: PathBuf,
+        places: Places,
         privileged: bool,
         failure: watch::Sender<Option<Failure>>,
     ) -> io::Result<Self> {
@@ -57,7 +56,7 @@ impl Decider {
             published,
             runtime,
             prober,
-            logs,
+            places,
             privileged,
             alarm: Alarm::new()?,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
@@ -157,7 +156,7 @@ impl Decider {
         for action in out.early.drain(..) {
             match action {
                 Action::Prepare(workload) => {
-                    if let Some(launch) = launch_of(&workload, &self.logs, self.privileged) {
+                    if let Some(launch) = launch_of(&workload, &self.places, self.privileged) {
                         self.runtime.prepare(launch);
                     }
                 }

@@ -216,7 +216,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         published,
         runtime.clone(),
         prober,
-        layout.logs(),
+        crate::isolation::places(&layout),
         uid == 0,
         failure_sender,
     )?;
