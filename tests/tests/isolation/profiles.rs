@@ -141,7 +141,7 @@ fn configured_profiles_and_stacks() {
     std::fs::write(&path, stack).expect("write");
     let path = path.to_str().expect("text");
     node.cli(&["stack", "apply", path]).ok();
-        until("its log", PATIENCE, || (node.log_of("s.one").trim() == "web").then_some(()));
+    until("its log", PATIENCE, || (node.log_of("s.one").trim() == "web").then_some(()));
     until("its log", PATIENCE, || node.log_of("s.two").contains("two").then_some(()));
     // What is applied again is the same.
     assert_eq!(node.cli(&["stack", "diff", path]).ok(), "");
