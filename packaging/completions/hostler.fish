@@ -145,6 +145,12 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l device-write-bps
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l device-read-iops -d 'Reads from a device in each second' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l device-write-iops -d 'Writes to a device in each second' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l rlimit -d 'Limit of each process, as of setrlimit(2)' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l isolate -d 'Keep it apart from this machine: namespaces of its own, files read-only, no capabilities, fewer system calls. PROFILE is default, strict, network-service or one of hostler.toml' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l read-only-path -d 'It cannot write to this, with all below; / is everything' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l writable-path -d 'It sees this as it is, below what is read-only, hidden or private' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l hide-path -d 'It finds this empty' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l private-tmp -d 'Whether /tmp and /var/tmp are its own, empty and in memory' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l landlock -d 'What it may read, execute or write, and nothing else, by the kernel\'s landlock: read:PATH, exec:PATH or write:PATH' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s l -l label -d 'Mark for filters' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l tag -d 'Free word, for filters and results' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l stats-interval -d 'Sample what it uses this often, such as 5s: see stats --history, result and the node\'s metrics' -r

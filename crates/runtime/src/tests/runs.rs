@@ -1,3 +1,4 @@
+use hostler_model::launch::Confinement;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{RunStats, SignalScope, StatsDepth};
@@ -112,6 +113,37 @@ async fn an_agent_that_refuses_is_tried_twice_and_the_run_told() {
     assert!(failure.message.contains("protocol"), "{}", failure.message);
     node.until(|runtime| runtime.watched() == 0).await;
     assert_eq!(std::fs::read_dir(node.directory.path().join("sandbox")).expect("there").count(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_would_not_isolate_gets_nothing_to_isolate() {
+    // One that has to be made, and one that is idle.
+    for idle in [0, 1] {
+        let mut node = Node::new(idle);
+        let mut isolated = launch(run(1), &Namespace::owner());
+        let isolation = hostler_model::Isolation::built_in("strict").expect("built in");
+        let confinement = Confinement { isolation, hostname: "x".to_owned(), hidden: Vec::new() };
+        isolated.program.confinement = Some(Box::new(confinement));
+        if idle == 0 {
+            node.runtime.prepare(isolated.clone());
+            node.runtime.execute(run(1));
+        } else {
+            node.runtime.fill_pool();
+        }
+        let mut agent = node.agent().await;
+        assert!(matches!(agent.message().await, ToAgent::Hello { .. }));
+        let hello = Hello { protocol_max: 2, ..agent.hello_of(AgentState::Idle) };
+        agent.say(FromAgent::Hello(hello)).await;
+        if idle == 1 {
+            node.until(|runtime| runtime.idle_agents() == 1).await;
+            node.runtime.prepare(isolated);
+            node.runtime.execute(run(1));
+        }
+        let Fact::StartFailed { failure, .. } = node.fact().await else { panic!("not a start failure") };
+        assert_eq!(failure.kind, StartFailureKind::Isolation);
+        assert!(failure.message.contains("older build"), "{}", failure.message);
+        assert_eq!(agent.message().await, ToAgent::Quit);
+    }
 }
 
 #[tokio::test]
