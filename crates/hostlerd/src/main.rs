@@ -13,6 +13,7 @@ mod doors;
 mod failpoint;
 mod filter;
 mod hooks;
+mod limited;
 mod logs;
 mod matcher;
 mod metrics;

@@ -460,6 +460,7 @@ impl Node {
             free_space_min_bytes: self.config.node.free_space_min_bytes,
             live_runs_max: self.config.node.live_runs_max,
             cgroup: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available),
+            cgroup_more: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available_more),
             foreign: foreign.collect(),
             broken: self.broken_files(),
         }

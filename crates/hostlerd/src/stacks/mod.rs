@@ -18,7 +18,8 @@ use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{ApplyStack, Request, schedule};
 
 use crate::clock;
-use crate::doors::http::workloads::{check_limits, check_rlimits};
+use crate::doors::http::workloads::check_rlimits;
+use crate::limited::check_limits;
 use crate::node::Node;
 
 /// A stack as it should be.
@@ -34,7 +35,7 @@ pub(crate) struct Accepted {
 /// What of a stack can be on this node.
 pub(crate) fn accept(node: &Node, caller: &Caller, stack: &Stack) -> Result<Accepted, Problem> {
     let accepted = accept_stack(caller, stack, &node.users, |spec| {
-        check_limits(node, &spec.limits)?;
+        check_limits(node, caller, &spec.limits)?;
         spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))?;
         check_rlimits(caller, &spec.rlimits)
     })?;
