@@ -72,7 +72,10 @@ mod tests {
         ] {
             let limits = serde_json::from_str(json).expect(json);
             let found = takes_from_others(&limits);
-            assert!(found.is_some_and(|found| word.is_some_and(|word| found.contains(word))) || found == word, "{json}");
+            assert!(
+                found.is_some_and(|found| word.is_some_and(|word| found.contains(word))) || found == word,
+                "{json}"
+            );
         }
     }
 }

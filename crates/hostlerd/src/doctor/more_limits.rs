@@ -37,7 +37,10 @@ mod tests {
         assert_eq!(check(Some(&all)).status, CheckStatus::Ok);
         let some = MoreAvailability { blkio_weight: Err("no BFQ".to_owned()), ..all };
         let told = check(Some(&some));
-        assert!(told.status == CheckStatus::Limited && told.detail.contains("weights of block I/O: no BFQ"), "{told:?}");
+        assert!(
+            told.status == CheckStatus::Limited && told.detail.contains("weights of block I/O: no BFQ"),
+            "{told:?}"
+        );
         assert_eq!(check(None).status, CheckStatus::Limited);
     }
 }

@@ -10,8 +10,8 @@ use hostler_api::types::{
     CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
     WorkloadList, WorkloadView,
 };
-use hostler_linux::spawn::hard_limit;
 use hostler_linux::clock;
+use hostler_linux::spawn::hard_limit;
 use hostler_model::ids::WorkloadId;
 use hostler_model::spec::{Rlimit, Spec};
 use hostler_model::workload::Workload;
@@ -24,8 +24,8 @@ use sha2::{Digest, Sha256};
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
 use super::{Door, Peer};
 use crate::filter::Filter;
-use crate::metrics::Operation;
 use crate::limited::check_limits;
+use crate::metrics::Operation;
 use crate::node::{random, view};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
