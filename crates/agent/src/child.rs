@@ -33,6 +33,13 @@ pub(crate) fn system_failure(what: &str, error: &io::Error) -> StartFailure {
 #[derive(Default)]
 pub(crate) struct Theirs([Option<OwnedFd>; 3]);
 
+impl Theirs {
+    /// One of them, if it is ours to give.
+    pub(crate) fn end(&self, index: usize) -> Option<&OwnedFd> {
+        self.0[index].as_ref()
+    }
+}
+
 /// Our ends of the program's streams, and the program's.
 #[derive(Default)]
 struct Ends {
@@ -84,6 +91,7 @@ fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &'a S
         streams: [stream(0), stream(1), stream(2)],
         terminal: if terminal.is_some() { Terminal::Stdin } else { Terminal::None },
         group: plan.group,
+        unmount: None,
         oom_score: shared.config.oom_score,
         start,
     }
@@ -97,23 +105,32 @@ pub(crate) fn open(
     shared: &mut Shared,
 ) -> Result<(Target, Theirs), StartFailure> {
     let ends = make_ends(plan).map_err(|error| system_failure("make the standard streams", &error))?;
-    let [stdout, stderr] = ends.outputs.map(|end| end.map(Output::new).unwrap_or_default());
+    let (mut target, _) = open_without_streams(key, owner, shared);
+    target.outputs = ends.outputs.map(|end| end.map(Output::new).unwrap_or_default());
+    target.input = Input::new(ends.input, plan.stdio.tty.is_some());
+    Ok((target, ends.theirs))
+}
+
+/// A program whose streams are made elsewhere.
+pub(crate) fn open_without_streams(key: AttachTarget, owner: Owner, shared: &mut Shared) -> (Target, Theirs) {
     let target = Target {
         key,
         serial: shared.next_serial(),
         pid: 0,
         control: None,
-        outputs: [stdout, stderr],
+        outputs: Default::default(),
         logged: key == AttachTarget::Main,
-        input: Input::new(ends.input, plan.stdio.tty.is_some()),
+        input: Input::default(),
         owner,
         owner_next: [0; 2],
         started: None,
         ended: None,
         ordered_signals: 0,
+        held: false,
+        starting: false,
         reported: false,
     };
-    Ok((target, ends.theirs))
+    (target, Theirs::default())
 }
 
 /// Our ends of a program's streams, in the event loop from now on.

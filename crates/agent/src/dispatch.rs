@@ -1,10 +1,10 @@
 //! Frames from the node, and what each of them does. The one match over all messages.
 
 use hostler_linux::{clock, streams};
-use hostler_model::RunId;
-use hostler_model::launch::Launch;
+use hostler_model::launch::{CheckpointOptions, Launch};
 use hostler_model::spec::Limits;
 use hostler_model::workload::{StartFailure, StartFailureKind};
+use hostler_model::{ByteString, RunId};
 use hostler_wire::{
     AgentState, AttachTarget, Decoder, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, SignalScope, Stream,
     ToAgent, negotiate,
@@ -14,7 +14,7 @@ use crate::channels::Attach;
 use crate::ending::{Children, Reuse};
 use crate::link::Health;
 use crate::reactor::Agent;
-use crate::run::{Run, with_source};
+use crate::run::{Run, Stand, with_source};
 use crate::shared::Shared;
 use crate::usage::Look;
 
@@ -75,6 +75,11 @@ impl Agent {
             }
             ToAgent::Kill { run } => self.with_run(run, Run::kill),
             ToAgent::Update { request, limits } => self.update(request, &limits),
+            ToAgent::Pause { request, run } => self.pause(request, run, Stand::Still),
+            ToAgent::Resume { request, run } => self.pause(request, run, Stand::Up),
+            ToAgent::Checkpoint { request, run, images, options } => {
+                self.checkpoint(request, run, &images, options);
+            }
             ToAgent::Exec { exec, launch } => match &mut self.run {
                 Some(run) => {
                     run.exec(exec, &launch, &mut self.shared);
@@ -133,6 +138,25 @@ impl Agent {
             }
         };
         self.shared.send(&FromAgent::Done { request, error });
+    }
+
+    fn pause(&mut self, request: u64, id: RunId, stand: Stand) {
+        let error = match self.run.as_mut().filter(|run| run.id == id) {
+            None => Some("there is no such run".to_owned()),
+            Some(run) => run.pause(stand).err(),
+        };
+        self.shared.send(&FromAgent::Done { request, error });
+    }
+
+    fn checkpoint(&mut self, request: u64, id: RunId, images: &ByteString, options: CheckpointOptions) {
+        let begun = match self.run.as_mut().filter(|run| run.id == id) {
+            None => Err("there is no such run".to_owned()),
+            Some(run) => run.checkpoint(request, images, options, &mut self.shared),
+        };
+        self.children = Children::Some;
+        if let Err(error) = begun {
+            self.shared.send(&FromAgent::Done { request, error: Some(error) });
+        }
     }
 
     fn with_run(&mut self, id: RunId, act: fn(&mut Run, &mut Shared)) {

@@ -26,6 +26,13 @@ pub(crate) struct Killing {
     stuck: bool,
 }
 
+impl Killing {
+    /// Something does not die.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+}
+
 /// What becomes of the agent after a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reuse {
@@ -82,7 +89,7 @@ impl Run {
         }
     }
 
-    fn start_killing(&mut self) {
+    pub(crate) fn start_killing(&mut self) {
         if self.killing.is_none() {
             let now_ms = clock::boot_ms();
             self.killing = Some(Killing { next_ms: now_ms, give_up_ms: now_ms + KILL_MAX_MS, stuck: false });
@@ -109,9 +116,12 @@ impl Run {
             self.sweep(shared, now_ms);
         }
         self.end_execs(shared, now_ms);
+        self.advance_container(children, shared, now_ms);
         match self.phase {
             Phase::Ending { drain_until_ms } => self.end(children, drain_until_ms, shared, now_ms),
-            Phase::Undoing(crate::run::Undo::Abort) if self.targets.is_empty() => return After::Undone,
+            Phase::Undoing(crate::run::Undo::Abort) if self.targets.is_empty() && self.is_container_gone() => {
+                return After::Undone;
+            }
             _ => {}
         }
         self.after(shared, now_ms)
@@ -201,6 +211,10 @@ impl Run {
         let drained = self.targets.iter().all(Target::is_drained);
         let main_drained = self.targets.first().is_none_or(Target::is_drained);
         if children == Children::Some {
+            // Its container ended because it is saved, and that is not over.
+            if self.is_being_saved() {
+                return;
+            }
             if self.killing.is_none() && (main_drained || now_ms >= drain_until_ms) {
                 self.start_killing();
                 self.sweep(shared, now_ms);
@@ -254,8 +268,11 @@ impl Run {
     /// The end is in the node's store.
     pub(crate) fn commit(&mut self, reuse: Reuse, now_ms: u64, shared: &mut Shared) {
         if matches!(self.phase, Phase::Ended { .. } | Phase::Failed { .. }) {
-            self.remove_records(shared);
-            self.remove_group();
+            // The run directory is how others find a container that is still to be taken away.
+            if self.is_container_gone() {
+                self.remove_records(shared);
+                self.remove_group();
+            }
             if let Phase::Ended { sync_at_ms, .. } | Phase::Failed { sync_at_ms, .. } = &mut self.phase {
                 *sync_at_ms = None;
             }
@@ -275,9 +292,11 @@ impl Run {
             }
         }
         let synced = sync_at_ms.is_none();
-        let served = self.is_served();
+        let served = self.is_served() && self.is_container_gone();
         match self.committed {
-            Some(reuse) if served || now_ms >= self.progress_ms + OWNER_GRACE_MS => After::Over { reuse },
+            Some(reuse) if served || (self.is_container_gone() && now_ms >= self.progress_ms + OWNER_GRACE_MS) => {
+                After::Over { reuse }
+            }
             None if !shared.linked && synced && served => After::Leave,
             _ => After::Stay,
         }
@@ -299,6 +318,7 @@ impl Run {
         };
         at(self.deadline_ms());
         at(self.oom_look_at_ms);
+        at(self.container_next_ms());
         if self.phase == Phase::Running {
             at(self.kill_at_ms);
         }

@@ -10,6 +10,7 @@
 //! - [`reactor`]: the event loop; [`dispatch`]: messages of the node; [`link`]: the connection
 //! - [`run`]: a run's states; [`start`]: how it begins; [`ending`]: how it ends; [`record`]: its directory
 //! - [`child`], [`target`]: programs with their streams; [`streams`]: rings and stdin; [`channels`]: who reads them
+//! - [`oci`]: containers, by an OCI runtime
 //! - [`log`]: CRI lines in segments
 //!
 //! One thread, no timers while nothing is due, buffers only while something flows: what it takes is taken once for every
@@ -23,6 +24,7 @@ mod dispatch;
 mod ending;
 mod link;
 mod log;
+mod oci;
 mod reactor;
 mod record;
 mod run;

@@ -137,6 +137,11 @@ impl Agent {
                     run.hear(serial, &mut self.shared);
                 }
             }
+            TokenKind::OciLog | TokenKind::Console | TokenKind::ContainerStart => {
+                if let Some(run) = &mut self.run {
+                    run.container_event(kind, serial, &mut self.shared);
+                }
+            }
             TokenKind::Stdin | TokenKind::Stdout | TokenKind::Stderr => {
                 let targets = self.run.iter_mut().flat_map(|run| &mut run.targets);
                 for target in targets.filter(|target| target.serial == serial) {
@@ -296,7 +301,8 @@ impl Agent {
     fn is_busy(&self) -> bool {
         let link = self.link.as_ref().is_some_and(|link| link.wants_read(&self.shared));
         let targets = self.run.iter().flat_map(|run| &run.targets);
-        self.again || link || targets.into_iter().any(|target| !target.is_quiet())
+        let over = self.run.as_ref().is_some_and(|run| run.is_container_over());
+        self.again || over || link || targets.into_iter().any(|target| !target.is_quiet())
     }
 
     /// Sets the timer for the next deadline. An earlier setting is left alone: it costs one wake-up, not two calls.

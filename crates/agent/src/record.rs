@@ -45,6 +45,16 @@ pub(crate) struct RunDirectory {
     long: Cell<bool>,
 }
 
+/// Writes a run's first file; whether it is longer than others are.
+fn write_run(to: &File, file: &RunFile) -> io::Result<bool> {
+    // Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
+    let mut json = serde_json::to_vec(file)?;
+    let is_long = json.len() > RUN_SIZE;
+    json.resize(json.len().max(RUN_SIZE), b' ');
+    to.write_all_at(&json, 0)?;
+    Ok(is_long)
+}
+
 fn create_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
@@ -72,13 +82,7 @@ impl Spare {
     /// Says who runs here and takes the run's name, which must be free. What it says is complete before it can be found
     /// by that name. Opens and closes nothing, so that a child may do it that shares our memory.
     pub(crate) fn name(&self, root: &Path, file: &RunFile) -> io::Result<()> {
-        // Padded over whatever an earlier run wrote here: cutting the file would cost a journal entry for each run.
-        let mut json = serde_json::to_vec(file)?;
-        if json.len() > RUN_SIZE {
-            self.long.set(true);
-        }
-        json.resize(json.len().max(RUN_SIZE), b' ');
-        self.run.write_all_at(&json, 0)?;
+        self.long.set(self.long.get() || write_run(&self.run, file)?);
         streams::rename_new(&self.path, &root.join(file.run.to_string()))
     }
 
@@ -108,6 +112,12 @@ impl Spare {
 }
 
 impl RunDirectory {
+    /// Says anew who runs here, when that was not known before.
+    pub(crate) fn identify(&self, file: &RunFile) -> io::Result<()> {
+        self.long.set(self.long.get() || write_run(&self.run, file)?);
+        Ok(())
+    }
+
     /// Records the end, and those of execs that the node has not recorded, if there is room for them.
     pub(crate) fn write_exit(&self, run: RunId, outcome: Outcome, execs: &[ExecEnd]) -> io::Result<()> {
         let write = |execs: &[ExecEnd]| {

@@ -24,16 +24,17 @@ use hostler_model::exit::Exit;
 use hostler_model::ids::ExecId;
 use hostler_model::launch::Launch;
 use hostler_model::rundir::{ExecEnd, Outcome};
-use hostler_model::spec::Stop;
+use hostler_model::spec::{Stdio, Stop};
 use hostler_model::statistics::Statistics;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AgentState, AttachTarget, ExecFailure, FromAgent};
 
 use crate::channels::Channels;
-use crate::child;
+use crate::child::{self, Theirs};
 use crate::ending::{Killing, Reuse};
 use crate::log::{Log, Source};
+use crate::oci::Container;
 use crate::record::RunDirectory;
 use crate::shared::Shared;
 use crate::start::Pending;
@@ -58,6 +59,13 @@ pub(crate) enum Phase {
     Ending { drain_until_ms: u64 },
     Ended { exit: Exit, sync_at_ms: Option<u64> },
     Failed { failure: StartFailure, sync_at_ms: Option<u64> },
+}
+
+/// Whether a run stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stand {
+    Still,
+    Up,
 }
 
 /// What became of the run when all is done that can be done now.
@@ -91,6 +99,10 @@ pub(crate) struct Run {
     pub(crate) max_time_ms: Option<u64>,
     pub(crate) directory: Option<RunDirectory>,
     pub(crate) group: Option<Group>,
+    /// What it runs in, if it is a container.
+    pub(crate) container: Option<Box<Container>>,
+    /// The container's ends of the main program's streams, until it is made.
+    pub(crate) container_streams: Option<Box<(Theirs, Stdio)>>,
     pub(crate) oom_watch: Option<OwnedFd>,
     pub(crate) oom_kills: u64,
     /// Looks at the kill counter still to make, and when: the notification may come before the kill.
@@ -105,6 +117,8 @@ pub(crate) struct Run {
     /// What the samples came to so far.
     pub(crate) statistics: Option<Box<Statistics>>,
     pub(crate) timed_out: bool,
+    /// All of it stands still.
+    pub(crate) paused: bool,
     pub(crate) kill_at_ms: Option<u64>,
     pub(crate) killing: Option<Killing>,
     pub(crate) committed: Option<Reuse>,
@@ -128,6 +142,8 @@ impl Run {
             max_time_ms: launch.max_time_ms,
             directory: None,
             group: None,
+            container: None,
+            container_streams: None,
             oom_watch: None,
             oom_kills: 0,
             oom_looks: 0,
@@ -138,6 +154,7 @@ impl Run {
             log: Log::new(launch.log_directory.as_path(), launch.log, launch.run.number),
             statistics: None,
             timed_out: false,
+            paused: false,
             kill_at_ms: None,
             killing: None,
             committed: None,
@@ -203,13 +220,14 @@ impl Run {
                 let _ = process::signal(main.pid, Signal::KILL);
             }
         }
+        self.undo_container(shared);
         self.undone(shared);
     }
 
     /// The rest of undoing, once no child is left of it.
     pub(crate) fn undone(&mut self, shared: &mut Shared) {
         let Phase::Undoing(undo) = &self.phase else { return };
-        if self.targets.iter().any(Target::is_alive) {
+        if self.targets.iter().any(Target::is_alive) || !self.is_container_gone() {
             return;
         }
         let undo = undo.clone();
@@ -250,6 +268,21 @@ impl Run {
         if let Some(watch) = self.oom_watch.take() {
             shared.epoll.remove(&watch);
         }
+    }
+
+    /// Lets everything in it stand still, or go on.
+    pub(crate) fn pause(&mut self, stand: Stand) -> Result<(), String> {
+        if self.phase != Phase::Running {
+            return Err("the run is not running".to_owned());
+        }
+        let Some(group) = &self.group else { return Err("the run has no cgroup".to_owned()) };
+        let done = match stand {
+            Stand::Still => group.freeze(),
+            Stand::Up => group.thaw(),
+        };
+        done.map_err(|error| with_source(&error))?;
+        self.paused = stand == Stand::Still;
+        Ok(())
     }
 
     /// A child has something to say.
@@ -320,6 +353,9 @@ impl Run {
 
     /// A child was reaped; others than ours were orphans.
     pub(crate) fn reaped(&mut self, reaped: Reaped, shared: &mut Shared) {
+        if self.container_reaped(reaped, shared) {
+            return;
+        }
         let ended = || Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
         let Some(target) = self.targets.iter_mut().find(|target| target.pid == reaped.pid && target.is_alive()) else {
             return;
@@ -331,16 +367,13 @@ impl Run {
         self.hear(serial, shared);
         let Some(target) = self.targets.iter_mut().find(|target| target.serial == serial) else { return };
         target.close_control(shared);
-        target.ended = ended();
         let now_ms = clock::boot_ms();
-        for output in &mut target.outputs {
-            output.readable = output.is_open();
-            output.hung_up = true;
-        }
+        target.over(Ended { reaped, boot_ms: now_ms, wall_ms: clock::wall_ms() });
         if target.key == AttachTarget::Main {
             match self.phase {
                 Phase::Undoing(_) => self.undone(shared),
                 Phase::Running | Phase::Starting => self.main_ended(now_ms),
+                Phase::Preparing | Phase::Prepared => self.container_main_ended(shared),
                 _ => {}
             }
         }
@@ -407,6 +440,7 @@ impl Run {
             pid,
             started_at_ms: started.map_or_else(clock::wall_ms, |started| started.wall_ms),
             oom_kills: self.oom_kills,
+            paused: self.paused,
         };
         match &self.phase {
             Phase::Preparing if self.execute => running(None),
@@ -424,7 +458,7 @@ impl Run {
     /// Execs whose program is not executed yet.
     pub(crate) fn exec_starts(&self) -> Vec<ExecId> {
         let starting =
-            self.targets.iter().filter(|target| target.started.is_none() && target.is_alive() && !target.reported);
+            self.targets.iter().filter(|target| target.started.is_none() && target.is_live() && !target.reported);
         starting
             .filter_map(|target| match target.key {
                 AttachTarget::Exec(exec) => Some(exec),

@@ -36,9 +36,12 @@ pub(crate) enum TokenKind {
     Stdin = 6,
     Stdout = 7,
     Stderr = 8,
+    OciLog = 9,
+    Console = 10,
+    ContainerStart = 11,
 }
 
-const KINDS: [TokenKind; 9] = [
+const KINDS: [TokenKind; 12] = [
     TokenKind::Listener,
     TokenKind::Link,
     TokenKind::Signals,
@@ -48,6 +51,9 @@ const KINDS: [TokenKind; 9] = [
     TokenKind::Stdin,
     TokenKind::Stdout,
     TokenKind::Stderr,
+    TokenKind::OciLog,
+    TokenKind::Console,
+    TokenKind::ContainerStart,
 ];
 
 /// A descriptor's token for epoll.

@@ -35,10 +35,13 @@ pub(crate) struct Pending {
 }
 
 impl Run {
-    pub(crate) fn set_up(&mut self, launch: Launch, shared: &mut Shared) -> Result<(), StartFailure> {
+    pub(crate) fn set_up(&mut self, mut launch: Launch, shared: &mut Shared) -> Result<(), StartFailure> {
         if shared.spare.is_none() {
             let spare = Spare::create(&shared.config.sandbox_dir);
             shared.spare = Some(spare.map_err(|error| in_sandbox("make the run directory", &error))?);
+        }
+        if let Some(container) = launch.container.take() {
+            return self.create_container(launch, *container, shared);
         }
         if let Some(name) = &launch.cgroup {
             self.group = Some(make_group(name, &launch, shared)?);
@@ -70,6 +73,7 @@ impl Run {
             agent: shared.config.own,
             main: main.map_err(|error| system_failure("look at the new process", &error))?,
             cgroup: launch.cgroup,
+            container: None,
             exit_reserved: EXIT_RESERVED,
         };
         if is_plain {
@@ -93,6 +97,12 @@ impl Run {
     /// The program may be executed.
     pub(crate) fn execute(&mut self, shared: &mut Shared) {
         self.execute = true;
+        if self.container.is_some() {
+            if self.phase == Phase::Prepared {
+                self.start_container(shared);
+            }
+            return;
+        }
         match (self.phase.clone(), self.pending.take()) {
             (Phase::Prepared, Some(pending)) => self.execute_plain(&pending, shared),
             (Phase::Preparing | Phase::Prepared, _) => self.go(),
@@ -155,7 +165,7 @@ impl Run {
             return shared.send(&refuse("the run is not running"));
         }
         let key = AttachTarget::Exec(exec);
-        let alive = self.targets.iter().filter(|target| target.key != AttachTarget::Main && target.is_alive());
+        let alive = self.targets.iter().filter(|target| target.key != AttachTarget::Main && target.is_live());
         if alive.count() >= EXECS_PER_RUN_MAX {
             return shared.send(&refuse(&format!("the run has {EXECS_PER_RUN_MAX} execs already")));
         }
@@ -167,7 +177,11 @@ impl Run {
         {
             self.targets.remove(oldest);
         }
-        match self.start_exec(key, launch, shared) {
+        let started = match self.container {
+            Some(_) => self.exec_in_container(key, exec, launch, shared),
+            None => self.start_exec(key, launch, shared),
+        };
+        match started {
             Ok(target) => self.targets.push(target),
             Err(failure) => shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure })),
         }
@@ -197,7 +211,7 @@ impl Run {
     }
 }
 
-fn in_sandbox(what: &str, error: &std::io::Error) -> StartFailure {
+pub(crate) fn in_sandbox(what: &str, error: &std::io::Error) -> StartFailure {
     StartFailure { kind: StartFailureKind::Sandbox, message: format!("cannot {what}: {}", spawn::errno_text(error)) }
 }
 

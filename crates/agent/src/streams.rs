@@ -75,6 +75,8 @@ pub(crate) enum Got {
 pub(crate) struct Output {
     /// Open until its end; none from the start where the program writes to a file.
     pub(crate) fd: Option<OwnedFd>,
+    /// It is not here yet, and will come.
+    pub(crate) expected: bool,
     /// The event loop hears of it.
     pub(crate) watched: bool,
     /// There may be something to read: edges are remembered here until a read finds nothing.
@@ -91,7 +93,7 @@ impl Output {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.fd.is_some()
+        self.fd.is_some() || self.expected
     }
 
     /// Reads once, at most `room` bytes, and shows them to `sink` before they go into the ring.
@@ -102,7 +104,10 @@ impl Output {
         scratch: &mut Vec<u8>,
         sink: impl FnOnce(&[u8]),
     ) -> Got {
-        let Some(fd) = &self.fd else { return Got::Nothing };
+        let Some(fd) = &self.fd else {
+            self.readable = false;
+            return Got::Nothing;
+        };
         let mut small = [0; SMALL_READ];
         let buffer = if self.bulk {
             scratch.resize(READ_SIZE, 0);
@@ -130,6 +135,7 @@ impl Output {
 
     /// Stops reading for good.
     pub(crate) fn close(&mut self, epoll: &Epoll) {
+        self.expected = false;
         if let Some(fd) = self.fd.take()
             && self.watched
         {

@@ -72,6 +72,10 @@ pub(crate) struct Target {
     pub(crate) ended: Option<Ended>,
     /// Signals sent on the node's orders, bit n-1 for signal n.
     pub(crate) ordered_signals: u64,
+    /// Its outputs are left alone: it does not run yet, and what can be read is not its own.
+    pub(crate) held: bool,
+    /// It is being started by somebody else, who will say which process it is.
+    pub(crate) starting: bool,
     /// An exec's end was reported.
     pub(crate) reported: bool,
 }
@@ -80,6 +84,11 @@ impl Target {
     /// Whether it can be signalled: executed or about to be, and not yet reaped.
     pub(crate) fn is_alive(&self) -> bool {
         self.pid != 0 && self.ended.is_none()
+    }
+
+    /// Whether it runs, or is on its way to it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.starting || self.is_alive()
     }
 
     /// Sends a signal that the node asked for.
@@ -125,7 +134,19 @@ impl Target {
     /// Whether a read may bring something now.
     pub(crate) fn wants_read(&self, index: usize) -> bool {
         let output = &self.outputs[index];
-        output.is_open() && output.readable && self.room(index) > 0
+        !self.held && output.is_open() && output.readable && self.room(index) > 0
+    }
+
+    /// It ended: what its outputs hold can be read to the end.
+    pub(crate) fn over(&mut self, ended: Ended) {
+        self.ended = Some(ended);
+        self.held = false;
+        for output in &mut self.outputs {
+            // A terminal that never came will not come any more.
+            output.expected = false;
+            output.readable = output.is_open();
+            output.hung_up = true;
+        }
     }
 
     /// Whether no output is open.

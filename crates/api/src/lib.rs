@@ -12,6 +12,7 @@
 //! Not here: any decision. The daemon's door turns these into requests for `provision::accept`.
 #![forbid(unsafe_code)]
 
+pub mod checkpoints;
 pub mod client;
 pub mod endpoints;
 pub mod paths;

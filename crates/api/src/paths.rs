@@ -108,6 +108,18 @@ impl Layout {
         self.data.join("run")
     }
 
+    /// What the OCI runtime keeps of containers; not kept across reboots.
+    #[must_use]
+    pub fn oci_state(&self) -> PathBuf {
+        self.runtime.join("oci")
+    }
+
+    /// Images of containers, of each namespace for itself.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.data.join("checkpoints")
+    }
+
     /// Workloads' output.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

@@ -11,7 +11,7 @@ use hostler_model::spec::{Limits, Rlimit, TtySize};
 use hostler_model::statistics::Used;
 use hostler_model::units::Signal;
 use hostler_model::workload::{Phase, Workload};
-use hostler_model::{ByteString, Namespace};
+use hostler_model::{ByteString, Namespace, Spec};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/workloads`: the spec is the body. These are its query parameters.
@@ -25,6 +25,13 @@ pub struct CreateQuery {
     /// Answer at once (`accepted`, the default), when the program runs, or when it has ended for good.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<WaitFor>,
+}
+
+/// What a program is given to read may be a secret: it is not shown again.
+pub fn hide_stdin(spec: &mut Spec) {
+    if spec.stdio.stdin_data.is_some() {
+        spec.stdio.stdin_data = None;
+    }
 }
 
 /// What an answer waits for.
@@ -104,7 +111,7 @@ impl From<Arc<Workload>> for WorkloadView {
         let stdin_data_bytes = workload.spec.stdio.stdin_data.as_ref().map(|data| data.as_bytes().len() as u64);
         if stdin_data_bytes.is_some() {
             let shown = Arc::make_mut(&mut workload);
-            Arc::make_mut(&mut shown.spec).stdio.stdin_data = None;
+            hide_stdin(Arc::make_mut(&mut shown.spec));
         }
         Self { phase: workload.phase(), exit_code, place: None, stdin_data_bytes, workload }
     }

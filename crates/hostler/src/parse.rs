@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use hostler_model::ByteString;
 use hostler_model::event::EventId;
@@ -10,6 +11,8 @@ use hostler_model::units::parse_duration_ms;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+
+use crate::failure::Failure;
 
 /// `--restart`: when, and how many times in a row.
 pub(crate) type RestartPolicy = (RestartWhen, Option<u32>);
@@ -63,6 +66,12 @@ pub(crate) fn env(entry: &OsStr, caller: impl Fn(&OsStr) -> Option<OsString>) ->
         return Ok(Some(ByteString::from(entry)));
     }
     Ok(caller(entry).map(|value| ByteString::from([bytes, b"=", value.as_bytes()].concat())))
+}
+
+/// A path on this machine, seen from the current directory.
+pub(crate) fn absolute(path: &Path) -> Result<ByteString, Failure> {
+    let path = std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(ByteString::from(path.as_os_str()))
 }
 
 /// The lines of an `--env-file`: `KEY=VALUE`, or the `KEY` of a variable that the caller has; lines that begin with `#`

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod agent_binary;
+mod checkpoints;
 mod config;
 mod doctor;
 mod doors;
@@ -18,6 +19,7 @@ mod logs;
 mod matcher;
 mod metrics;
 mod node;
+mod oci;
 mod probes;
 mod sampling;
 mod stacks;
@@ -225,6 +227,7 @@ fn settings(
         sandboxes: layout.sandboxes(),
         runs: layout.runs(),
         agent_log: Some(layout.daemon_log()),
+        oci_state: layout.oci_state(),
         idle: config.pool.process.idle as usize,
         reuse: config.pool.process.reuse,
         cgroup,
@@ -286,7 +289,7 @@ fn make_directories(layout: &Layout, privileged: bool) -> anyhow::Result<()> {
     // Others may pass through to the socket, and see nothing else on the way.
     make(&layout.runtime, if privileged { 0o711 } else { 0o700 })?;
     make(&layout.data, 0o700)?;
-    for closed in [layout.sandboxes(), layout.runs(), layout.logs()] {
+    for closed in [layout.sandboxes(), layout.runs(), layout.logs(), layout.oci_state()] {
         make(&closed, 0o700)?;
     }
     Ok(())

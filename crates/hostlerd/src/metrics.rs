@@ -333,9 +333,9 @@ mod tests {
     fn events_are_counted_and_starts_timed() {
         let metrics = Metrics::new();
         metrics.observe(&event(1_000, 1, EventKind::RunCreated));
-        metrics.observe(&event(1_004, 1, EventKind::RunStarted { pid: Some(7) }));
+        metrics.observe(&event(1_004, 1, EventKind::RunStarted { pid: Some(7), restored_from: None }));
         // A run that was accepted by an earlier daemon has no beginning here.
-        metrics.observe(&event(1_004, 2, EventKind::RunStarted { pid: Some(8) }));
+        metrics.observe(&event(1_004, 2, EventKind::RunStarted { pid: Some(8), restored_from: None }));
         for cause in [Cause::Success, Cause::Oom, Cause::Oom, Cause::Timeout] {
             metrics.observe(&event(2_000, 1, exit(cause)));
         }

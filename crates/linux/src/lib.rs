@@ -11,6 +11,7 @@
 //! - [`epoll`], [`timer`], [`signals`]: what an event loop waits for
 //! - [`streams`]: pipes, terminals, descriptors
 //! - [`daemon`]: what the daemon needs beside that
+//! - [`device`]: device nodes
 //! - [`net`]: unix sockets, at any depth of directories, and who is at their other end
 //! - [`memory`]: making the allocator give back what it does not need
 //!
@@ -19,6 +20,7 @@
 pub mod cgroup;
 pub mod clock;
 pub mod daemon;
+pub mod device;
 pub mod epoll;
 pub mod inotify;
 pub mod look;

@@ -75,6 +75,25 @@ pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
+/// A descriptor that the other side of a stream socket sends along with its bytes, if it has come.
+pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    use std::mem::MaybeUninit;
+
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    // What comes with it is a name that nobody needs.
+    let mut name = [0; 4096];
+    let mut buffers = [io::IoSliceMut::new(&mut name)];
+    recvmsg(socket, &mut buffers, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptors = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    descriptors.flatten().next().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no descriptor came"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

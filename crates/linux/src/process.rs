@@ -148,6 +148,13 @@ pub fn new_session() {
     let _ = rustix::process::setsid();
 }
 
+/// Whether a program that we start could have this capability: it is in our bounding set.
+#[must_use]
+pub fn may_give(capability: hostler_model::Capability) -> bool {
+    // SAFETY: this prctl takes numbers; a kernel that does not know the capability answers -1.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability.number()), 0, 0, 0) == 1 }
+}
+
 /// The name that `ps -o comm` and `/proc/<pid>/comm` show; 15 bytes.
 pub fn set_name(name: &std::ffi::CStr) {
     // SAFETY: the pointer is valid and ends in NUL; the kernel copies 16 bytes at most.

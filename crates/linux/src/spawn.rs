@@ -21,7 +21,7 @@
 
 mod child;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -87,6 +87,8 @@ pub struct ChildSetup<'a> {
     pub terminal: Terminal,
     /// The cgroup to join.
     pub group: Option<&'a Group>,
+    /// Taken out of sight, in a mount namespace of its own.
+    pub unmount: Option<&'a CStr>,
     /// What to do about the OOM score.
     pub oom_score: OomScore,
     /// When to execute.
@@ -175,7 +177,7 @@ fn shorten(text: &str) -> String {
 }
 
 /// Where a program without a slash is looked for when the environment has no `PATH`.
-const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The paths to try, in order; one when the name has a slash.
 fn candidates(program: &Program) -> Result<Vec<CString>, StartFailure> {
@@ -188,7 +190,7 @@ fn candidates(program: &Program) -> Result<Vec<CString>, StartFailure> {
         return Ok(vec![c_string(name)?]);
     }
     let path = program.env.iter().rev().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
-    path.unwrap_or(DEFAULT_PATH)
+    path.unwrap_or(DEFAULT_PATH.as_bytes())
         .split(|byte| *byte == b':')
         .map(|directory| {
             // An empty element is the working directory.

@@ -172,6 +172,32 @@ pub fn close_from(first: u32) {
     }
 }
 
+/// Which way a file is opened for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// It reads.
+    Read,
+    /// It appends; the file is made when it is not there.
+    Append,
+}
+
+/// Opens a file for a program, without waiting for the other end of a FIFO: one that nobody reads is refused.
+pub fn open_for(path: &std::path::Path, direction: Direction) -> io::Result<OwnedFd> {
+    let flags = match direction {
+        Direction::Read => OFlags::RDONLY,
+        Direction::Append => OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE,
+    };
+    let common = OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags | common, Mode::from_raw_mode(0o644))?;
+    rustix::fs::fcntl_setfl(&file, flags.intersection(OFlags::APPEND))?;
+    Ok(file)
+}
+
+/// The reading end of a FIFO, nonblocking.
+pub fn open_fifo(path: &std::path::Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

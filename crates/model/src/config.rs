@@ -17,6 +17,8 @@ pub struct Config {
     pub retention: Retention,
     /// Where limits are enforced.
     pub cgroup: Cgroup,
+    /// By what containers are made.
+    pub oci: Oci,
 }
 
 /// `[node]`
@@ -109,6 +111,22 @@ pub struct Cgroup {
     pub parent: Option<String>,
 }
 
+/// `[oci]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Oci {
+    /// Name or absolute path of the program that makes containers; `runc`, or else `crun`, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Arguments of that program, before its command.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Directory with the `criu` by which checkpoints are made; where programs usually are when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub criu_dir: Option<String>,
+}
+
 impl Config {
     /// Judges values that have a type but no sense.
     pub fn check(&self) -> Result<(), String> {
@@ -129,6 +147,18 @@ impl Config {
         }
         if self.retention.ended_workloads as usize > limits::WORKLOADS_MAX {
             return Err(format!("retention.ended_workloads must be at most {}", limits::WORKLOADS_MAX));
+        }
+        if self.oci.criu_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(':')) {
+            return Err("oci.criu_dir must be an absolute path without a colon".to_owned());
+        }
+        if let Some(runtime) = &self.oci.runtime {
+            let container = crate::container::Container {
+                rootfs: Some("/".into()),
+                oci_runtime: Some(runtime.as_str().into()),
+                oci_runtime_args: self.oci.args.iter().map(|arg| arg.as_str().into()).collect(),
+                ..Default::default()
+            };
+            container.check().map_err(|problem| problem.detail.replace("container.oci_runtime", "oci.runtime"))?;
         }
         if let Some(parent) = &self.cgroup.parent {
             let good =

@@ -51,6 +51,8 @@ problem_kinds! {
     CommandNotExecutable = "command-not-executable", 422, "The command cannot be executed";
     /// A limit that this machine cannot give.
     LimitUnavailable = "limit-unavailable", 422, "This machine cannot give the limit";
+    /// No program is there that makes containers.
+    OciRuntimeMissing = "oci-runtime-missing", 422, "There is no OCI runtime";
     /// Not allowed for this caller.
     Forbidden = "forbidden", 403, "The caller may not do this";
     /// No such workload, run, exec or page.
@@ -77,6 +79,8 @@ problem_kinds! {
     DiskFull = "disk-full", 507, "Too little disk space is left to accept work";
     /// The program could not be started (execs; for runs it is the run's end).
     StartFailed = "start-failed", 422, "The program could not be started";
+    /// CRIU or the OCI runtime could not make or restore an image.
+    CheckpointFailed = "checkpoint-failed", 422, "The checkpoint could not be made";
     /// Something that should have answered did not in time.
     Timeout = "timeout", 504, "No answer in time";
     /// The node is shutting down or not yet ready.

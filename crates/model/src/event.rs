@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::hook::HookTrigger;
 use crate::ids::{
-    ExecId, IdError, Namespace, QueueName, RunId, StackName, StoreId, UnitName, WorkloadId, WorkloadName,
+    CheckpointName, ExecId, IdError, Namespace, QueueName, RunId, StackName, StoreId, UnitName, WorkloadId,
+    WorkloadName,
 };
 use crate::queue::QueueRecord;
 use crate::schedule::{Misfire, Overlap};
@@ -131,6 +132,24 @@ pub enum EventKind {
         /// The main process; absent when only the end told of the start, because no daemon was there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
+        /// The checkpoint that it went on from; absent when it began at its beginning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restored_from: Option<CheckpointName>,
+    },
+    /// All of it stands still.
+    #[serde(rename = "run.paused")]
+    RunPaused,
+    /// It goes on.
+    #[serde(rename = "run.resumed")]
+    RunResumed,
+    /// An image of it was made.
+    #[serde(rename = "run.checkpointed")]
+    RunCheckpointed {
+        /// The checkpoint's name.
+        checkpoint: CheckpointName,
+        /// The run ended with it.
+        #[serde(default)]
+        exit: bool,
     },
     /// It is ready: of a stack's service.
     #[serde(rename = "run.ready")]
@@ -300,6 +319,9 @@ impl EventKind {
             Self::ScheduleResumed { .. } => "schedule.resumed",
             Self::RunCreated => "run.created",
             Self::RunStarted { .. } => "run.started",
+            Self::RunPaused => "run.paused",
+            Self::RunResumed => "run.resumed",
+            Self::RunCheckpointed { .. } => "run.checkpointed",
             Self::RunReady => "run.ready",
             Self::RunUnhealthy { .. } => "run.unhealthy",
             Self::StackApplied { .. } => "stack.applied",

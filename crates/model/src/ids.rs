@@ -256,6 +256,10 @@ name_type! {
     WorkloadName, "workload name", limits::NAME_LENGTH_MAX
 }
 name_type! {
+    /// A checkpoint's name, unique among those of its workload.
+    CheckpointName, "checkpoint name", limits::NAME_LENGTH_MAX
+}
+name_type! {
     /// A queue's name, unique in its namespace.
     QueueName, "queue name", limits::NAME_LENGTH_MAX
 }

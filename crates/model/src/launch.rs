@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::ByteString;
-use crate::ids::{Namespace, RunId};
+use crate::container::Container;
+use crate::ids::{CheckpointName, Namespace, RunId};
 use crate::spec::{Limits, Log, Rlimit, Stdio, Stop, TtySize};
 use crate::workload::Identity;
 
@@ -17,6 +18,9 @@ pub struct Launch {
     pub namespace: Namespace,
     /// The program.
     pub program: Program,
+    /// The container that it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<ContainerLaunch>>,
     /// Standard streams.
     pub stdio: Stdio,
     /// Directory of the log segments, made by the agent when the first line comes.
@@ -31,6 +35,78 @@ pub struct Launch {
     pub stop: Stop,
     /// Longest time from start, milliseconds.
     pub max_time_ms: Option<u64>,
+}
+
+/// A container, ready to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerLaunch {
+    /// What was asked; paths as they were given.
+    pub container: Container,
+    /// Its host name.
+    pub hostname: String,
+    /// By what it is made.
+    pub oci: OciRuntime,
+    /// From which checkpoint it goes on, instead of from its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+}
+
+/// The program that makes containers, as it is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciRuntime {
+    /// Its path, absolute.
+    pub program: ByteString,
+    /// Whose it is, as far as its version tells.
+    pub kind: OciKind,
+    /// Its arguments before each command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<ByteString>,
+    /// The directory in which it keeps what it knows of containers: `--root`.
+    pub state: ByteString,
+    /// A directory in which it finds `criu`, before those where programs usually are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criu_dir: Option<ByteString>,
+}
+
+/// A family of OCI runtimes. What any of them does is asked of each in the same way; a few things are known of some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OciKind {
+    /// `runc`.
+    Runc,
+    /// `crun`.
+    Crun,
+    /// Anything else with the same command line.
+    Other,
+}
+
+/// A checkpoint to go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Restore {
+    /// Its name.
+    pub checkpoint: CheckpointName,
+    /// The directory of its images.
+    pub images: ByteString,
+    /// How it was made.
+    pub options: CheckpointOptions,
+}
+
+/// What a checkpoint may contain, besides processes and their memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointOptions {
+    /// The container ends with it; otherwise it goes on.
+    pub exit: bool,
+    /// Open TCP connections.
+    pub tcp_established: bool,
+    /// Unix sockets whose other end is outside.
+    pub ext_unix_sk: bool,
+    /// A terminal.
+    pub shell_job: bool,
+    /// The network is made anew, not restored.
+    pub empty_ns_net: bool,
 }
 
 /// A program with its process attributes; the main program of a run, or an exec.

@@ -63,7 +63,8 @@ pub use capability::Capability;
 pub use error::{Problem, ProblemKind};
 pub use exit::{Cause, Exit, ExitStatus};
 pub use ids::{
-    ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId, WorkloadName,
+    CheckpointName, ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId,
+    WorkloadName,
 };
 pub use spec::Spec;
 pub use workload::{Run, RunState, Workload};

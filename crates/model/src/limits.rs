@@ -149,6 +149,12 @@ pub const OCI_ARGUMENT_MAX: usize = 4_096;
 pub const OCI_CONFIG_MAX: usize = 1024 * 1024;
 /// One call of the OCI runtime for a container that exists, milliseconds: to start, exec, delete.
 pub const OCI_CALL_MAX_MS: u64 = 10_000;
+/// Making or restoring a container, milliseconds. A start has its own deadline, which is mostly sooner.
+pub const OCI_CREATE_MAX_MS: u64 = 600_000;
+/// A checkpoint, milliseconds: all memory of a container goes to the disk.
+pub const OCI_CHECKPOINT_MAX_MS: u64 = 600_000;
+/// Checkpoints that are listed of one directory.
+pub const CHECKPOINTS_MAX: usize = 1_000;
 /// Of what the OCI runtime says while it works, what is kept, bytes.
 pub const OCI_LOG_MAX: usize = 16 * 1024;
 /// Queues known to the node.

@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, StoreId};
+use crate::launch::OciRuntime;
 use crate::workload::StartFailure;
 
 /// Name of the file that holds a [`RunFile`].
 pub const RUN_FILE: &str = "run.json";
 /// Name of the file that holds an [`ExitFile`], or room for one.
 pub const EXIT_FILE: &str = "exit.json";
+/// Name of the directory, beside that of the OCI runtime, in which containers claim user ids.
+pub const USERS_DIRECTORY: &str = "user-ids";
 /// Name of an agent's socket in its sandbox directory.
 pub const AGENT_SOCKET: &str = "agent.sock";
 
@@ -48,8 +51,18 @@ pub struct RunFile {
     /// The run's own cgroup: its name under the node's parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// What made the container, and can take it away: of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerFile>,
     /// Size of `exit.json` before the end, bytes.
     pub exit_reserved: u32,
+}
+
+/// What is needed to take a container away; its name is that of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFile {
+    /// What made it.
+    pub oci: OciRuntime,
 }
 
 /// How the run came to its end.

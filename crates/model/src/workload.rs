@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::hook::{HookCall, LineTail};
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, WorkloadId, WorkloadName};
+use crate::launch::Restore;
 use crate::queue::{Queued, Turn};
 use crate::schedule::ScheduleState;
 use crate::seldom::Seldom;
@@ -208,6 +209,12 @@ pub struct Run {
     /// Processes killed for memory so far.
     #[serde(default)]
     pub oom_kills: u64,
+    /// All of it stands still.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// The checkpoint that it goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Box<Restore>>,
     /// It was not started in time, and is being ended for that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deadline_passed: bool,
@@ -233,6 +240,8 @@ impl Run {
             pid: None,
             sandbox: None,
             oom_kills: 0,
+            paused: false,
+            restore: None,
             deadline_passed: false,
             execs: Vec::new(),
         }
@@ -277,6 +286,9 @@ pub struct Workload {
     pub created_at_ms: u64,
     /// Runs so far.
     pub runs: u32,
+    /// The checkpoint that its next run goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Box<Restore>>,
     /// How its schedule stands, when it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<ScheduleState>>,
@@ -318,6 +330,8 @@ pub enum Phase {
     Preparing,
     /// The program runs.
     Running,
+    /// The program stands still until it is resumed.
+    Paused,
     /// The program was asked to stop.
     Stopping,
     /// The last run ended, and no other will come by itself.
@@ -330,12 +344,13 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in the order of a life.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pending,
         Self::Queued,
         Self::Scheduled,
         Self::Preparing,
         Self::Running,
+        Self::Paused,
         Self::Stopping,
         Self::Ended,
         Self::Failed,
@@ -357,6 +372,7 @@ impl Phase {
             Self::Scheduled => "scheduled",
             Self::Preparing => "preparing",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Ended => "ended",
             Self::Failed => "failed",
@@ -392,7 +408,9 @@ impl Workload {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         match self.phase() {
-            Phase::Pending | Phase::Queued | Phase::Preparing | Phase::Running | Phase::Stopping => false,
+            Phase::Pending | Phase::Queued | Phase::Preparing | Phase::Running | Phase::Paused | Phase::Stopping => {
+                false
+            }
             Phase::Scheduled => !self.is_schedule_active(),
             Phase::Ended | Phase::Failed | Phase::Lost => true,
         }
@@ -413,6 +431,7 @@ impl Workload {
     pub fn phase(&self) -> Phase {
         match self.run.as_ref().map(|run| &run.state) {
             Some(RunState::Preparing { .. }) => Phase::Preparing,
+            Some(RunState::Running) if self.run.as_ref().is_some_and(|run| run.paused) => Phase::Paused,
             Some(RunState::Running) => Phase::Running,
             Some(RunState::Stopping { .. }) => Phase::Stopping,
             _ if self.queued.is_some() => Phase::Queued,

@@ -7,6 +7,7 @@ use hostler_model::workload::{Identity, Workload};
 use hostler_model::{ByteString, Problem, ProblemKind};
 
 use crate::caller::Caller;
+use crate::container;
 use crate::launch;
 use crate::pattern;
 use crate::program;
@@ -15,8 +16,10 @@ use crate::users::Users;
 /// Checks a spec and resolves who it runs as.
 pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
     let identity = accept_later(caller, spec, users)?;
-    if caller.is_owner() {
-        program::check(spec)?;
+    match &spec.container {
+        Some(container) => container::check(container)?,
+        None if caller.is_owner() => program::check(spec)?,
+        None => {}
     }
     Ok(identity)
 }
@@ -27,13 +30,17 @@ pub(crate) fn accept_later(caller: &Caller, spec: &Spec, users: &Users) -> Resul
     spec.check()?;
     pattern::check(spec)?;
     check_rights(caller, &spec.rlimits)?;
+    container::check_rights(caller, spec)?;
     if !spec.no_new_privileges && !caller.is_owner() {
         return Err(Problem::new(
             ProblemKind::Forbidden,
             "no_new_privileges can be switched off by the node's owner only",
         ));
     }
-    identity(caller, spec.user.as_deref(), users)
+    match &spec.container {
+        Some(container) => container::identity(container, spec.user.as_deref()),
+        None => identity(caller, spec.user.as_deref(), users),
+    }
 }
 
 /// What an exec asks, in full.
@@ -70,11 +77,25 @@ pub fn accept_exec(
     spec.check()?;
     check_rights(caller, &spec.rlimits)?;
     may_enter(caller, workload, users)?;
-    let identity = match asked.user {
-        Some(user) => identity(caller, Some(&user), users)?,
-        None => Identity::clone(&workload.identity),
+    let asks_user = asked.user.is_some();
+    let identity = match (asked.user, &workload.spec.container) {
+        (Some(user), Some(container)) => container::identity(container, Some(&user))?,
+        (Some(user), None) => identity(caller, Some(&user), users)?,
+        (None, _) => Identity::clone(&workload.identity),
     };
     let env = launch::environment(workload, &identity, &spec.env, asked.tty.is_some());
+    if workload.spec.container.is_some() {
+        // What is not asked is as for the container's first program.
+        let program = Program {
+            command: spec.command,
+            env,
+            workdir: spec.workdir.unwrap_or_default(),
+            identity: asks_user.then_some(identity),
+            rlimits: spec.rlimits.to_vec(),
+            no_new_privileges: workload.spec.no_new_privileges,
+        };
+        return Ok(ExecLaunch { program, interactive: asked.interactive, tty: asked.tty });
+    }
     let program = Program {
         command: spec.command,
         env,
@@ -188,6 +209,7 @@ mod tests {
             desired: hostler_model::workload::Desired::Run,
             created_at_ms: 0,
             runs: 0,
+            restore: None,
             schedule: None,
             line_tails: Vec::new(),
             hook_of: None,

@@ -6,23 +6,39 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use hostler_model::ByteString;
-use hostler_model::launch::{Launch, Program};
+use hostler_model::container::Container;
+use hostler_model::launch::{ContainerLaunch, Launch, OciRuntime, Program};
 use hostler_model::spec::Stdio;
 use hostler_model::workload::{Identity, Workload};
 
 /// `PATH` of a workload whose spec sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The launch of a workload's current run. `logs` is the node's log directory.
+/// What of the node goes into every launch.
+#[derive(Clone, Copy)]
+pub struct Node<'a> {
+    /// Its log directory.
+    pub logs: &'a Path,
+    /// Whether it can run programs as anybody: it is root.
+    pub may_change_user: bool,
+    /// By what a container is made.
+    pub oci: &'a dyn Fn(&Container) -> OciRuntime,
+}
+
+/// The launch of a workload's current run.
 #[must_use]
-pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<Launch> {
+pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
     let run = workload.run.as_ref()?.id;
     let spec = &workload.spec;
+    // A bundle says itself as whom and where its program runs, unless the spec does.
+    let of_bundle = spec.bundle().is_some();
+    let workdir = spec.workdir.clone();
+    let says_who = node.may_change_user && (!of_bundle || spec.user.is_some());
     let program = Program {
         command: spec.command.clone(),
         env: environment(workload, &workload.identity, &[], spec.stdio.tty.is_some()),
-        workdir: spec.workdir.clone().unwrap_or_else(|| "/".into()),
-        identity: privileged.then(|| Identity::clone(&workload.identity)),
+        workdir: if of_bundle { workdir.unwrap_or_default() } else { workdir.unwrap_or_else(|| "/".into()) },
+        identity: says_who.then(|| Identity::clone(&workload.identity)),
         rlimits: spec.rlimits.to_vec(),
         no_new_privileges: spec.no_new_privileges,
     };
@@ -30,14 +46,24 @@ pub fn launch_of(workload: &Workload, logs: &Path, privileged: bool) -> Option<L
         run,
         namespace: workload.namespace.clone(),
         program,
+        container: spec.container.as_ref().map(|container| Box::new(container_of(workload, container, node))),
         stdio: Stdio::clone(&spec.stdio),
-        log_directory: log_directory(logs, workload).as_os_str().as_bytes().to_vec().into(),
+        log_directory: log_directory(node.logs, workload).as_os_str().as_bytes().to_vec().into(),
         log: spec.log,
         limits: hostler_model::spec::Limits::clone(&workload.limits),
-        cgroup: (!workload.limits.is_empty()).then(|| run.to_string()),
+        cgroup: (!workload.limits.is_empty() || spec.container.is_some()).then(|| run.to_string()),
         stop: spec.stop,
         max_time_ms: spec.max_time_ms,
     })
+}
+
+fn container_of(workload: &Workload, container: &Container, node: Node<'_>) -> ContainerLaunch {
+    ContainerLaunch {
+        hostname: container.hostname.clone().unwrap_or_else(|| workload.name.to_string()),
+        oci: (node.oci)(container),
+        container: container.clone(),
+        restore: workload.run.as_ref().and_then(|run| run.restore.as_deref().cloned()),
+    }
 }
 
 /// Where a workload's log segments are.
@@ -50,9 +76,13 @@ pub fn log_directory(logs: &Path, workload: &Workload) -> std::path::PathBuf {
 /// as they are. Nothing of the daemon's own environment gets in.
 #[must_use]
 pub fn environment(workload: &Workload, identity: &Identity, extra: &[ByteString], tty: bool) -> Vec<ByteString> {
-    let mut defaults =
-        vec![format!("PATH={DEFAULT_PATH}"), format!("HOME={}", identity.home.as_deref().unwrap_or("/"))];
-    if let Some(user) = &identity.user {
+    let mut defaults = Vec::new();
+    // A bundle has an environment of its own.
+    if workload.spec.bundle().is_none() {
+        defaults.push(format!("PATH={DEFAULT_PATH}"));
+        defaults.push(format!("HOME={}", identity.home.as_deref().unwrap_or("/")));
+    }
+    if let Some(user) = identity.user.as_ref().filter(|_| workload.spec.bundle().is_none()) {
         defaults.push(format!("USER={user}"));
         defaults.push(format!("LOGNAME={user}"));
     }

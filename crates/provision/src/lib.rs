@@ -2,6 +2,7 @@
 //! supervisor, which alone decides.
 //!
 //! - [`accept`]: from a caller and a spec to a creation, or a precise refusal
+//! - `container`: what a container is made of, and who may have one
 //! - [`stack`]: the same for the units of a stack
 //! - [`caller`]: who asks, and what he may touch
 //! - [`users`]: the machine's user database, read from its files
@@ -14,6 +15,7 @@
 
 pub mod accept;
 pub mod caller;
+mod container;
 pub mod launch;
 pub mod pattern;
 pub mod program;

@@ -67,7 +67,12 @@ struct User {
 }
 
 impl Users {
-    fn of(passwd: PathBuf, group: PathBuf) -> Self {
+    /// A place where nobody has a name.
+    pub(crate) fn nobody() -> Self {
+        Self::of("/nonexistent/passwd".into(), "/nonexistent/group".into())
+    }
+
+    pub(crate) fn of(passwd: PathBuf, group: PathBuf) -> Self {
         Self { passwd, group, read: Mutex::default() }
     }
 

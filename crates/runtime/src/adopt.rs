@@ -100,8 +100,8 @@ fn found_of(sandbox: SandboxId, hello: Hello) -> Option<Found> {
     let (run, state) = match hello.state {
         AgentState::Idle => return None,
         AgentState::Prepared { run } => (run, FoundState::Prepared),
-        AgentState::Running { run, pid, started_at_ms, oom_kills } => {
-            (run, FoundState::Running { sandbox, pid, started_at_ms, oom_kills })
+        AgentState::Running { run, pid, started_at_ms, oom_kills, paused } => {
+            (run, FoundState::Running { sandbox, pid, started_at_ms, oom_kills, paused })
         }
         AgentState::Failed { run, failure } => (run, FoundState::StartFailed { failure }),
         AgentState::Ended { run, exit } => (run, FoundState::Ended { exit }),
@@ -244,6 +244,7 @@ impl Scan<'_> {
         }
         self.sandboxes(&kept_sandboxes);
         self.groups(spoken_for, &kept_groups);
+        self.containers(spoken_for, &kept_groups);
         self.adoption
     }
 
@@ -294,6 +295,18 @@ impl Scan<'_> {
             }
             remove_dir(&path);
         }
+    }
+
+    /// What the OCI runtime remembers of runs that are nowhere.
+    fn containers(&self, spoken_for: &HashSet<RunId>, kept: &HashSet<String>) {
+        let state = &self.shared.settings.oci_state;
+        let (remembered, _) = entries::<RunId>(state);
+        let gone = |run: &RunId| {
+            !spoken_for.contains(run)
+                && !kept.contains(&run.to_string())
+                && !remains::run_dir(&self.shared.settings, *run).exists()
+        };
+        remembered.into_iter().filter(gone).for_each(|run| crate::oci::forget(state, run));
     }
 
     /// Groups that are named like a run, and belong to none that was found.

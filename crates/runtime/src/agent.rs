@@ -31,6 +31,14 @@ pub(crate) enum Answer {
     Done(Option<String>),
 }
 
+/// Who waits for an answer.
+#[derive(Debug)]
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    /// The answer is a fact about this run, in its place among others.
+    fact_of: Option<RunId>,
+}
+
 /// One agent, connected or about to be.
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -52,7 +60,7 @@ struct Talk {
     control_bytes: usize,
     channels: HashMap<u32, Arc<Channel>>,
     last_channel: u32,
-    requests: HashMap<u64, oneshot::Sender<Answer>>,
+    requests: HashMap<u64, Waiting>,
     last_request: u64,
 }
 
@@ -159,12 +167,21 @@ impl Agent {
 
     /// Asks something; the receiver fails when the connection breaks.
     pub(crate) fn ask(&self, question: impl FnOnce(u64) -> ToAgent) -> (u64, oneshot::Receiver<Answer>) {
+        self.ask_for(None, question)
+    }
+
+    /// The same for something that is done to a run: what [`Agent::answer`] returns is then to be reported.
+    pub(crate) fn ask_for(
+        &self,
+        fact_of: Option<RunId>,
+        question: impl FnOnce(u64) -> ToAgent,
+    ) -> (u64, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
         let mut talk = self.talk();
         talk.last_request += 1;
         let request = talk.last_request;
         if talk.connected {
-            talk.requests.insert(request, sender);
+            talk.requests.insert(request, Waiting { answer: sender, fact_of });
             talk.control(&question(request));
         }
         drop(talk);
@@ -176,12 +193,12 @@ impl Agent {
         self.talk().requests.remove(&request);
     }
 
-    pub(crate) fn answer(&self, request: u64, answer: Answer) {
-        let waiting = self.talk().requests.remove(&request);
-        if let Some(waiting) = waiting {
-            // He may have given up waiting.
-            let _ = waiting.send(answer);
-        }
+    /// Passes an answer on. The run about which it is a fact, if it is one.
+    pub(crate) fn answer(&self, request: u64, answer: Answer) -> Option<RunId> {
+        let waiting = self.talk().requests.remove(&request)?;
+        // He may have given up waiting.
+        let heard = waiting.answer.send(answer).is_ok();
+        waiting.fact_of.filter(|_| heard)
     }
 
     /// A connection exists: from now on messages are queued.

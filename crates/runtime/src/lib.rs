@@ -12,6 +12,7 @@
 //! [`Runtime::start`], those of one run in order.
 //!
 //! - `process`: the driver, with `spawn` (agent processes) and `remains` (what dead agents leave behind)
+//! - `oci`: what is left of containers
 //! - `pool`: warm agents; `pool/slots` decides, purely
 //! - `link`: one connection, from hello to end
 //! - `agent`: what is to be sent to an agent, and who waits for its answers
@@ -29,6 +30,7 @@ mod adopt;
 mod agent;
 mod attach;
 mod link;
+mod oci;
 mod os;
 mod pool;
 mod process;
@@ -40,9 +42,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hostler_linux::cgroup::Parent;
+use hostler_model::ByteString;
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
-use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::limits;
 use hostler_model::process::Processes;
 use hostler_model::spec::{Limits, TtySize};
@@ -74,6 +77,8 @@ pub struct Settings {
     pub runs: PathBuf,
     /// Where agents' complaints go; nowhere when absent.
     pub agent_log: Option<PathBuf>,
+    /// What the OCI runtime keeps of containers.
+    pub oci_state: PathBuf,
     /// Idle agents kept ready.
     pub idle: usize,
     /// Whether an agent takes more than one run.
@@ -94,6 +99,8 @@ pub enum Fact {
     StartFailed { run: RunId, failure: StartFailure },
     /// The program ended.
     Exited { run: RunId, exit: Exit },
+    /// A pause, resume or checkpoint was carried out, or why not.
+    Ordered { run: RunId, result: Result<(), String> },
     /// The kernel killed for memory.
     Oom { run: RunId, oom_kills: u64 },
     /// An exec runs.
@@ -146,7 +153,7 @@ pub enum FoundState {
     /// Its program waits to be executed.
     Prepared,
     /// Its program runs.
-    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64 },
+    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64, paused: bool },
     /// It ended.
     Ended { exit: Exit },
     /// It could not be started.
@@ -246,6 +253,24 @@ impl Runtime {
     /// Kills everything in the run, started or not. Its end is reported.
     pub fn kill(&self, run: RunId) {
         self.shared.kill(run);
+    }
+
+    /// Lets everything in the run stand still. Answered by [`Fact::Ordered`], as are the next two.
+    pub fn pause(&self, run: RunId) {
+        let deadline_ms = limits::AGENT_ANSWER_MAX_MS;
+        self.shared.order(run, deadline_ms, move |request| ToAgent::Pause { request, run });
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self, run: RunId) {
+        let deadline_ms = limits::AGENT_ANSWER_MAX_MS;
+        self.shared.order(run, deadline_ms, move |request| ToAgent::Resume { request, run });
+    }
+
+    /// Has an image of the run's container made in this directory, which exists.
+    pub fn checkpoint(&self, run: RunId, images: ByteString, options: CheckpointOptions) {
+        let deadline_ms = limits::OCI_CHECKPOINT_MAX_MS + limits::AGENT_ANSWER_MAX_MS;
+        self.shared.order(run, deadline_ms, move |request| ToAgent::Checkpoint { request, run, images, options });
     }
 
     /// Starts a second program.

@@ -106,7 +106,7 @@ impl State {
     ) {
         let recorded = workload.run.as_ref().map(|run| run.state.clone());
         match found {
-            Some(FoundState::Running { sandbox, pid, started_at_ms, oom_kills }) => {
+            Some(FoundState::Running { sandbox, pid, started_at_ms, oom_kills, paused }) => {
                 tally.adopted += 1;
                 if let Some(RunState::Stopping { kill_at_boot_ms }) = recorded {
                     // The signal may never have been sent: its commit came first.
@@ -115,7 +115,7 @@ impl State {
                         None => Action::Kill(run),
                     });
                 }
-                let started = Started { sandbox, pid, started_at_ms, oom_kills };
+                let started = Started { sandbox, pid, started_at_ms, oom_kills, paused: Some(paused) };
                 self.run_started(workload, started, now, out);
             }
             Some(FoundState::Prepared) => {

@@ -150,6 +150,7 @@ impl State {
             desired: Desired::Run,
             created_at_ms: now.wall_ms,
             runs: 0,
+            restore: None,
             schedule: None,
             line_tails: Vec::new(),
             hook_of: None,

@@ -15,7 +15,7 @@ use hostler_model::workload::{Run, RunExec, RunState, StartFailure, Workload};
 use hostler_model::{Now, Problem, ProblemKind, limits};
 
 use crate::input::{Action, FoundExec, Notice, Outcome, Reply};
-use crate::request::{Answer, conflict};
+use crate::request::{Answer, conflict, refuse_paused};
 use crate::state::State;
 
 fn known(run: &mut Run, exec: ExecId) -> Option<&mut RunExec> {
@@ -33,6 +33,7 @@ fn forget(workload: &mut Workload, exec: ExecId) -> bool {
 impl State {
     pub(crate) fn exec(&mut self, id: WorkloadId, exec: ExecId, launch: Box<ExecLaunch>, out: &mut Outcome) -> Answer {
         let mut workload = self.find(id)?;
+        refuse_paused(&workload)?;
         let (name, phase) = (workload.name.clone(), workload.phase());
         let running = |run: &&mut Box<Run>| matches!(run.state, RunState::Running | RunState::Stopping { .. });
         let Some(run) = workload.run.as_mut().filter(running) else {

@@ -15,7 +15,7 @@ impl State {
         match fact {
             Fact::Started { run, sandbox, pid, started_at_ms } => match self.live_run(run) {
                 Some(workload) => {
-                    let found = Started { sandbox, pid, started_at_ms, oom_kills: 0 };
+                    let found = Started { sandbox, pid, started_at_ms, oom_kills: 0, paused: None };
                     self.run_started(workload, found, now, out);
                 }
                 // It was given up before it started: it must not go on.
@@ -39,6 +39,7 @@ impl State {
             Fact::ConditionChecked { namespace, stack, unit, generation, unmet } => {
                 self.stacks.answer(namespace, stack, &unit, generation, unmet);
             }
+            Fact::Ordered { run, result } => self.ordered(run, result, now, out),
             Fact::Updated { run, result } => self.updated(run, result, now, out),
             Fact::LineMatched { run, hook, line } => self.line_matched(run, hook, line, now, out),
             Fact::LinesRead { run } => self.lines_read(run, now, out),

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use hostler_model::event::{EventId, StopReason};
 use hostler_model::exit::Exit;
 use hostler_model::hook::{HookCall, HookKey};
-use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId};
+use hostler_model::ids::{
+    CheckpointName, ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId,
+};
+use hostler_model::launch::{CheckpointOptions, ExecLaunch, Restore};
 use hostler_model::log_stream::LogStream;
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::Batch;
@@ -15,7 +18,7 @@ use hostler_model::stack::Mistake;
 use hostler_model::stack::condition::Condition;
 use hostler_model::units::Signal;
 use hostler_model::workload::{Identity, LostReason, StartFailure, Workload};
-use hostler_model::{ByteString, Problem, launch::ExecLaunch};
+use hostler_model::{ByteString, Problem};
 
 use crate::stack::{Retry, Wanted};
 
@@ -55,6 +58,10 @@ pub enum Request {
     Create(Box<Create>),
     /// Start one that is at rest, or waits for a restart.
     Start(WorkloadId),
+    /// Start one that is at rest from this checkpoint.
+    Restore(WorkloadId, Box<Restore>),
+    /// Pause it, resume it, or make a checkpoint of it.
+    Order(WorkloadId, Order),
     /// Stop it, and keep it stopped.
     Stop {
         /// Which.
@@ -144,6 +151,28 @@ pub enum Request {
     StayUp,
 }
 
+/// What is asked of a live run as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Let all of it stand still.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Make an image of it.
+    Checkpoint(Box<CheckpointOrder>),
+}
+
+/// A checkpoint to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointOrder {
+    /// Its name.
+    pub name: CheckpointName,
+    /// The directory for its images, which exists.
+    pub images: ByteString,
+    /// What it contains.
+    pub options: CheckpointOptions,
+}
+
 /// What is done to many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -190,6 +219,8 @@ pub struct Create {
     pub identity: Identity,
     /// The caller's idempotency key and the digest of his request.
     pub idempotency: Option<(String, String)>,
+    /// The checkpoint that it goes on from, instead of beginning.
+    pub restore: Option<Box<Restore>>,
     /// The call of a hook whose command this is; never from a door.
     pub hook_of: Option<Box<HookCall>>,
 }
@@ -237,6 +268,8 @@ pub enum Fact {
     Unhealthy { run: RunId, reason: String },
     /// A unit's condition was looked at; what of it does not hold.
     ConditionChecked { namespace: Namespace, stack: StackName, unit: UnitName, generation: u32, unmet: Option<String> },
+    /// An order was carried out, or why not.
+    Ordered { run: RunId, result: Result<(), String> },
     /// New limits are in force, or why not.
     Updated { run: RunId, result: Result<(), String> },
     /// A line of the run's output matches the pattern of this hook of its.
@@ -287,7 +320,7 @@ pub enum FoundState {
     /// Its program waits to be executed.
     Prepared,
     /// Its program runs.
-    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64 },
+    Running { sandbox: SandboxId, pid: u32, started_at_ms: u64, oom_kills: u64, paused: bool },
     /// It ended.
     Ended { exit: Exit },
     /// It could not be started.
@@ -318,6 +351,8 @@ pub enum Action {
     Kill(RunId),
     /// Put these limits in force, beside those that are; answered by [`Fact::Updated`].
     Update(RunId, Box<Limits>),
+    /// Carry this out; answered by [`Fact::Ordered`].
+    Order(RunId, Order),
     /// Start a second program.
     Exec(RunId, ExecId, Box<ExecLaunch>),
     /// The end is on disk: its directory can go, its agent is free.

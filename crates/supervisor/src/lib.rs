@@ -34,6 +34,7 @@ mod fires;
 mod hooks;
 pub mod input;
 mod lifecycle;
+mod orders;
 pub mod policy;
 pub mod queue;
 mod ready;
@@ -45,7 +46,7 @@ mod stacks;
 pub mod state;
 
 pub use input::{
-    Action, ApplyStack, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Outcome, Request,
-    ScheduleOrder, Token, Verb, Waiting,
+    Action, ApplyStack, CheckpointOrder, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Order,
+    Outcome, Request, ScheduleOrder, Token, Verb, Waiting,
 };
 pub use state::{Records, Settings, State, Wake};

@@ -26,7 +26,9 @@ impl State {
         fires::begun(&mut workload);
         let id = RunId { workload: workload.id, number: workload.runs };
         let deadline_boot_ms = now.boot_ms.saturating_add(workload.spec.start_deadline_ms);
-        workload.run = Some(Box::new(Run::new(id, RunState::Preparing { deadline_boot_ms }, now.wall_ms)));
+        let restore = workload.restore.take();
+        let run = Run { restore, ..Run::new(id, RunState::Preparing { deadline_boot_ms }, now.wall_ms) };
+        workload.run = Some(Box::new(run));
         Self::event(&workload, EventKind::RunCreated, now, out);
         let workload = self.put(workload, out);
         out.early.push(Action::Prepare(workload));
@@ -41,13 +43,21 @@ impl State {
         run.sandbox = Some(found.sandbox);
         run.started_at_ms = Some(found.started_at_ms);
         run.oom_kills = run.oom_kills.max(found.oom_kills);
+        let restored_from = run.restore.as_ref().map(|restore| restore.checkpoint.clone());
+        let turned = found.paused.filter(|paused| run.paused != *paused);
+        run.paused = found.paused.unwrap_or(run.paused);
         if matches!(run.state, RunState::Preparing { .. }) {
             run.state = RunState::Running;
         }
         if news {
-            Self::event(&workload, EventKind::RunStarted { pid: Some(found.pid) }, now, out);
+            Self::event(&workload, EventKind::RunStarted { pid: Some(found.pid), restored_from }, now, out);
             Self::ready_after_start(&mut workload, now, out);
             self.hooks_at_start(&mut workload, now, out);
+        }
+        // The daemon died between the deed and its record.
+        if let Some(paused) = turned {
+            let kind = if paused { EventKind::RunPaused } else { EventKind::RunResumed };
+            Self::event(&workload, kind, now, out);
         }
         self.put(workload, out);
     }
@@ -58,6 +68,8 @@ impl State {
         let grace_ms = order.grace_ms.unwrap_or(stop.grace_ms);
         let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
         let id = run.id;
+        Self::resume_to_stop(&mut workload, now, out);
+        let Some(run) = workload.run.as_mut() else { return };
         let kill_at = now.boot_ms.saturating_add(grace_ms);
         let again = match run.state {
             // A second stop can shorten the grace of the first, never lengthen it.
@@ -101,6 +113,7 @@ impl State {
                 StartFailure { kind: StartFailureKind::Deadline, message: format!("not started within {limit}") };
         }
         run.state = end.clone();
+        run.paused = false;
         run.pid = None;
         run.sandbox = None;
         // Their ends, if anybody knows them, came before this one.
@@ -146,10 +159,11 @@ impl State {
         let Some(run) = workload.run.as_mut() else { return };
         let started = run.started_at_ms.is_none();
         run.started_at_ms.get_or_insert(exit.started_at_ms);
+        let restored_from = run.restore.as_ref().map(|restore| restore.checkpoint.clone());
         let killed = exit.oom_kills > run.oom_kills;
         run.oom_kills = run.oom_kills.max(exit.oom_kills);
         if started {
-            Self::event(workload, EventKind::RunStarted { pid: None }, now, out);
+            Self::event(workload, EventKind::RunStarted { pid: None, restored_from }, now, out);
             Self::ready_after_start(workload, now, out);
         }
         if killed {
@@ -192,6 +206,7 @@ impl State {
 
     /// Everybody who waits for something inside the run hears that it is over.
     fn settle_waiters(&mut self, run: RunId, out: &mut Outcome) {
+        self.settle_order(run, out);
         if let Some((token, _)) = self.updates.remove(&run) {
             let problem = hostler_model::Problem::new(
                 hostler_model::ProblemKind::Conflict,
@@ -305,6 +320,8 @@ pub(crate) struct Started {
     pub(crate) pid: u32,
     pub(crate) started_at_ms: u64,
     pub(crate) oom_kills: u64,
+    /// Whether all of it stands still, where that is known.
+    pub(crate) paused: Option<bool>,
 }
 
 /// What follows the end of a run.

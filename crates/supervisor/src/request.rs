@@ -4,6 +4,7 @@ use hostler_model::event::{Event, EventKind, StopReason};
 use std::sync::Arc;
 
 use hostler_model::ids::{ExecId, QueueName, WorkloadId, WorkloadName};
+use hostler_model::launch::Restore;
 use hostler_model::record::{IdempotencyKey, Record};
 use hostler_model::seldom::Seldom;
 use hostler_model::spec::{Limits, Spec};
@@ -38,6 +39,8 @@ impl State {
             Request::Kill { workload, signal, exec } => self.kill(workload, signal, exec, out),
             Request::Remove { workload, force } => self.remove_asked(workload, force, now, out),
             Request::Update { workload, limits } => return self.update(token, workload, *limits, now, out),
+            Request::Restore(id, restore) => self.restore(id, restore, now, out),
+            Request::Order(id, order) => return self.order(token, id, order, out),
             Request::ApplyStack(asked) => self.apply_stack(*asked, now, out),
             Request::DownStack(namespace, name) => self.down_stack(namespace, name, out),
             Request::Exec { workload, exec, launch } => self.exec(workload, exec, launch, out),
@@ -174,6 +177,7 @@ impl State {
             name,
             generation: 1,
             limits: create.spec.limits.clone(),
+            restore: create.restore,
             spec: create.spec,
             identity: self.shared_identity(create.identity),
             stack: None,
@@ -246,6 +250,30 @@ impl State {
             self.key_order.push_back(id);
         }
         out.batch.records.push(Record::IdempotencyKey(record));
+    }
+
+    /// Starts it from a checkpoint.
+    fn restore(&mut self, id: WorkloadId, restore: Box<Restore>, now: Now, out: &mut Outcome) -> Answer {
+        let mut workload = self.find(id)?;
+        if workload.spec.container.is_none() {
+            return Err(conflict(format!("{} is no container: it cannot go on from a checkpoint", workload.name)));
+        }
+        if workload.schedule.is_some() {
+            return Err(conflict(format!("{} has a schedule, and starts from its beginning", workload.name)));
+        }
+        if workload.live_run().is_some() || workload.queued.is_some() {
+            return Err(conflict(format!("{} is already {}", workload.name, workload.phase().as_str())));
+        }
+        workload.restore = Some(restore);
+        self.put(workload, out);
+        let started = self.start(id, now, out);
+        if started.is_err()
+            && let Some(mut workload) = self.edit(id)
+        {
+            workload.restore = None;
+            self.put(workload, out);
+        }
+        started
     }
 
     fn start(&mut self, id: WorkloadId, now: Now, out: &mut Outcome) -> Answer {
@@ -342,6 +370,7 @@ impl State {
         let Some(run) = workload.live_run() else {
             return Err(conflict(format!("{} is not running: it is {}", workload.name, workload.phase().as_str())));
         };
+        refuse_paused(&workload)?;
         match exec {
             Some(exec) => {
                 if !run.execs.iter().any(|known| known.id == exec) {
@@ -445,6 +474,15 @@ impl State {
         }
         Reply::Stopping(count)
     }
+}
+
+/// What stands still takes no signal and no second program.
+pub(crate) fn refuse_paused(workload: &Workload) -> Result<(), Problem> {
+    if workload.run.as_ref().is_some_and(|run| run.paused) {
+        let name = &workload.name;
+        return Err(conflict(format!("{name} is paused; resume it first with: hostler resume {name}")));
+    }
+    Ok(())
 }
 
 /// `<program>-<first digits of the id>`: readable, and as unique as the id; longer ones for the rare case that it is taken.

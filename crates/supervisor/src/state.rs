@@ -17,6 +17,7 @@ use hostler_model::{Now, limits};
 
 use crate::hooks;
 use crate::input::{Input, Outcome, Token};
+use crate::orders::Ordered;
 use crate::queue::Ahead;
 use crate::queue::index::{QueueKey, Queues};
 use crate::stacks::Stacks;
@@ -115,6 +116,8 @@ pub struct State {
 
     // True only as long as this daemon lives.
     pub(crate) updates: HashMap<RunId, (Token, Seldom<Limits>)>,
+    /// Orders under way.
+    pub(crate) orders: HashMap<RunId, Ordered>,
     pub(crate) disk_full: bool,
     /// What runs is known: before that nothing is begun.
     pub(crate) adopted: bool,

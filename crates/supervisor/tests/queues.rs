@@ -62,7 +62,8 @@ impl World {
         let id = WorkloadId::from_bytes([9, 9, 9, 9, (self.next >> 8) as u8, self.next as u8]);
         let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
         let namespace = namespace.clone();
-        let create = Create { id, namespace, spec: Arc::new(spec), identity, idempotency: None, hook_of: None };
+        let create =
+            Create { id, namespace, spec: Arc::new(spec), identity, idempotency: None, restore: None, hook_of: None };
         self.ask(Request::Create(Box::new(create))).map(|_| id)
     }
 
@@ -279,7 +280,13 @@ fn permitted_job() -> (World, [WorkloadId; 2], WorkloadId) {
 }
 
 fn running() -> FoundState {
-    FoundState::Running { sandbox: SandboxId::from_bytes([3; 6]), pid: 7, started_at_ms: 9, oom_kills: 0 }
+    FoundState::Running {
+        sandbox: SandboxId::from_bytes([3; 6]),
+        pid: 7,
+        started_at_ms: 9,
+        oom_kills: 0,
+        paused: false,
+    }
 }
 
 #[test]

@@ -41,7 +41,15 @@ impl Sim {
         spec.check().expect("a valid spec");
         let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
         let namespace = Namespace::owner();
-        let create = Create { id: ID, namespace, spec: Arc::new(spec), identity, idempotency: None, hook_of: None };
+        let create = Create {
+            id: ID,
+            namespace,
+            spec: Arc::new(spec),
+            identity,
+            idempotency: None,
+            restore: None,
+            hook_of: None,
+        };
         sim.ask(Request::Create(Box::new(create))).expect("accepted");
         sim.events.clear();
         sim
@@ -387,8 +395,15 @@ fn what_somebody_else_has_waits_for_no_schedule() {
     spec.schedule = Some(Schedule { cron: Some("0 0 31 2 *".to_owned()), ..Schedule::default() }.into());
     let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
     let id = WorkloadId::from_bytes([2; 6]);
-    let create =
-        Create { id, namespace: Namespace::owner(), spec: Arc::new(spec), identity, idempotency: None, hook_of: None };
+    let create = Create {
+        id,
+        namespace: Namespace::owner(),
+        spec: Arc::new(spec),
+        identity,
+        idempotency: None,
+        restore: None,
+        hook_of: None,
+    };
     assert!(sim.ask(Request::Create(Box::new(create))).expect_err("never fires").contains("no such date"));
     assert!(!sim.state.workloads().contains_key(&id));
 }
@@ -447,7 +462,15 @@ fn ten_thousand_that_are_due_at_once_are_decided_in_portions() {
         spec.schedule = Some(minutely(Misfire::Skip, Overlap::Forbid).into());
         let id = WorkloadId::from_bytes([9, 9, a, b, c, d]);
         let (spec, identity) = (Arc::new(spec), identity.clone());
-        let create = Create { id, namespace: namespace.clone(), spec, identity, idempotency: None, hook_of: None };
+        let create = Create {
+            id,
+            namespace: namespace.clone(),
+            spec,
+            identity,
+            idempotency: None,
+            restore: None,
+            hook_of: None,
+        };
         sim.ask(Request::Create(Box::new(create))).expect("accepted");
     }
     sim.pass(MINUTE);

@@ -7,6 +7,8 @@ mod crashes;
 mod hooks;
 #[path = "sequences/ops.rs"]
 mod ops;
+#[path = "sequences/orders.rs"]
+mod orders;
 #[path = "sequences/plans.rs"]
 mod plans;
 #[path = "sequences/queues.rs"]
@@ -15,6 +17,7 @@ mod queues;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use hostler_model::container::Container;
 use hostler_model::event::EventKind;
 use hostler_model::exit::{Exit, ExitStatus};
 use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId};
@@ -24,11 +27,11 @@ use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
 use hostler_model::stack::{StackRecord, UnitRecord};
 use hostler_model::units::Signal;
-use hostler_model::workload::{Desired, Identity, LostReason, StartFailure, StartFailureKind, Workload};
+use hostler_model::workload::{Desired, Identity, LostReason, RunState, StartFailure, StartFailureKind, Workload};
 use hostler_model::{Cause, Now};
 use hostler_supervisor::{
-    Action, Create, Fact, Found, FoundExec, FoundState, Input, Outcome, Records, Request, ScheduleOrder, Settings,
-    State, Verb, Waiting, Wake,
+    Action, Create, Fact, Found, FoundExec, FoundState, Input, Order, Outcome, Records, Request, ScheduleOrder,
+    Settings, State, Verb, Waiting, Wake,
 };
 use ops::{Creation, Op, op};
 use proptest::prelude::*;
@@ -88,6 +91,9 @@ struct World {
     answered: HashSet<u64>,
     asked: HashSet<u64>,
     conditions: Vec<(UnitName, u32)>,
+    /// What agents are told and have not answered.
+    orders: Vec<(RunId, Order)>,
+    paused: HashSet<RunId>,
     adopting: bool,
 }
 
@@ -113,6 +119,8 @@ impl World {
             answered: HashSet::new(),
             asked: HashSet::new(),
             conditions: Vec::new(),
+            orders: Vec::new(),
+            paused: HashSet::new(),
             adopting: false,
         };
         world.adopt();
@@ -273,6 +281,7 @@ impl World {
                 Action::Signal(run, _) | Action::Update(run, _) | Action::SignalExec(run, ..) => {
                     assert!(!self.ended.contains(&run), "{run}: action after the end");
                 }
+                Action::Order(run, order) => self.ordered(run, order),
                 Action::CheckCondition { unit, generation, .. } => self.conditions.push((unit, generation)),
                 Action::Prepare(_) | Action::ExecuteAhead(..) => panic!("this one is early"),
             }
@@ -300,6 +309,7 @@ impl World {
         assert_eq!(self.state.node(), &self.disk.node);
         assert_eq!(self.state.keys(), &self.disk.keys);
         self.check_queues();
+        self.check_paused();
         self.disk.hooks.check(self.state.calls());
         stacks::check(&self.state, &self.disk);
         let live = kept.values().filter(|workload| workload.live_run().is_some()).count();
@@ -339,6 +349,9 @@ impl World {
         if limited {
             spec.limits = Limits { pids: Some(5), ..Limits::default() }.into();
         }
+        if limited && owner {
+            spec.container = Some(Box::new(Container { rootfs: Some("/".into()), ..Container::default() }));
+        }
         let [_, _, a, b] = [0, 0, (self.next >> 8) as u8, self.next as u8];
         Create {
             id: WorkloadId::from_bytes([1, 0, 0, 0, a, b]),
@@ -346,6 +359,7 @@ impl World {
             spec: Arc::new(spec),
             identity: Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None },
             idempotency: key.map(|key| (key.to_string(), when.to_string())),
+            restore: None,
             hook_of: None,
         }
     }
@@ -386,6 +400,9 @@ impl World {
                     14 => Request::Schedule(workload, ScheduleOrder::Resume),
                     15 => Request::Schedule(workload, ScheduleOrder::Fire),
                     11 => Request::StayUp,
+                    16 => Request::Order(workload, Order::Pause),
+                    17 => Request::Order(workload, Order::Resume),
+                    18 | 19 => Request::Order(workload, orders::checkpoint(kind == 19)),
                     _ => Request::StopAll,
                 };
                 self.ask(request);
@@ -420,6 +437,7 @@ impl World {
                 };
                 self.input(Input::Fact(fact));
             }
+            Op::Order { which, good } => self.happen_order(which, good),
             Op::Condition { met } => self.answer_condition(met),
             Op::DiskFull(full) => self.input(Input::DiskFull(full)),
             Op::OwnerGone { which } => {
@@ -515,6 +533,9 @@ impl World {
             }
             for which in 0..self.processes.len() {
                 self.happen(which, 4);
+            }
+            while !self.orders.is_empty() {
+                self.happen_order(0, true);
             }
             self.now.boot_ms += 100_000;
             self.now.wall_ms += 2 * hostler_model::limits::HOOK_ROOM_WAIT_MAX_MS;

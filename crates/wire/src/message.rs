@@ -1,9 +1,10 @@
 //! The control messages. Fields may be added with a default; a change of meaning needs a new protocol version.
 
+use hostler_model::ByteString;
 use hostler_model::accounting::Accounting;
 use hostler_model::exit::Exit;
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
-use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::process::Processes;
 use hostler_model::rundir::ExecEnd;
 use hostler_model::spec::{Limits, TtySize};
@@ -72,6 +73,31 @@ pub enum ToAgent {
         request: u64,
         /// Those that change.
         limits: Box<Limits>,
+    },
+    /// From version 3 on. Let everything in the run stand still. Answered by `Done`.
+    Pause {
+        /// Echoed in the answer.
+        request: u64,
+        /// Which run.
+        run: RunId,
+    },
+    /// From version 3 on. Let it go on. Answered by `Done`.
+    Resume {
+        /// Echoed in the answer.
+        request: u64,
+        /// Which run.
+        run: RunId,
+    },
+    /// From version 3 on. Have an image of the run's container made. Answered by `Done`.
+    Checkpoint {
+        /// Echoed in the answer.
+        request: u64,
+        /// Which run.
+        run: RunId,
+        /// The directory for it, which exists.
+        images: ByteString,
+        /// What it contains.
+        options: CheckpointOptions,
     },
     /// Start a second program. Answered by `ExecStarted` or `ExecFailed`.
     Exec {
@@ -334,6 +360,9 @@ pub enum AgentState {
         started_at_ms: u64,
         /// Kills for memory so far.
         oom_kills: u64,
+        /// All of it stands still.
+        #[serde(default)]
+        paused: bool,
     },
     /// The program could not be started; not yet committed.
     Failed {

@@ -278,6 +278,7 @@ impl Node {
             run: RunId { workload: WorkloadId::from_bytes([9; 6]), number: self.runs },
             namespace: Namespace::owner(),
             program: program(command),
+            container: None,
             stdio: Stdio::default(),
             log_directory: self.path("log/w").as_os_str().into(),
             log: hostler_model::spec::Log::default(),

@@ -53,7 +53,7 @@ fn a_restarted_daemon_finds_the_truth() {
     assert_eq!(node.reconnect().state, AgentState::Prepared { run });
     node.link.send(&ToAgent::Execute { run });
     let FromAgent::Started { started_at_ms, pid, .. } = node.link.message() else { panic!("not started") };
-    assert_eq!(node.reconnect().state, AgentState::Running { run, pid, started_at_ms, oom_kills: 0 });
+    assert_eq!(node.reconnect().state, AgentState::Running { run, pid, started_at_ms, oom_kills: 0, paused: false });
     wait_for("output", || (node.log_lines().len() == 1).then_some(()));
     node.link.attach(1, AttachTarget::Main, true, true);
     node.link.stdin(1, true, b"\n");

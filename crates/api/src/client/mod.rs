@@ -8,6 +8,7 @@
 //! Not here: retries. A caller that wants to outlive a restart of the daemon asks [`ClientError::is_disconnect`] and
 //! comes again with the id or the offsets it has.
 
+mod checkpoints;
 mod connect;
 mod error;
 mod socket;

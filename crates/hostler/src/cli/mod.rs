@@ -1,5 +1,7 @@
 //! The arguments: verbs, options, and the help text of each with an example. No behaviour.
 
+mod checkpoint;
+mod container;
 mod limits;
 mod node;
 mod queue;
@@ -12,6 +14,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::checkpoint::{
+    CheckpointCommand, CheckpointCreate, CheckpointList, CheckpointNames, CheckpointPlace, CheckpointRestore,
+};
+pub use self::container::ContainerArguments;
 pub use self::limits::LimitArguments;
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
@@ -19,7 +25,7 @@ pub use self::run::{Attach, Exec, Run};
 pub use self::schedule::{ScheduleArguments, ScheduleCommand, Scheduled};
 pub use self::stack::{StackApply, StackCommand, StackDiff, StackDown, StackTree, StackValidate};
 pub use self::workload::{
-    Inspect, Kill, Logs, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Top, Update, Wait,
+    Inspect, Kill, Logs, Pause, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Top, Update, Wait,
 };
 
 /// The whole command line.
@@ -105,6 +111,15 @@ pub enum Command {
     /// Stop workloads and start them again
     #[command(after_help = "Examples:\n  hostler restart web\n  hostler restart --timeout 2s web")]
     Restart(Restart),
+    /// Let all processes of containers, or of workloads with limits, stand still until they are resumed
+    #[command(after_help = "Examples:\n  hostler pause web")]
+    Pause(Pause),
+    /// Let paused workloads go on
+    #[command(visible_alias = "unpause", after_help = "Examples:\n  hostler resume web")]
+    Resume(Pause),
+    /// Images of running containers: create, ls, inspect, rm, restore
+    #[command(subcommand, after_help = checkpoint::CHECKPOINT_EXAMPLES)]
+    Checkpoint(CheckpointCommand),
     /// List schedules, pause and resume them, or run one now
     #[command(
         subcommand,

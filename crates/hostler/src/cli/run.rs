@@ -9,7 +9,7 @@ use hostler_model::spec::Rlimit;
 use hostler_model::units::{Signal, parse_duration_ms};
 use hostler_model::{QueueName, WorkloadName};
 
-use super::{LimitArguments, ScheduleArguments};
+use super::{ContainerArguments, LimitArguments, ScheduleArguments};
 use crate::hooks;
 use crate::parse;
 
@@ -122,8 +122,11 @@ pub struct Run {
     #[command(flatten)]
     pub limits: LimitArguments,
     /// Limit of each process, as of setrlimit(2)
-    #[arg(long, value_name = "KIND=SOFT[:HARD]", value_parser = parse::rlimit)]
+    #[arg(long, visible_alias = "ulimit", value_name = "KIND=SOFT[:HARD]", value_parser = parse::rlimit)]
     pub rlimit: Vec<Rlimit>,
+    /// What makes a container of it.
+    #[command(flatten)]
+    pub container: ContainerArguments,
     /// Mark for filters
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = parse::label)]
     pub label: Vec<(String, String)>,
@@ -146,7 +149,7 @@ pub struct Run {
     #[arg(long, value_name = "PATH")]
     pub stderr: Option<PathBuf>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(required_unless_present = "oci", trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

@@ -1,8 +1,10 @@
 //! Arguments of the verbs about workloads that exist.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use hostler_model::units::{Signal, parse_duration_ms};
-use hostler_model::{ExecId, limits};
+use hostler_model::{CheckpointName, ExecId, limits};
 
 use super::LimitArguments;
 
@@ -107,9 +109,23 @@ pub struct Stop {
     pub references: Vec<String>,
 }
 
+/// `hostler pause`, `hostler resume`
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// The workloads
+    #[arg(required = true, value_name = "WORKLOAD")]
+    pub references: Vec<String>,
+}
+
 /// `hostler start`
 #[derive(Debug, Args)]
 pub struct Start {
+    /// Go on from this checkpoint instead of from the beginning
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: Option<CheckpointName>,
+    /// With --checkpoint: the directory in which it is; the node's own when absent
+    #[arg(long, value_name = "DIR", requires = "checkpoint")]
+    pub checkpoint_dir: Option<PathBuf>,
     /// The workloads
     #[arg(required = true, value_name = "WORKLOAD")]
     pub references: Vec<String>,

@@ -121,7 +121,19 @@ fn details(kind: &EventKind) -> String {
         | EventKind::ScheduleSkipped { .. }
         | EventKind::SchedulePaused
         | EventKind::ScheduleResumed { .. } => schedule_details(kind),
-        EventKind::RunStarted { pid } => pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
+        EventKind::RunStarted { pid, restored_from } => {
+            let pid = pid.map(|pid| format!("pid {pid}"));
+            let restored = restored_from.as_ref().map(|name| format!("restored from {name}"));
+            pid.into_iter().chain(restored).collect::<Vec<_>>().join(", ")
+        }
+        EventKind::RunPaused | EventKind::RunResumed => String::new(),
+        EventKind::RunCheckpointed { checkpoint, exit } => {
+            if *exit {
+                format!("{checkpoint}, and ended")
+            } else {
+                checkpoint.to_string()
+            }
+        }
         EventKind::RunReady => String::new(),
         EventKind::RunUnhealthy { reason } => reason.clone(),
         EventKind::StackApplied { stack, revision, mistakes, .. } => match mistakes {

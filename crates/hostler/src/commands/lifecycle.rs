@@ -2,6 +2,7 @@
 //!
 //! A reference that fails does not keep the others from being served; the exit code is then 1.
 
+use hostler_api::checkpoints::StartRequest;
 use hostler_api::client::ClientError;
 use hostler_api::types::{
     BulkAction, BulkReport, BulkRequest, KillRequest, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
@@ -16,6 +17,7 @@ use super::{Context, joined, patiently};
 use crate::cli::{Kill, Remove, Restart, Start, Stop, Update, Wait};
 use crate::failure::{Failure, TIME_ELAPSED};
 use crate::output::{remark, say, say_json};
+use crate::parse::absolute;
 use crate::terminal::with_spinner;
 
 /// Reports the failure before this one and keeps this one for the end.
@@ -57,7 +59,7 @@ async fn until_rest(context: &Context, view: WorkloadView) -> Result<WorkloadVie
 }
 
 /// Waits for the start, and says why when there is none.
-async fn until_started(context: &Context, view: WorkloadView) -> Result<WorkloadView, Failure> {
+pub(super) async fn until_started(context: &Context, view: WorkloadView) -> Result<WorkloadView, Failure> {
     let id = view.workload.id.to_string();
     let query = WaitQuery { until: Some(WaitFor::Started), ..WaitQuery::default() };
     let view = match patiently(async || context.client.wait(&id, &query).await).await {
@@ -161,7 +163,14 @@ fn say_bulk(context: &Context, report: &BulkReport) -> Result<u8, Failure> {
 
 pub(super) async fn start(context: &Context, start: &Start) -> Result<u8, Failure> {
     each(context, &start.references, async |reference| {
-        let view = context.client.start(reference).await?;
+        let view = match &start.checkpoint {
+            None => context.client.start(reference).await?,
+            Some(checkpoint) => {
+                let directory = start.checkpoint_dir.as_deref().map(absolute).transpose()?;
+                let request = StartRequest { checkpoint: Some(checkpoint.clone()), directory };
+                context.client.start_from(reference, &request).await?
+            }
+        };
         with_spinner(format!("starting {reference}"), until_started(context, view)).await
     })
     .await

@@ -3,11 +3,13 @@
 //! - `node`: up, down, info, lame-duck; `doctor`
 //! - `run`: run, exec, attach
 //! - `list`: ps, inspect; `result`; `stats`
+//! - `checkpoint`: create, ls, inspect, rm, restore
 //! - `schedule`: ls, pause, resume, fire
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
 //! - `stack`: apply, down, diff, validate, ls, tree
 //! - `logs`, `events`: the streams to read
 
+mod checkpoint;
 mod doctor;
 mod each;
 mod events;
@@ -97,6 +99,13 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Wait(wait) => lifecycle::wait(context, &wait).await.map_err(Failure::of_tool),
         Command::Stop(stop) => lifecycle::stop(context, &stop).await,
         Command::Start(start) => lifecycle::start(context, &start).await,
+        Command::Pause(pause) => {
+            lifecycle::each(context, &pause.references, async |name| Ok(context.client.pause(name).await?)).await
+        }
+        Command::Resume(resume) => {
+            lifecycle::each(context, &resume.references, async |name| Ok(context.client.resume(name).await?)).await
+        }
+        Command::Checkpoint(command) => checkpoint::checkpoint(context, &command).await,
         Command::Restart(restart) => lifecycle::restart(context, &restart).await,
         Command::Schedule(schedule) => schedule::schedule(context, &schedule).await,
         Command::Kill(kill) => lifecycle::kill(context, &kill).await,

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::foreground::{Foreground, Plan, Subject};
 use crate::hooks;
 use crate::output::{say, say_json};
-use crate::parse;
+use crate::parse::{self, absolute};
 use crate::terminal::{self, with_spinner};
 
 pub(super) async fn run(context: &Context, run: Run) -> Result<u8, Failure> {
@@ -84,11 +84,6 @@ fn bytes(texts: &[OsString]) -> Vec<ByteString> {
     texts.iter().map(|text| ByteString::from(text.as_os_str())).collect()
 }
 
-fn absolute(path: &Path) -> Result<ByteString, Failure> {
-    let path = std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    Ok(ByteString::from(path.as_os_str()))
-}
-
 fn tty_size(tty: bool) -> Option<TtySize> {
     tty.then(|| terminal::size().unwrap_or_default())
 }
@@ -131,9 +126,13 @@ fn own_stdin() -> Result<ByteString, Failure> {
 
 fn spec(run: &Run) -> Result<Spec, Failure> {
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(absolute).transpose();
+    let container = run.container.container()?;
     let workdir = match &run.workdir {
+        Some(directory) if container.is_some() => Some(ByteString::from(directory.as_os_str())),
         Some(directory) => Some(absolute(directory)?),
         // A directory that was removed under the shell has no name; the node's default is better than a refusal.
+        // A container has directories of its own.
+        None if container.is_some() => None,
         None => std::env::current_dir().ok().map(|directory| ByteString::from(directory.as_os_str())),
     };
     let (when, max_attempts) = run.restart;
@@ -184,6 +183,8 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         tags: run.tag.clone().into(),
         stats_interval_ms: run.stats_interval,
         remove: run.rm,
+        no_new_privileges: run.container.no_new_privileges(),
+        container: container.map(Box::new),
         ..Spec::new(bytes(&run.command))
     })
 }

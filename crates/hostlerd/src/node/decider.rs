@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use hostler_linux::clock;
+use hostler_model::container::Container;
+use hostler_model::launch::Launch;
 use hostler_model::limits;
-use hostler_provision::launch::launch_of;
+use hostler_model::workload::Workload;
+use hostler_provision::launch::{self, launch_of};
 use hostler_runtime::Runtime;
 use hostler_store::Store;
 use hostler_supervisor::input::Token;
@@ -19,6 +22,7 @@ use super::alarm::Alarm;
 use super::permissions::Permissions;
 use super::publisher::{Publication, ReplySender};
 use super::{DiesAlone, Failure, Message, now};
+use crate::oci::OciRuntimes;
 use crate::probes::Prober;
 
 pub(crate) struct Decider {
@@ -29,6 +33,7 @@ pub(crate) struct Decider {
     prober: Prober,
     logs: PathBuf,
     privileged: bool,
+    oci: Arc<OciRuntimes>,
     alarm: Alarm,
     /// One permit for each batch that the writer may hold.
     room: Arc<Semaphore>,
@@ -49,6 +54,7 @@ impl Decider {
         prober: Prober,
         logs: PathBuf,
         privileged: bool,
+        oci: Arc<OciRuntimes>,
         failure: watch::Sender<Option<Failure>>,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -59,6 +65,7 @@ impl Decider {
             prober,
             logs,
             privileged,
+            oci,
             alarm: Alarm::new()?,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
             failure,
@@ -144,6 +151,11 @@ impl Decider {
         })
     }
 
+    fn launch_of(&self, workload: &Workload) -> Option<Launch> {
+        let oci = |container: &Container| self.oci.runtime_of(container);
+        launch_of(workload, launch::Node { logs: &self.logs, may_change_user: self.privileged, oci: &oci })
+    }
+
     async fn decide(&mut self, inputs: Vec<Input>) {
         let now = now();
         let mut out = Outcome::default();
@@ -157,7 +169,7 @@ impl Decider {
         for action in out.early.drain(..) {
             match action {
                 Action::Prepare(workload) => {
-                    if let Some(launch) = launch_of(&workload, &self.logs, self.privileged) {
+                    if let Some(launch) = self.launch_of(&workload) {
                         self.runtime.prepare(launch);
                     }
                 }
@@ -215,6 +227,7 @@ fn fact(fact: hostler_runtime::Fact) -> Option<Fact> {
             crate::failpoint::hit("exited");
             Fact::Exited { run, exit }
         }
+        Theirs::Ordered { run, result } => Fact::Ordered { run, result },
         Theirs::Oom { run, oom_kills } => Fact::Oom { run, oom_kills },
         Theirs::ExecStarted { run, exec, pid } => Fact::ExecStarted { run, exec, pid },
         Theirs::ExecFailed { run, exec, failure } => Fact::ExecFailed { run, exec, failure },

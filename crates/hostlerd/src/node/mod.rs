@@ -23,6 +23,7 @@ mod publisher;
 mod stacks;
 pub mod view;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -41,9 +42,11 @@ use hostler_supervisor::input::Reply;
 use hostler_supervisor::{Fact, Found, FoundExec, FoundState, Input, Records, Request, Settings, State};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::checkpoints::Checkpoints;
 use crate::doctor;
 use crate::hooks::News;
 use crate::metrics::Metrics;
+use crate::oci::OciRuntimes;
 use crate::probes::{Prober, Tools};
 use crate::sampling::Sampling;
 pub use view::View;
@@ -97,6 +100,8 @@ pub struct Node {
     pub meta: hostler_store::Meta,
     /// Sandboxes and runs that are not ours, for `doctor`.
     pub foreign: Vec<hostler_runtime::ForeignRun>,
+    /// By what containers are made.
+    pub oci: Arc<OciRuntimes>,
     /// What this node can limit.
     pub cgroup: Option<hostler_linux::cgroup::Parent>,
     /// When the daemon started, wall clock, milliseconds.
@@ -184,7 +189,9 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id, watcher, doors } = parts;
     let meta = loaded.meta.clone();
     let calls = loaded.hook_calls.clone();
+    let oci = Arc::new(OciRuntimes::new(config.oci.clone(), layout.oci_state()));
     let state = load(&config, loaded);
+    know_runtimes(&oci, &state);
     let view = Arc::new(View::new(&state, store.reader().last_sequence()));
     let metrics = Arc::new(Metrics::new());
     let sampling = sampling_of(&view);
@@ -219,6 +226,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         prober,
         layout.logs(),
         uid == 0,
+        oci.clone(),
         failure_sender,
     )?;
     let adopted = adopted(adoption.found, boot_id);
@@ -227,6 +235,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let closed = tokio::spawn(decider.run(input_receiver, facts, vec![Input::DiskFull(full), adopted]));
     until_published(&view, before, failure.clone()).await;
     runtime.fill_pool();
+    tidy_checkpoints(&layout);
     tokio::spawn(sampling.clone().run(runtime.clone(), down.subscribe()));
 
     let node = Node {
@@ -242,6 +251,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         config,
         meta,
         foreign: adoption.foreign,
+        oci,
         cgroup,
         started_at_ms: clock::wall_ms(),
         uid,
@@ -249,6 +259,27 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+/// What daemons before this one left unfinished.
+fn tidy_checkpoints(layout: &Layout) {
+    let directory = layout.checkpoints();
+    tokio::task::spawn_blocking(move || {
+        for namespace in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            Checkpoints::within(namespace.path()).tidy();
+        }
+    });
+}
+
+/// Who makes containers is asked before anything starts again.
+fn know_runtimes(oci: &OciRuntimes, state: &State) {
+    let containers = state.workloads().values().filter_map(|workload| workload.spec.container.as_deref());
+    let asked: HashSet<_> = containers.map(|container| container.oci_runtime.clone()).collect();
+    for name in asked {
+        if let Err(problem) = oci.find(name.as_ref()) {
+            tracing::warn!(%problem, "containers of this node cannot be made");
+        }
+    }
 }
 
 /// Among those who ask: what a pattern costs is nothing that a run should wait for.
@@ -314,8 +345,8 @@ fn found(found: hostler_runtime::Found) -> Found {
     use hostler_runtime::FoundState as Theirs;
     let state = match found.state {
         Theirs::Prepared => FoundState::Prepared,
-        Theirs::Running { sandbox, pid, started_at_ms, oom_kills } => {
-            FoundState::Running { sandbox, pid, started_at_ms, oom_kills }
+        Theirs::Running { sandbox, pid, started_at_ms, oom_kills, paused } => {
+            FoundState::Running { sandbox, pid, started_at_ms, oom_kills, paused }
         }
         Theirs::Ended { exit } => FoundState::Ended { exit },
         Theirs::StartFailed { failure } => FoundState::StartFailed { failure },

@@ -14,7 +14,7 @@ use hostler_model::record::Record;
 use hostler_runtime::Runtime;
 use hostler_store::{CommitError, Committed};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Action, Fact, Input, Notice};
+use hostler_supervisor::{Action, Fact, Input, Notice, Order};
 use hostler_wire::SignalScope;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -150,6 +150,11 @@ impl Publisher {
                         let _ = inputs.send(Message::Input(Input::Fact(Fact::Updated { run, result }))).await;
                     }
                 });
+            }
+            Action::Order(run, Order::Pause) => runtime.pause(run),
+            Action::Order(run, Order::Resume) => runtime.resume(run),
+            Action::Order(run, Order::Checkpoint(checkpoint)) => {
+                runtime.checkpoint(run, checkpoint.images, checkpoint.options);
             }
             Action::Exec(run, exec, launch) => runtime.exec(run, exec, *launch),
             Action::Release(run) => {

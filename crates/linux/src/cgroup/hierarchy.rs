@@ -23,6 +23,8 @@ pub(super) struct Mount {
 pub struct Hierarchies {
     pub(super) version: Version,
     pub(super) mounts: Vec<Mount>,
+    /// The v2 hierarchy that is mounted beside those of v1.
+    unified: Option<PathBuf>,
     /// v1: hierarchies that only OCI runtimes make groups in, the v2 mount beside them included.
     pub(super) others: Vec<Mount>,
 }
@@ -94,13 +96,20 @@ impl Hierarchies {
         let limiting = [Controller::Memory, Controller::Cpu, Controller::Pids];
         let v1_limits = v1.iter().any(|mount| mount.controllers.iter().any(|held| limiting.contains(held)));
         Ok(if v1_limits || (v2.is_empty() && !v1.is_empty()) {
+            let unified = v2.first().map(|mount| mount.point.clone());
             others.extend(v2.into_iter().map(|mount| Mount { controllers: Vec::new(), ..mount }));
-            Self { version: Version::V1, mounts: v1, others }
+            Self { version: Version::V1, mounts: v1, others, unified }
         } else if !v2.is_empty() {
-            Self { version: Version::V2, mounts: v2, others: Vec::new() }
+            Self { version: Version::V2, mounts: v2, others: Vec::new(), unified: None }
         } else {
-            Self { version: Version::None, mounts: Vec::new(), others: Vec::new() }
+            Self { version: Version::None, mounts: Vec::new(), others: Vec::new(), unified: None }
         })
+    }
+
+    /// The v2 hierarchy that is mounted beside those of v1: on a hybrid machine.
+    #[must_use]
+    pub fn unified(&self) -> Option<&Path> {
+        self.unified.as_deref()
     }
 
     /// Which kind of hierarchy limits and groups are made in.

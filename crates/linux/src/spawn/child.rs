@@ -171,6 +171,9 @@ fn set_up_and_execute(
         // Raising one's own score is always allowed; a kernel without the file has no score to reset.
         let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     }
+    if let Some(path) = setup.unmount {
+        unmount(path)?;
+    }
     connect(setup, control)?;
     set_limits(&setup.program.rlimits)?;
     if let Some(identity) = &setup.program.identity {
@@ -231,6 +234,19 @@ fn die_with(parent: u32) -> Result<(), Failure> {
         exit();
     }
     Ok(())
+}
+
+/// Takes a mount out of this process's sight, and of nobody else's.
+fn unmount(path: &CStr) -> Result<(), Failure> {
+    let kind = StartFailureKind::System;
+    // SAFETY: the paths end in NUL; the other pointers may be null for a change of propagation.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWNS), kind, "make a mount namespace")?;
+        let flags = libc::MS_REC | libc::MS_SLAVE;
+        let null = std::ptr::null();
+        check(libc::mount(null, c"/".as_ptr(), null, flags, null.cast()), kind, "keep mounts to itself")?;
+        check(libc::umount2(path.as_ptr(), libc::MNT_DETACH), kind, format_args!("unmount {}", shown(path)))
+    }
 }
 
 /// Puts the given streams in their places, the socket behind them, and closes everything else.

@@ -111,8 +111,8 @@ impl Shared {
                 None
             }
             FromAgent::Done { request, error } => {
-                agent.answer(request, Answer::Done(error));
-                None
+                let result = error.clone().map_or(Ok(()), Err);
+                agent.answer(request, Answer::Done(error)).map(|run| Fact::Ordered { run, result })
             }
             FromAgent::Hello(_) => None,
         }
@@ -192,7 +192,7 @@ impl Shared {
                 }
             }
             (AgentState::Prepared { run }, _) => agent.send(&ToAgent::Abort { run }),
-            (AgentState::Running { run, pid, started_at_ms, oom_kills }, _) => {
+            (AgentState::Running { run, pid, started_at_ms, oom_kills, .. }, _) => {
                 facts.extend(self.heard(agent, FromAgent::Started { run, pid, started_at_ms }));
                 if oom_kills > 0 {
                     facts.extend(self.heard(agent, FromAgent::Oom { run, oom_kills }));

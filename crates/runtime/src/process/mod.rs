@@ -41,6 +41,9 @@ use spawn::{Process, SpawnError};
 /// Signals kept for a run that waits for its agent; more than these have no more to say.
 const SIGNALS_WAITING_MAX: usize = 8;
 
+/// The version of the protocol that brought pause, resume and checkpoint.
+const ORDERS_SINCE: u16 = 3;
+
 /// Makes an agent; blocks.
 pub(crate) type Spawner = Box<dyn Fn(&Settings, SandboxId) -> Result<(UnixStream, Process), SpawnError> + Send + Sync>;
 
@@ -84,10 +87,11 @@ impl Entry {
 
 /// Whether all that an agent does for this program is to execute it: then there is nothing to prepare ahead.
 fn is_plain(launch: &Launch) -> bool {
-    let Launch { cgroup, stdio, program, .. } = launch;
+    let Launch { cgroup, container, stdio, program, .. } = launch;
     let own = hostler_linux::process::effective_uid();
     let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
     cgroup.is_none()
+        && container.is_none()
         && stdio.tty.is_none()
         && files.iter().all(|file| file.is_none())
         && program.identity.as_ref().is_none_or(|identity| identity.uid == own)
@@ -292,6 +296,33 @@ impl Shared {
                 tracing::warn!(%run, sandbox = %agent.sandbox, "the agent does not end a run that it has not started");
                 agent.give_up();
             }
+        });
+    }
+
+    /// Something that is done to a run; its result is a fact of the run, in its place among the others.
+    pub(crate) fn order(
+        self: &Arc<Self>,
+        run: RunId,
+        deadline_ms: u64,
+        question: impl FnOnce(u64) -> ToAgent + Send + 'static,
+    ) {
+        let failed = |why: &str| Fact::Ordered { run, result: Err(why.to_owned()) };
+        let Some(agent) = self.agent_now(run) else { return self.report(failed("the run is not running")) };
+        if agent.version() < ORDERS_SINCE {
+            return self.report(failed("the run's agent is of an older build that cannot do it"));
+        }
+        let (request, answer) = agent.ask_for(Some(run), question);
+        let shared = Arc::clone(self);
+        self.handle.spawn(async move {
+            let why = match tokio::time::timeout(Duration::from_millis(deadline_ms), answer).await {
+                // Reported already.
+                Ok(Ok(_)) => return,
+                Ok(Err(_)) => "the connection to the run's agent broke",
+                Err(_) => "the run's agent did not answer in time",
+            };
+            agent.forget(request);
+            let fact = Fact::Ordered { run, result: Err(why.to_owned()) };
+            let _ = shared.facts.send(fact).await;
         });
     }
 

@@ -87,7 +87,8 @@ pub(crate) fn end(settings: &Settings, run: RunId) -> Option<ExitFile> {
     };
     // The end is of the main process; orphans and exec'd programs may live on.
     if let Some(file) = file {
-        kill(settings, &[file]);
+        kill(settings, std::slice::from_ref(&file));
+        forget_container(&file);
     }
     read_end(settings, run)
 }
@@ -143,6 +144,12 @@ fn kill_once(settings: &Settings, file: &RunFile, marked: &[(RunId, ProcessId)])
     file.main.is_none_or(kill_tree) && group_gone && held.is_empty()
 }
 
+fn forget_container(file: &RunFile) {
+    if let Some(container) = &file.container {
+        crate::oci::forget(container.oci.state.as_path(), file.run);
+    }
+}
+
 /// Kills the process and, as long as it has not left them orphaned, its descendants.
 fn kill_tree(main: ProcessId) -> bool {
     let Some(pidfd) = Pidfd::open(main) else { return true };
@@ -172,6 +179,7 @@ pub(crate) fn remove(settings: &Settings, run: RunId) {
         RunRead::Found(file) if file.store != settings.store => return,
         RunRead::Found(file) => {
             kill(settings, std::slice::from_ref(&file));
+            forget_container(&file);
             remove_dir(&sandbox_dir(settings, file.sandbox));
         }
         RunRead::Missing | RunRead::Unreadable(_) => {}

@@ -33,7 +33,7 @@ async fn every_state_is_found_as_it_is() {
     let failure = StartFailure { kind: StartFailureKind::CommandNotFound, message: "x".to_owned() };
     let idle = old_agent(&node, id, 0, AgentState::Idle);
     let _prepared = old_agent(&node, id, 1, AgentState::Prepared { run: run(1) });
-    let running = AgentState::Running { run: run(2), pid: 5, started_at_ms: 6, oom_kills: 7 };
+    let running = AgentState::Running { run: run(2), pid: 5, started_at_ms: 6, oom_kills: 7, paused: false };
     let running = old_agent(&node, id, 2, running);
     let _failed = old_agent(&node, id, 3, AgentState::Failed { run: run(3), failure: failure.clone() });
     let ended = old_agent(&node, id, 4, AgentState::Ended { run: run(4), exit: exit(1) });
@@ -135,7 +135,7 @@ async fn many_are_adopted_quickly() {
     let id = process_id(&process);
     let agents: Vec<_> = (1..=400)
         .map(|number| {
-            let state = AgentState::Running { run: run(number), pid: 1, started_at_ms: 1, oom_kills: 0 };
+            let state = AgentState::Running { run: run(number), pid: 1, started_at_ms: 1, oom_kills: 0, paused: false };
             std::fs::create_dir(node.run_dir(run(number))).expect("fresh");
             old_agent(&node, id, number, state)
         })

@@ -56,6 +56,7 @@ fn launch(run: RunId, namespace: &Namespace) -> Launch {
             rlimits: Vec::new(),
             no_new_privileges: true,
         },
+        container: None,
         stdio: SpecStdio::default(),
         log_directory: ByteString::from("/nonexistent"),
         log: Log::default(),
@@ -122,6 +123,7 @@ impl Node {
             sandboxes: directory.path().join("sandbox"),
             runs: directory.path().join("run"),
             agent_log: None,
+            oci_state: directory.path().join("oci"),
             idle,
             reuse: true,
             cgroup: None,
@@ -200,6 +202,7 @@ fn run_file(run: RunId, agent: ProcessId, main: ProcessId) -> RunFile {
         agent,
         main: Some(main),
         cgroup: None,
+        container: None,
         exit_reserved: 4096,
     }
 }

@@ -172,6 +172,7 @@ impl State {
             spec: Arc::new(spec),
             identity: Identity::clone(&origin.identity),
             idempotency: None,
+            restore: None,
             hook_of: Some(Box::new(of)),
         };
         match self.create(create, now, out) {

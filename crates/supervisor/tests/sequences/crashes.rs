@@ -12,7 +12,7 @@ impl World {
                 run: *run,
                 state: match process {
                     Process::Prepared => FoundState::Prepared,
-                    Process::Running => running(),
+                    Process::Running => running(self.paused.contains(run)),
                     Process::Over(Fact2::Exited(exit)) => FoundState::Ended { exit: exit.clone() },
                     Process::Over(Fact2::Failed(failure)) => FoundState::StartFailed { failure: failure.clone() },
                     Process::Over(Fact2::Lost) => FoundState::Lost(LostReason::Agent),
@@ -75,6 +75,8 @@ impl World {
         };
         self.state = State::load(SETTINGS, records);
         self.conditions.clear();
+        // Carried out, or never heard of.
+        self.orders.clear();
         self.adopt();
         self.asked.clear();
         self.answered.clear();

@@ -96,6 +96,11 @@ pub(crate) enum Op {
         which: usize,
         dead: bool,
     },
+    /// An agent answers a pause, resume or checkpoint.
+    Order {
+        which: usize,
+        good: bool,
+    },
     /// A condition was looked at.
     Condition {
         met: bool,
@@ -116,7 +121,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         2 => (plans::schedule(), 0u8..2, prop::option::of(0u8..3))
             .prop_map(|(schedule, when, queue)| Op::Plan { schedule, when, queue }),
         1 => any::<i8>().prop_map(|minutes| Op::SetClock { minutes }),
-        5 => (0u8..16, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
+        5 => (0u8..20, any::<usize>()).prop_map(|(kind, which)| Op::Request { kind, which }),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, what)| Op::World { which, what }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, started_only)| Op::Exec { which, started_only }),
         3 => (0u16..20_000).prop_map(|ms| Op::Tick { ms }),
@@ -128,6 +133,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         2 => (0u8..16, 0u8..3).prop_map(|(present, version)| Op::Stack { present, version }),
         1 => Just(Op::DownStack),
         2 => (any::<usize>(), prop::bool::weighted(0.3)).prop_map(|(which, dead)| Op::Probe { which, dead }),
+        4 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, good)| Op::Order { which, good }),
         1 => prop::bool::weighted(0.8).prop_map(|met| Op::Condition { met }),
     ]
 }

@@ -6,8 +6,8 @@ pub(crate) fn queue_name(number: u8) -> QueueName {
     format!("q{number}").parse().expect("a name")
 }
 
-pub(crate) fn running() -> FoundState {
-    FoundState::Running { sandbox: SandboxId::from_bytes([0; 6]), pid: 7, started_at_ms: 9, oom_kills: 0 }
+pub(crate) fn running(paused: bool) -> FoundState {
+    FoundState::Running { sandbox: SandboxId::from_bytes([0; 6]), pid: 7, started_at_ms: 9, oom_kills: 0, paused }
 }
 
 pub(crate) fn cancelled() -> StartFailure {

@@ -17,6 +17,7 @@
 mod answer;
 mod attach;
 mod batch;
+mod checkpoints;
 mod connections;
 mod events;
 mod exec;
@@ -94,7 +95,12 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{queue}", get(queues::get).patch(queues::change).delete(queues::remove))
         .route("/v1/workloads/{ref}", get(workloads::get).patch(workloads::update).delete(workloads::remove))
-        .route("/v1/workloads/{ref}/start", post(workloads::start))
+        .route("/v1/workloads/{ref}/start", post(checkpoints::start))
+        .route("/v1/workloads/{ref}/pause", post(checkpoints::pause))
+        .route("/v1/workloads/{ref}/resume", post(checkpoints::resume))
+        .route("/v1/checkpoints", get(checkpoints::list).post(checkpoints::create))
+        .route("/v1/checkpoints/{checkpoint}", get(checkpoints::get).delete(checkpoints::remove))
+        .route("/v1/checkpoints/{checkpoint}/restore", post(checkpoints::restore))
         .route("/v1/workloads/{ref}/stop", post(workloads::stop))
         .route("/v1/workloads/{ref}/restart", post(workloads::restart))
         .route("/v1/workloads/{ref}/kill", post(workloads::kill))

@@ -127,16 +127,6 @@ pub(crate) async fn get(
     Ok(json(StatusCode::OK, &WorkloadView { place, ..WorkloadView::from(workload) }))
 }
 
-pub(crate) async fn start(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(reference): Path<String>,
-    Asked(query): Asked<NamespaceQuery>,
-) -> Answer {
-    let workload = door.resolve(peer, query.namespace, &reference)?;
-    door.ask(Request::Start(workload.id)).await
-}
-
 pub(crate) async fn stop(
     State(door): State<Door>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -245,10 +235,13 @@ impl Door {
     ) -> Answer<Create> {
         let identity = accept_workload(caller, &spec, &self.node.users)?;
         check_limits(&self.node, caller, &spec.limits)?;
+        if let Some(container) = &spec.container {
+            self.node.oci.find(container.oci_runtime.as_ref())?;
+        }
         check_rlimits(caller, &spec.rlimits)?;
         check_schedule(&spec)?;
         let id = WorkloadId::from_bytes(random());
-        Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, hook_of: None })
+        Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, restore: None, hook_of: None })
     }
 }
 

@@ -1,7 +1,9 @@
 //! How a workload runs as an OCI container: what it is made of, and what it may do.
 //!
 //! A container has a root of its own, from a *bundle* (a directory with `config.json`, as the OCI runtime specification
-//! has it) or from a directory. Of a bundle its `config.json` counts, and what is asked here comes on top of it.
+//! has it) or from a directory. [`text`] is how people write it. Of a bundle its `config.json` counts, and what is asked here comes on top of it.
+
+pub mod text;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,9 +54,9 @@ pub struct Container {
     /// Devices of this machine that it may use.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
-    /// Its network.
-    #[serde(skip_serializing_if = "Network::is_none")]
-    pub network: Network,
+    /// Its network; when absent, what the bundle says, or none but its own loopback device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Whose user ids it sees.
     #[serde(skip_serializing_if = "Userns::is_host")]
     pub userns: Userns,
@@ -181,12 +183,6 @@ pub enum Network {
     Namespace(ByteString),
 }
 
-impl Network {
-    fn is_none(&self) -> bool {
-        *self == Self::None
-    }
-}
-
 /// Whose user ids are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -248,7 +244,7 @@ impl Container {
         if self.devices.len() > limits::DEVICES_MAX {
             return Err(invalid("container.devices", &format!("has more than {} entries", limits::DEVICES_MAX)));
         }
-        if let Network::Namespace(path) = &self.network {
+        if let Some(Network::Namespace(path)) = &self.network {
             check_path("container.network.namespace", path)?;
         }
         if let Seccomp::File(path) = &self.seccomp {

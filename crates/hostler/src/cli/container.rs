@@ -1,0 +1,123 @@
+//! Arguments of `run` that make a container of it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use hostler_model::Capability;
+use hostler_model::container::text::{self, SecurityOption};
+use hostler_model::container::{CapDrop, Container, Device, Network, Seccomp, Tmpfs, Userns, Volume};
+
+use crate::failure::Failure;
+use crate::parse::absolute;
+
+const HEADING: &str = "Containers";
+
+/// What makes a container, and what it may do.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ContainerArguments {
+    /// Run this OCI bundle, a directory with a config.json; COMMAND is then what it says itself unless it is given
+    #[arg(long, value_name = "BUNDLE", group = "container", help_heading = HEADING)]
+    pub oci: Option<PathBuf>,
+    /// Run COMMAND in a container with this directory as its root
+    #[arg(long, value_name = "DIR", group = "container", help_heading = HEADING)]
+    pub rootfs: Option<PathBuf>,
+    /// Its root cannot be written to
+    #[arg(long, requires = "container", help_heading = HEADING)]
+    pub read_only: bool,
+    /// A file or directory of this machine that is seen in it
+    #[arg(long, short, value_name = "SOURCE:TARGET[:ro]", value_parser = volume, requires = "container", help_heading = HEADING)]
+    pub volume: Vec<Volume>,
+    /// An empty directory in memory; options are size=, mode= and exec
+    #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = text::tmpfs, requires = "container", help_heading = HEADING)]
+    pub tmpfs: Vec<Tmpfs>,
+    /// Its host name; the workload's name when absent
+    #[arg(long, value_name = "NAME", requires = "container", help_heading = HEADING)]
+    pub hostname: Option<String>,
+    /// Give it this capability, such as NET_ADMIN
+    #[arg(long, value_name = "CAPABILITY", requires = "container", help_heading = HEADING)]
+    pub cap_add: Vec<Capability>,
+    /// Take this capability away, or ALL of them
+    #[arg(long, value_name = "CAPABILITY", value_parser = text::cap_drop, requires = "container", help_heading = HEADING)]
+    pub cap_drop: Vec<CapDrop>,
+    /// no-new-privileges=false, seccomp=unconfined or a FILE, apparmor=PROFILE, systempaths=unconfined
+    #[arg(long, value_name = "OPTION", value_parser = text::security_option, requires = "container", help_heading = HEADING)]
+    pub security_opt: Vec<SecurityOption>,
+    /// A device of this machine that it may use
+    #[arg(long, value_name = "SOURCE[:TARGET[:rwm]]", value_parser = text::device, requires = "container", help_heading = HEADING)]
+    pub device: Vec<Device>,
+    /// Its network: none, host, or a network namespace by name or path
+    #[arg(long, visible_alias = "network", value_name = "NETWORK", value_parser = text::network, requires = "container", help_heading = HEADING)]
+    pub net: Option<Network>,
+    /// Its user ids: host for those of this machine, auto for 65,536 of its own
+    #[arg(long, value_name = "USERS", value_parser = text::userns, requires = "container", help_heading = HEADING)]
+    pub userns: Option<Userns>,
+    /// Let it do whatever the node may
+    #[arg(long, requires = "container", help_heading = HEADING)]
+    pub privileged: bool,
+    /// What makes it: runc, crun or a path; the node's when absent
+    #[arg(long, value_name = "PROGRAM", requires = "container", help_heading = HEADING)]
+    pub oci_runtime: Option<OsString>,
+    /// Argument of that program, before its command
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, requires = "container", help_heading = HEADING)]
+    pub oci_runtime_arg: Vec<OsString>,
+    /// Do not change roots by pivot_root: for a root in the initial RAM disk
+    #[arg(long, requires = "container", help_heading = HEADING)]
+    pub no_pivot: bool,
+}
+
+impl ContainerArguments {
+    /// The container that is asked for, if one is.
+    pub(crate) fn container(&self) -> Result<Option<Container>, Failure> {
+        if self.oci.is_none() && self.rootfs.is_none() {
+            return Ok(None);
+        }
+        let path = |path: &Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        let mut container = Container {
+            bundle: path(&self.oci)?,
+            rootfs: path(&self.rootfs)?,
+            read_only: self.read_only,
+            volumes: self.volume.clone(),
+            tmpfs: self.tmpfs.clone(),
+            hostname: self.hostname.clone(),
+            cap_add: self.cap_add.clone(),
+            cap_drop: text::dropped(&self.cap_drop),
+            devices: self.device.clone(),
+            network: self.net.clone(),
+            userns: self.userns.unwrap_or_default(),
+            privileged: self.privileged,
+            oci_runtime: self.oci_runtime.as_deref().map(Into::into),
+            oci_runtime_args: self.oci_runtime_arg.iter().map(|arg| arg.as_os_str().into()).collect(),
+            no_pivot: self.no_pivot,
+            ..Container::default()
+        };
+        for option in &self.security_opt {
+            match option {
+                SecurityOption::NoNewPrivileges(_) => {}
+                SecurityOption::Seccomp(seccomp) => container.seccomp = seccomp.clone(),
+                SecurityOption::AppArmor(profile) => container.apparmor = Some(profile.clone()),
+                SecurityOption::Unmasked => container.unmasked = true,
+            }
+        }
+        if let Seccomp::File(file) = &container.seccomp {
+            container.seccomp = Seccomp::File(absolute(file.as_path())?);
+        }
+        Ok(Some(container))
+    }
+
+    /// Whether it may not gain privileges.
+    #[must_use]
+    pub fn no_new_privileges(&self) -> bool {
+        let asked = self.security_opt.iter().rev().find_map(|option| match option {
+            SecurityOption::NoNewPrivileges(on) => Some(*on),
+            _ => None,
+        });
+        asked.unwrap_or(!self.privileged)
+    }
+}
+
+/// The source is relative to where the command is typed.
+fn volume(text: &str) -> Result<Volume, String> {
+    let here = std::env::current_dir().map_err(|error| format!("the current directory: {error}"))?;
+    text::volume(text, &here)
+}
