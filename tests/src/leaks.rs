@@ -22,7 +22,7 @@ pub struct Traces {
 }
 
 /// Names in a root that stay when the node is down.
-const STAYING: [&str; 13] = [
+const STAYING: [&str; 16] = [
     "hostler.toml",
     "hostlerd.log",
     "store.redb",
@@ -36,6 +36,9 @@ const STAYING: [&str; 13] = [
     "logs",
     "work",
     "lock",
+    "oci",
+    "user-ids",
+    "checkpoints",
 ];
 
 /// Looks until nothing is left, or for a few seconds; what is left then.
@@ -150,7 +153,7 @@ fn files(root: &Path) -> Vec<String> {
             found.push(format!("file {}", entry.path().display()));
         }
     }
-    for kind in ["run", "sandbox"] {
+    for kind in ["run", "sandbox", "oci", "user-ids"] {
         let entries = std::fs::read_dir(root.join(kind)).into_iter().flatten().flatten();
         found.extend(entries.map(|entry| format!("directory {}", entry.path().display())));
     }

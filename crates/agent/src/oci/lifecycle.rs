@@ -222,12 +222,13 @@ impl Run {
         if let Some(directory) = &self.directory {
             directory.identify(&container.file).map_err(|error| in_sandbox("write run.json", &error))?;
         }
-        if let Some(group) = &self.group {
-            if !container.limits.is_empty() {
-                group
-                    .set_limits(&container.limits)
-                    .map_err(|error| StartFailure { kind: StartFailureKind::Limit, message: with_source(&error) })?;
-            }
+        // Where the OCI runtime has made it; what is asked of it costs no look at other places.
+        if let (Some(name), Some(parent)) = (&container.file.cgroup, &shared.config.cgroup) {
+            self.group = Some(parent.find(name));
+        }
+        if let Some(group) = self.group.as_ref().filter(|_| !container.limits.is_empty()) {
+            let set = group.set_limits(&container.limits);
+            set.map_err(|error| StartFailure { kind: StartFailureKind::Limit, message: with_source(&error) })?;
         }
         self.watch_for_oom(shared);
         if let Some(target) = self.main() {

@@ -202,11 +202,9 @@ fn set_up_and_execute(
         door.room().restrict_paths()?;
     }
     if let Some(filter) = setup.filter {
-        filter.install().or_else(|error| {
-            Err(Failure {
-                kind: StartFailureKind::System,
-                message: format!("cannot filter system calls: {}", errno_text(&error)),
-            })
+        filter.install().map_err(|error| Failure {
+            kind: StartFailureKind::System,
+            message: format!("cannot filter system calls: {}", errno_text(&error)),
         })?;
     }
     signals::reset_ignored();

@@ -302,6 +302,44 @@ async fn questions_are_answered_or_fail() {
     assert!(matches!(node.runtime.stats(run(9), StatsDepth::Usual).await, Err(RuntimeError::NotRunning(_))));
 }
 
+/// What an agent of an older build would not understand is not sent to it.
+#[tokio::test]
+async fn an_older_agent_is_spared_what_it_does_not_know() {
+    let mut node = Node::new(0);
+    node.runtime.prepare(launch(run(1), &Namespace::owner()));
+    node.runtime.execute(run(1));
+    let mut agent = node.agent().await;
+    assert!(matches!(agent.message().await, ToAgent::Hello { .. }));
+    let mut hello = agent.hello_of(AgentState::Idle);
+    hello.protocol_max = 2;
+    agent.say(FromAgent::Hello(hello)).await;
+    starts(&mut node, &mut agent, run(1)).await;
+    let refused = |error| matches!(error, RuntimeError::Refused(why) if why.contains("an agent of an older build"));
+    assert!(refused(node.runtime.processes(run(1)).await.expect_err("not asked")));
+    let shares = Limits { cpu_shares: Some(5), ..Limits::default() };
+    assert!(refused(node.runtime.update(run(1), Box::new(shares)).await.expect_err("not asked")));
+    let runtime = node.runtime.clone();
+    let pids = Limits { pids: Some(5), ..Limits::default() };
+    let asked = tokio::spawn(async move { runtime.update(run(1), Box::new(pids)).await });
+    let ToAgent::Update { request, .. } = agent.message().await else { panic!("not a question") };
+    agent.say(FromAgent::Done { request, error: None }).await;
+    asked.await.expect("no panic").expect("done");
+    agent.die();
+}
+
+#[tokio::test]
+async fn processes_are_asked_for_and_told() {
+    let mut node = Node::new(0);
+    let mut agent = started(&mut node, 1).await;
+    let runtime = node.runtime.clone();
+    let asked = tokio::spawn(async move { runtime.processes(run(1)).await });
+    let ToAgent::Processes { request } = agent.message().await else { panic!("not a question") };
+    let list = hostler_model::process::Processes { left_out: 3, ..Default::default() };
+    agent.say(FromAgent::Processes { request, list: list.clone() }).await;
+    assert_eq!(asked.await.expect("no panic").expect("a list"), list);
+    agent.die();
+}
+
 #[tokio::test]
 async fn shutdown_sends_idle_agents_away_and_leaves_the_others() {
     let mut node = Node::new(0);
