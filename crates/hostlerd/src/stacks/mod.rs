@@ -37,6 +37,9 @@ pub(crate) struct Accepted {
 pub(crate) fn accept(node: &Node, caller: &Caller, stack: &Stack) -> Result<Accepted, Problem> {
     let accepted = accept_stack(caller, stack, &node.users, |spec| {
         isolation::resolve(node, caller, spec)?;
+        if let Some(container) = &spec.container {
+            node.oci.find(container.oci_runtime.as_ref())?;
+        }
         check_limits(node, caller, &spec.limits)?;
         spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))?;
         check_rlimits(caller, &spec.rlimits)
