@@ -3,6 +3,7 @@
 //!
 //! Not here: anything that changes the machine.
 
+mod containers;
 mod isolation;
 mod more_limits;
 
@@ -17,6 +18,8 @@ use hostler_api::types::{Check, CheckStatus, DoctorReport};
 use hostler_linux::cgroup::{Availability, Hierarchies, MoreAvailability, Version};
 use hostler_linux::confine::support::{self, Support};
 use hostler_linux::procfs;
+
+use crate::oci::{OciRuntimes, Survey};
 
 /// Descriptors that the daemon needs for each live run: its agent's connection, the process, and a stream that
 /// somebody watches.
@@ -66,6 +69,8 @@ pub(crate) struct Node<'a> {
     pub(crate) foreign: Vec<ForeignDirectory>,
     /// Startup files that cannot be used.
     pub(crate) broken: Vec<BrokenFile>,
+    /// By what containers are made.
+    pub(crate) oci: &'a OciRuntimes,
 }
 
 /// A run directory that is not this node's.
@@ -144,6 +149,8 @@ pub(crate) struct DoctorInput {
     pub(crate) broken: Vec<BrokenFile>,
     /// What keeps processes apart.
     pub(crate) confinement: Support,
+    /// What makes containers, and saves them.
+    pub(crate) oci: Survey,
 }
 
 impl DoctorInput {
@@ -175,6 +182,7 @@ impl DoctorInput {
             foreign: node.foreign,
             broken: node.broken,
             confinement: support::look(),
+            oci: node.oci.survey(),
         }
     }
 }
@@ -217,6 +225,7 @@ pub(crate) fn report(input: &DoctorInput) -> DoctorReport {
     checks.extend(cgroup_limits(input));
     checks.push(more_limits::check(input.cgroup_more.as_ref()));
     checks.extend(isolation::checks(&input.confinement, input.uid));
+    checks.extend(containers::checks(&input.oci));
     checks.extend([
         users(input),
         data_directory_check(input),
@@ -555,6 +564,15 @@ mod tests {
                 seccomp: Ok(()),
                 mount_attributes: Ok(()),
             },
+            oci: Survey {
+                runtime: Ok(crate::oci::Found {
+                    program: "/usr/bin/runc".into(),
+                    kind: hostler_model::launch::OciKind::Runc,
+                    version: "runc version 1.2".to_owned(),
+                }),
+                others: Vec::new(),
+                criu: Ok("criu 4.1".to_owned()),
+            },
         }
     }
 
@@ -700,6 +718,7 @@ mod tests {
             cgroup_more: None,
             foreign: Vec::new(),
             broken: Vec::new(),
+            oci: &OciRuntimes::new(hostler_model::config::Oci::default(), dir.path().join("oci")),
         });
         assert!(input.open_files.is_ok() && input.pid_max.is_ok() && input.boot_id.is_ok(), "{input:?}");
         let report = report(&input);

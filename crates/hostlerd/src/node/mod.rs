@@ -490,6 +490,7 @@ impl Node {
             cgroup_more: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available_more),
             foreign: foreign.collect(),
             broken: self.broken_files(),
+            oci: &self.oci,
         }
     }
 }
