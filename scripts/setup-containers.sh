@@ -7,7 +7,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 TOOLS="$PWD/target/tools"
-CRIU_SUITE=trixie
+CRIU_SUITES="forky trixie"
 ROOT_SUITE=bookworm
 MIRROR=http://deb.debian.org/debian
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -75,11 +75,20 @@ unpack() {
     done
 }
 
-# The CRIU of Debian 12 fails on newer kernels, so a newer one is unpacked and run with its own loader and libraries.
+# The CRIU of Debian 12 fails on newer kernels, and that of Debian 13 cannot dump network sockets on Linux 6.16 and
+# later. So the newest one is unpacked and run with its own loader and libraries.
 make_criu() {
+    for suite in $CRIU_SUITES; do
+        if criu_of "$suite"; then return 0; fi
+        rm -rf "$TOOLS/criu" "$TOOLS/criu.new" "$TOOLS/criu.new.apt"
+    done
+    return 1
+}
+
+criu_of() {
     new="$TOOLS/criu.new"
     mkdir -p "$new/root" "$new/bin"
-    own_apt "$new.apt" "$CRIU_SUITE" || return 1
+    own_apt "$new.apt" "$1" || return 1
     # shellcheck disable=SC2046 # a list of words
     unpack "$new.apt" "$new/root" $(closure criu) || return 1
     loader=$(cd "$new/root" && ls usr/lib64/ld-linux-*.so.* usr/lib/ld-linux-*.so.* 2>/dev/null | head -n 1)
@@ -94,7 +103,7 @@ make_criu() {
 
 # A Debian of its own, and in it programs that people really run. These are unpacked and not installed, so that no
 # script of theirs is run; what only translates, compiles or configures is left out.
-PROGRAMS="nginx-light redis-server postgresql-15 python3-minimal"
+PROGRAMS="nginx-light redis-server postgresql-15 python3"
 LEFT_OUT='^(libllvm|libz3|perl$|perl-modules|libperl|lib.*-perl$|locales|cdebconf|libdebian|libnewt|libslang|libtextwrap|.*elogind|adduser|ucf|usrmerge|usr-is-merged|dpkg|debconf|libc6$|iproute2|install-info|sysvinit)'
 
 make_root() {
@@ -106,7 +115,6 @@ make_root() {
     unpack "$new.apt" "$new" $(closure $PROGRAMS | grep -Ev "$LEFT_OUT" | grep -Fxv -f "$new.apt/there") || return 1
     ldconfig -r "$new" || return 1
     # What their installation scripts would have made, as far as the tests need it.
-    ln -sf python3.11 "$new/usr/bin/python3"
     echo 'postgres:x:990:990::/var/lib/postgresql:/bin/bash' >>"$new/etc/passwd"
     echo 'postgres:x:990:' >>"$new/etc/group"
     mkdir -p "$new/data"
@@ -145,7 +153,7 @@ debian busybox busybox-static "the smallest root file system is made of it" ||
     skip containers "there is no busybox, of which roots are made"
 debian iptables-restore iptables "CRIU locks the network of a checkpointed container with it" ||
     say "iptables-restore is not here: checkpoints with connections will be left out"
-want criu "criu of $CRIU_SUITE, 1" make_criu "checkpoints (8 MB to fetch, once)"
+want criu "criu of $CRIU_SUITES, 1" make_criu "checkpoints (8 MB to fetch, once)"
 debian debootstrap debootstrap "it makes a Debian root file system" || skip debian "there is no debootstrap"
 if command -v debootstrap >/dev/null 2>&1; then
     want debian "$ROOT_SUITE: $PROGRAMS, 2" make_root "a Debian root with nginx, redis, PostgreSQL and Python (a minute, once)"

@@ -78,6 +78,7 @@ impl Call {
         time_ms: u64,
         shared: &mut Shared,
     ) -> Result<Self, StartFailure> {
+        let time_ms = container.launch.oci.call_max_ms.map_or(time_ms, |call_max_ms| call_max_ms.min(time_ms));
         let (log, writer) = streams::pipe_from_child().map_err(|error| system_failure("make a pipe", &error))?;
         let serial = shared.next_serial();
         let added = shared.epoll.add(&log, token(TokenKind::OciLog, serial), Interest::Read);
