@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use hostler_linux::cgroup::Group;
+use hostler_linux::confine::Door;
 use hostler_linux::epoll::Interest;
 use hostler_linux::spawn::{self, ChildSetup, ChildStream, Start, Terminal};
 use hostler_linux::streams;
@@ -23,6 +24,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) program: &'a Program,
     pub(crate) stdio: &'a Stdio,
     pub(crate) group: Option<&'a Group>,
+    /// The room to make or to enter.
+    pub(crate) door: Option<Door<'a>>,
 }
 
 pub(crate) fn system_failure(what: &str, error: &io::Error) -> StartFailure {
@@ -94,6 +97,7 @@ fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &'a S
         unmount: None,
         oom_score: shared.config.oom_score,
         start,
+        door: plan.door,
     }
 }
 
@@ -108,6 +112,7 @@ pub(crate) fn open(
     let (mut target, _) = open_without_streams(key, owner, shared);
     target.outputs = ends.outputs.map(|end| end.map(Output::new).unwrap_or_default());
     target.input = Input::new(ends.input, plan.stdio.tty.is_some());
+    target.staged = plan.door.is_some();
     Ok((target, ends.theirs))
 }
 
@@ -129,6 +134,7 @@ pub(crate) fn open_without_streams(key: AttachTarget, owner: Owner, shared: &mut
         held: false,
         starting: false,
         reported: false,
+        staged: false,
     };
     (target, Theirs::default())
 }

@@ -9,6 +9,7 @@
 //! ```
 //! - [`reactor`]: the event loop; [`dispatch`]: messages of the node; [`link`]: the connection
 //! - [`run`]: a run's states; [`start`]: how it begins; [`ending`]: how it ends; [`record`]: its directory
+//! - [`room`]: programs that are kept apart from the machine
 //! - [`child`], [`target`]: programs with their streams; [`streams`]: rings and stdin; [`channels`]: who reads them
 //! - [`oci`]: containers, by an OCI runtime
 //! - [`log`]: CRI lines in segments
@@ -27,6 +28,7 @@ mod log;
 mod oci;
 mod reactor;
 mod record;
+mod room;
 mod run;
 mod shared;
 mod start;

@@ -36,6 +36,7 @@ use crate::ending::{Killing, Reuse};
 use crate::log::{Log, Source};
 use crate::oci::Container;
 use crate::record::RunDirectory;
+use crate::room::RunRoom;
 use crate::shared::Shared;
 use crate::start::Pending;
 use crate::streams::Got;
@@ -103,6 +104,8 @@ pub(crate) struct Run {
     pub(crate) container: Option<Box<Container>>,
     /// The container's ends of the main program's streams, until it is made.
     pub(crate) container_streams: Option<Box<(Theirs, Stdio)>>,
+    /// Where its programs are kept apart from the machine.
+    pub(crate) room: Option<Box<RunRoom>>,
     pub(crate) oom_watch: Option<OwnedFd>,
     pub(crate) oom_kills: u64,
     /// Looks at the kill counter still to make, and when: the notification may come before the kill.
@@ -144,6 +147,7 @@ impl Run {
             group: None,
             container: None,
             container_streams: None,
+            room: None,
             oom_watch: None,
             oom_kills: 0,
             oom_looks: 0,
@@ -221,6 +225,7 @@ impl Run {
             }
         }
         self.undo_container(shared);
+        self.leave_room();
         self.undone(shared);
     }
 
@@ -292,6 +297,7 @@ impl Run {
             let report = self.targets[index].report(shared);
             match (report, self.targets[index].key) {
                 (Report::Nothing, _) => return,
+                (Report::Moved { init, main }, _) => self.moved(index, (init, main), shared),
                 (Report::Ready, AttachTarget::Main) => self.main_ready(),
                 (Report::Executed, AttachTarget::Main) => return self.main_executed(shared),
                 (Report::Failed(failure), AttachTarget::Main) => {
@@ -300,7 +306,7 @@ impl Run {
                     }
                     return;
                 }
-                (Report::Ready, AttachTarget::Exec(_)) => {}
+                (Report::Ready, AttachTarget::Exec(_)) => self.targets[index].go(),
                 (Report::Executed, AttachTarget::Exec(exec)) => {
                     let target = &mut self.targets[index];
                     target.started = Some(Started::now());
@@ -308,13 +314,17 @@ impl Run {
                     return shared.send(&FromAgent::ExecStarted { exec, pid });
                 }
                 (Report::Failed(failure), AttachTarget::Exec(exec)) => {
-                    self.targets[index].close_streams(shared, &mut Vec::new());
-                    self.targets[index].reported = true;
-                    self.targets[index].owner = Owner::Nobody;
-                    return shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure }));
+                    return self.exec_failed(index, exec, failure, shared);
                 }
             }
         }
+    }
+
+    pub(crate) fn exec_failed(&mut self, index: usize, exec: ExecId, failure: StartFailure, shared: &mut Shared) {
+        self.targets[index].close_streams(shared, &mut Vec::new());
+        self.targets[index].reported = true;
+        self.targets[index].owner = Owner::Nobody;
+        shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure }));
     }
 
     fn main_ready(&mut self) {
@@ -357,6 +367,7 @@ impl Run {
             return;
         }
         let ended = || Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
+        self.hear_staged(reaped.pid, shared);
         let Some(target) = self.targets.iter_mut().find(|target| target.pid == reaped.pid && target.is_alive()) else {
             return;
         };
@@ -366,6 +377,11 @@ impl Run {
         // What it said last is reported before its end.
         self.hear(serial, shared);
         let Some(target) = self.targets.iter_mut().find(|target| target.serial == serial) else { return };
+        if target.pid != reaped.pid {
+            // Only the process that made or entered its room.
+            target.ended = None;
+            return;
+        }
         target.close_control(shared);
         let now_ms = clock::boot_ms();
         target.over(Ended { reaped, boot_ms: now_ms, wall_ms: clock::wall_ms() });

@@ -19,6 +19,7 @@ use hostler_wire::{AttachTarget, ExecFailure, FromAgent};
 
 use crate::child::{self, Plan, Theirs, system_failure};
 use crate::record::{EXIT_RESERVED, Spare};
+use crate::room::RunRoom;
 use crate::run::{Phase, Run, with_source};
 use crate::shared::{Shared, TokenKind, token};
 use crate::target::{Owner, Target};
@@ -52,7 +53,9 @@ impl Run {
         // He attaches ahead; who does not come in this time never will, and the program must not wait for him.
         let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
-        let plan = Plan { program: &launch.program, stdio: &launch.stdio, group: self.group.as_ref() };
+        self.room = launch.program.confinement.clone().map(|asked| RunRoom::new(*asked)).transpose()?;
+        let door = self.room.as_ref().map(|room| room.door());
+        let plan = Plan { program: &launch.program, stdio: &launch.stdio, group: self.group.as_ref(), door };
         let (mut main, theirs) = child::open(AttachTarget::Main, &plan, owner, shared)?;
         let is_plain = child::is_plain(&plan, &theirs, shared);
         self.watches_late = self.follows && is_plain && main.input.fd.is_none();
@@ -63,7 +66,8 @@ impl Run {
         let pid = main.pid;
         self.targets.push(main);
         forked?;
-        let main = (!is_plain).then(|| procfs::process_id(pid)).transpose();
+        let is_forked = !is_plain && self.room.is_none();
+        let main = is_forked.then(|| procfs::process_id(pid)).transpose();
         let file = RunFile {
             store: shared.config.store,
             run: launch.run,
@@ -82,9 +86,19 @@ impl Run {
             self.phase = Phase::Prepared;
             return Ok(());
         }
+        if let Some(room) = &mut self.room {
+            // Who it will be is not known yet.
+            room.file = Some(file);
+            return Ok(());
+        }
+        self.name(&file, shared)
+    }
+
+    /// Takes the run directory, and says in it who runs here.
+    pub(crate) fn name(&mut self, file: &RunFile, shared: &mut Shared) -> Result<(), StartFailure> {
         let Some(spare) = shared.spare.take() else { return Ok(()) };
         let root = &shared.config.run_root;
-        match spare.name(root, &file) {
+        match spare.name(root, file) {
             Ok(()) => self.directory = Some(spare.bound(root, self.id)),
             Err(error) => {
                 spare.remove();
@@ -124,7 +138,7 @@ impl Run {
             named.set(true);
             Ok(())
         };
-        let plan = Plan { program: &pending.program, stdio: &pending.stdio, group: None };
+        let plan = Plan { program: &pending.program, stdio: &pending.stdio, group: None, door: None };
         let executed = child::execute(main, &plan, &pending.theirs, shared, &identify);
         // Somebody killed it before it had come so far: its end is to be recorded all the same.
         if executed.is_ok() && !named.get() {
@@ -145,8 +159,9 @@ impl Run {
     }
 
     fn go(&mut self) {
-        if let Some(control) = self.main().and_then(|main| main.control.as_ref()) {
-            spawn::send_go(control);
+        // One that is not known yet goes when it is.
+        if let Some(main) = self.main().filter(|main| !main.staged) {
+            main.go();
         }
         if self.phase == Phase::Prepared {
             self.phase = Phase::Starting;
@@ -189,12 +204,15 @@ impl Run {
 
     fn start_exec(&self, key: AttachTarget, launch: &ExecLaunch, shared: &mut Shared) -> Result<Target, StartFailure> {
         let stdio = Stdio { interactive: launch.interactive, tty: launch.tty, owner: true, ..Stdio::default() };
-        let plan = Plan { program: &launch.program, stdio: &stdio, group: self.group.as_ref() };
+        let door = self.room.as_ref().map(|room| room.door());
+        let plan = Plan { program: &launch.program, stdio: &stdio, group: self.group.as_ref(), door };
         let owner = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let (mut target, theirs) = child::open(key, &plan, owner, shared)?;
         child::watch(&mut target, shared)?;
         // Plain or not: a path that hangs must not hold up an agent whose run is alive.
-        child::fork(&mut target, &plan, &theirs, Start::AtOnce, shared)?;
+        // In a room it waits until we have put it into its group.
+        let start = if door.is_some() { Start::OnGo } else { Start::AtOnce };
+        child::fork(&mut target, &plan, &theirs, start, shared)?;
         Ok(target)
     }
 }

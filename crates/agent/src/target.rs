@@ -78,6 +78,8 @@ pub(crate) struct Target {
     pub(crate) starting: bool,
     /// An exec's end was reported.
     pub(crate) reported: bool,
+    /// Its process is still the one that makes or enters the room, not the one that becomes the program.
+    pub(crate) staged: bool,
 }
 
 impl Target {
@@ -97,6 +99,13 @@ impl Target {
             self.ordered_signals |= 1 << (signal.number() - 1);
             // Not reaped, so the number is still its own; a zombie takes the signal and ignores it.
             let _ = process::signal(self.pid, signal);
+        }
+    }
+
+    /// Lets its child execute the program.
+    pub(crate) fn go(&self) {
+        if let Some(control) = &self.control {
+            spawn::send_go(control);
         }
     }
 

@@ -64,10 +64,14 @@ impl Run {
 
     /// Its processes.
     fn pids(&self) -> Vec<u32> {
-        match &self.group {
+        let mut pids = match &self.group {
             Some(group) => group.members().unwrap_or_default(),
             None => procfs::descendants(std::process::id()).unwrap_or_default(),
-        }
+        };
+        // Ours, and no part of the run.
+        let init = self.room.as_ref().and_then(|room| room.init);
+        pids.retain(|pid| Some(*pid) != init);
+        pids
     }
 
     fn accounting(&self) -> Accounting {

@@ -251,6 +251,7 @@ pub(crate) fn failure_words(kind: StartFailureKind) -> &'static str {
         StartFailureKind::Stdio => "stdin, stdout or stderr",
         StartFailureKind::Credentials => "user or groups",
         StartFailureKind::Limit => "limit not available",
+        StartFailureKind::Isolation => "isolation not available",
         StartFailureKind::Sandbox => "no sandbox",
         StartFailureKind::Deadline => "not started in time",
         StartFailureKind::Cancelled => "stopped before its start",

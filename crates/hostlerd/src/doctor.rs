@@ -3,6 +3,8 @@
 //!
 //! Not here: anything that changes the machine.
 
+mod isolation;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hostler_api::stacks::BrokenFile;
 use hostler_api::types::{Check, CheckStatus, DoctorReport};
 use hostler_linux::cgroup::{Availability, Hierarchies, Version};
+use hostler_linux::confine::support::{self, Support};
 use hostler_linux::procfs;
 
 /// Descriptors that the daemon needs for each live run: its agent's connection, the process, and a stream that
@@ -134,6 +137,8 @@ pub(crate) struct DoctorInput {
     pub(crate) foreign: Vec<ForeignDirectory>,
     /// Startup files that cannot be used.
     pub(crate) broken: Vec<BrokenFile>,
+    /// What keeps processes apart.
+    pub(crate) confinement: Support,
 }
 
 impl DoctorInput {
@@ -163,6 +168,7 @@ impl DoctorInput {
             wall_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             foreign: node.foreign,
             broken: node.broken,
+            confinement: support::look(),
         }
     }
 }
@@ -203,6 +209,7 @@ fn parse_capabilities(status: &str) -> Option<u64> {
 pub(crate) fn report(input: &DoctorInput) -> DoctorReport {
     let mut checks = vec![privileges(input), cgroup_version(input)];
     checks.extend(cgroup_limits(input));
+    checks.extend(isolation::checks(&input.confinement, input.uid));
     checks.extend([
         users(input),
         data_directory_check(input),
@@ -528,6 +535,13 @@ mod tests {
             wall_ms: CLOCK_MIN_MS + 1,
             foreign: Vec::new(),
             broken: Vec::new(),
+            confinement: Support {
+                missing_namespaces: Vec::new(),
+                user_namespaces: Ok(()),
+                landlock_abi: 7,
+                seccomp: Ok(()),
+                mount_attributes: Ok(()),
+            },
         }
     }
 

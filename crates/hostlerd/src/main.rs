@@ -14,6 +14,7 @@ mod doors;
 mod failpoint;
 mod filter;
 mod hooks;
+mod isolation;
 mod logs;
 mod matcher;
 mod metrics;

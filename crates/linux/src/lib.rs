@@ -1,6 +1,7 @@
 //! All `unsafe` and all raw system calls of Hostler, behind safe functions.
 //!
 //! - [`cgroup`]: control groups, v1 and v2
+//! - [`confine`]: what a confined process may see and do
 //! - [`procfs`]: what `/proc` says about processes and the machine
 //! - [`look`]: who single processes are, for people who ask
 //! - [`usage`]: what many processes use together
@@ -19,6 +20,7 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod confine;
 pub mod daemon;
 pub mod device;
 pub mod epoll;

@@ -176,6 +176,12 @@ pub fn effective_uid() -> u32 {
 
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
+/// Makes another process's score what a program's is; raising it is always allowed. A kernel without scores has none to
+/// reset.
+pub fn reset_oom_score(pid: u32) {
+    let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "0");
+}
+
 /// Makes the kernel prefer other victims, where it is allowed. Answers whether the score is now below zero, which
 /// children must not inherit.
 pub fn lower_oom_score(score: i32) -> bool {

@@ -14,12 +14,14 @@
 //! are forked: a child with another user's rights must not share our memory, one in a group that is out of memory might
 //! be killed with all that share its own, and opening a file may take for ever.
 //!
+//! One with a [`Door`] is kept apart from the machine: [`crate::confine`] says how.
+//!
 //! The order follows from what each step needs: the cgroup before anything costs memory; limits before the user can no
 //! longer raise them; user before files and directories are opened with his rights; `no_new_privs` and the look-up last.
 //!
 //! For processes with one thread only: the child allocates. Not here: what becomes of the process later ([`crate::process`]).
 
-mod child;
+pub(crate) mod child;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -33,6 +35,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use crate::cgroup::Group;
+use crate::confine::Door;
 use crate::process::{self, Look};
 use crate::{net, streams};
 
@@ -93,6 +96,9 @@ pub struct ChildSetup<'a> {
     pub oom_score: OomScore,
     /// When to execute.
     pub start: Start,
+    /// The room to make or to enter; the cgroup and the OOM score are the parent's to set then, when it knows the
+    /// process ([`Report::Moved`]).
+    pub door: Option<Door<'a>>,
 }
 
 /// A forked child and the parent's side of the socket pair (does not block).
@@ -109,6 +115,14 @@ pub struct Spawned {
 pub enum Report {
     /// Nothing yet.
     Nothing,
+    /// What was forked is not what becomes the program: that is another child of this process, in a room with a first
+    /// process. Both are to be reaped.
+    Moved {
+        /// The room's first process.
+        init: u32,
+        /// What becomes the program.
+        main: u32,
+    },
     /// All is set up; it waits for the go-ahead.
     Ready,
     /// It executes the program, or it is dead.
@@ -120,9 +134,10 @@ pub enum Report {
 /// Longest report, bytes. Messages name paths, which may be as long.
 const REPORT_MAX: usize = 1_024;
 const READY: u8 = u8::MAX;
+const MOVED: u8 = u8::MAX - 1;
 
 /// The kinds of failure a child can report, by their number in the report.
-const KINDS: [StartFailureKind; 7] = [
+const KINDS: [StartFailureKind; 8] = [
     StartFailureKind::System,
     StartFailureKind::CommandNotFound,
     StartFailureKind::CommandNotExecutable,
@@ -130,6 +145,7 @@ const KINDS: [StartFailureKind; 7] = [
     StartFailureKind::Stdio,
     StartFailureKind::Credentials,
     StartFailureKind::Limit,
+    StartFailureKind::Isolation,
 ];
 
 fn failure(kind: StartFailureKind, message: impl Into<String>) -> StartFailure {
@@ -246,6 +262,7 @@ pub fn spawn(setup: &ChildSetup<'_>) -> Result<Spawned, StartFailure> {
 #[must_use]
 pub fn is_plain(setup: &ChildSetup<'_>) -> bool {
     setup.group.is_none()
+        && setup.door.is_none()
         && setup.terminal == Terminal::None
         && !setup.streams.iter().any(|stream| matches!(stream, ChildStream::File(_)))
         && setup.program.identity.as_ref().is_none_or(child::is_user)
@@ -293,10 +310,19 @@ pub fn read_report(control: &OwnedFd) -> Report {
     match record[..length].split_first() {
         None => Report::Executed,
         Some((&READY, _)) => Report::Ready,
+        Some((&MOVED, numbers)) => moved(numbers),
         Some((kind, message)) => {
             let kind = KINDS.get(usize::from(*kind)).copied().unwrap_or(StartFailureKind::System);
             Report::Failed(failure(kind, String::from_utf8_lossy(message)))
         }
+    }
+}
+
+fn moved(numbers: &[u8]) -> Report {
+    let number = |at: usize| numbers.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+    match (number(0), number(4)) {
+        (Some(init), Some(main)) => Report::Moved { init, main },
+        _ => Report::Failed(failure(StartFailureKind::System, "the new process does not make sense")),
     }
 }
 

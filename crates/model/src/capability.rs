@@ -57,6 +57,8 @@ pub struct Capability(u8);
 impl Capability {
     /// Permits what file owners may do on anybody's files.
     pub const CHOWN: Self = Self(0);
+    /// Permits ports below 1,024.
+    pub const NET_BIND_SERVICE: Self = Self(10);
     /// Nearly everything else.
     pub const SYS_ADMIN: Self = Self(21);
 

@@ -1,7 +1,10 @@
 //! `hostler.toml`. Every key has an effect; unknown keys are refused with their line.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::isolation::{Isolation, is_profile_name};
 use crate::limits;
 
 /// The whole file. Every key is optional.
@@ -19,6 +22,10 @@ pub struct Config {
     pub cgroup: Cgroup,
     /// By what containers are made.
     pub oci: Oci,
+    /// Profiles of isolation, by name, beside `default`, `strict` and `network-service`. `profile` in one is which of these
+    /// it begins with.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub isolation: BTreeMap<String, Isolation>,
 }
 
 /// `[node]`
@@ -160,6 +167,7 @@ impl Config {
             };
             container.check().map_err(|problem| problem.detail.replace("container.oci_runtime", "oci.runtime"))?;
         }
+        self.isolation.iter().try_for_each(|(name, profile)| check_profile(name, profile))?;
         if let Some(parent) = &self.cgroup.parent {
             let good =
                 !parent.is_empty() && parent.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
@@ -169,4 +177,22 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn check_profile(name: &str, profile: &Isolation) -> Result<(), String> {
+    if !is_profile_name(name) {
+        return Err(format!("isolation.{name:?}: a name is 1 to 64 lower-case letters, digits or dashes"));
+    }
+    if Isolation::built_in(name).is_some() {
+        return Err(format!("isolation.{name} is a profile that every node has; take another name"));
+    }
+    if let Some(base) = &profile.profile
+        && Isolation::built_in(base).is_none()
+    {
+        return Err(format!("isolation.{name}.profile must be {}", Isolation::BUILT_IN.join(", ")));
+    }
+    if profile.landlock.as_ref().is_some_and(|landlock| landlock.abi.is_some()) {
+        return Err(format!("isolation.{name}.landlock.abi is said by the node, not to it"));
+    }
+    profile.check().map_err(|problem| format!("isolation.{name}: {}", problem.detail))
 }

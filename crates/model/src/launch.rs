@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::ByteString;
 use crate::container::Container;
 use crate::ids::{CheckpointName, Namespace, RunId};
+use crate::isolation::Isolation;
 use crate::spec::{Limits, Log, Rlimit, Stdio, Stop, TtySize};
 use crate::workload::Identity;
 
@@ -127,6 +128,22 @@ pub struct Program {
     pub rlimits: Vec<Rlimit>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
+    /// How it is kept apart; an exec is kept apart as its run is, without being told. From protocol 3 on: older
+    /// agents would pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Box<Confinement>>,
+}
+
+/// How a program is kept apart from this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// What was asked, resolved.
+    pub isolation: Isolation,
+    /// The host name it sees.
+    pub hostname: String,
+    /// Directories of the node, hidden whatever was asked: who reaches an agent's socket has left.
+    #[serde(default)]
+    pub hidden: Vec<ByteString>,
 }
 
 /// A second program inside a run.

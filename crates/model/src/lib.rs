@@ -6,6 +6,7 @@
 //! - [`ids`]: typed identifiers that cannot be mixed up
 //! - [`bytes`]: byte strings that survive JSON (arguments, environment, paths)
 //! - [`container`]: how a workload runs as an OCI container; [`capability`]: what may be permitted to it
+//! - [`isolation`]: how a plain process is kept apart from the machine
 //! - [`seldom`]: parts that most specs leave at their default
 //! - [`spec`]: what someone wants run, immutable once accepted; [`resources`]: the limits of a run as a whole
 //! - [`workload`]: an accepted workload and its run, with the run's states
@@ -39,6 +40,7 @@ pub mod event;
 pub mod exit;
 pub mod hook;
 pub mod ids;
+pub mod isolation;
 pub mod launch;
 pub mod limits;
 pub mod log_stream;
@@ -66,6 +68,7 @@ pub use ids::{
     CheckpointName, ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId,
     WorkloadName,
 };
+pub use isolation::Isolation;
 pub use spec::Spec;
 pub use workload::{Run, RunState, Workload};
 

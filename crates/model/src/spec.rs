@@ -12,6 +12,7 @@ use crate::container::Container;
 use crate::error::{Problem, ProblemKind};
 use crate::hook::{self, Hook};
 use crate::ids::{QueueName, WorkloadName};
+use crate::isolation::Isolation;
 use crate::limits;
 pub use crate::resources::Limits;
 use crate::schedule::Schedule;
@@ -95,6 +96,9 @@ pub struct Spec {
     /// Forbid gaining privileges through set-uid programs. On unless root says otherwise.
     #[serde(default = "yes")]
     pub no_new_privileges: bool,
+    /// Keep it apart from this machine; not when absent. Not for containers, which have their own ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Box<Isolation>>,
 }
 
 fn default_start_deadline_ms() -> u64 {
@@ -333,6 +337,7 @@ impl Spec {
             remove: false,
             log: Log::default(),
             no_new_privileges: true,
+            isolation: None,
         }
     }
 
@@ -352,6 +357,7 @@ impl Spec {
         self.check_schedule()?;
         self.limits.check()?;
         self.container.as_ref().map_or(Ok(()), |container| container.check())?;
+        self.check_isolation()?;
         hook::check(self)?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
@@ -399,6 +405,17 @@ impl Spec {
     #[must_use]
     pub fn bundle(&self) -> Option<&ByteString> {
         self.container.as_ref()?.bundle.as_ref()
+    }
+
+    fn check_isolation(&self) -> Result<(), Problem> {
+        let Some(isolation) = &self.isolation else { return Ok(()) };
+        if self.container.is_some() {
+            return Err(invalid("isolation", "cannot be combined with container, which is isolated by its own fields"));
+        }
+        if !self.no_new_privileges {
+            return Err(invalid("no_new_privileges", "cannot be off with isolation"));
+        }
+        isolation.check()
     }
 
     fn check_command(&self) -> Result<(), Problem> {
@@ -596,6 +613,9 @@ mod tests {
             (r#"{"command":["true"],"schedule":{"every_ms":1000},"remove":true}"#, "remove"),
             (r#"{"command":["true"],"schedule":{"every_ms":1000},"restart":{"when":"always"}}"#, "restart.when"),
             (r#"{"command":["true"],"schedule":{"every_ms":1000},"stdio":{"owner":true}}"#, "stdio.owner"),
+            (r#"{"command":["true"],"isolation":{"hidden":["/"]}}"#, "isolation.hidden"),
+            (r#"{"command":["true"],"isolation":{},"no_new_privileges":false}"#, "no_new_privileges"),
+            (r#"{"command":["true"],"isolation":{},"container":{"rootfs":"/r"}}"#, "container"),
             (long.as_str(), "131071"),
         ];
         for (json, word) in cases {

@@ -82,6 +82,8 @@ pub enum StartFailureKind {
     Credentials,
     /// A limit that this machine cannot give.
     Limit,
+    /// Isolation that this machine, or this node, cannot give.
+    Isolation,
     /// No sandbox could be made.
     Sandbox,
     /// Not started within its start deadline.

@@ -93,6 +93,7 @@ pub fn accept_exec(
             identity: asks_user.then_some(identity),
             rlimits: spec.rlimits.to_vec(),
             no_new_privileges: workload.spec.no_new_privileges,
+            confinement: None,
         };
         return Ok(ExecLaunch { program, interactive: asked.interactive, tty: asked.tty });
     }
@@ -103,6 +104,8 @@ pub fn accept_exec(
         identity: (caller.node_uid == 0).then_some(identity),
         rlimits: if spec.rlimits.is_empty() { workload.spec.rlimits.to_vec() } else { spec.rlimits.to_vec() },
         no_new_privileges: workload.spec.no_new_privileges,
+        // The agent keeps it apart as the run is.
+        confinement: None,
     };
     Ok(ExecLaunch { program, interactive: asked.interactive, tty: asked.tty })
 }

@@ -3,26 +3,45 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hostler_model::ByteString;
 use hostler_model::container::Container;
-use hostler_model::launch::{ContainerLaunch, Launch, OciRuntime, Program};
+use hostler_model::isolation::Isolation;
+use hostler_model::launch::{Confinement, ContainerLaunch, Launch, OciRuntime, Program};
 use hostler_model::spec::Stdio;
 use hostler_model::workload::{Identity, Workload};
+use hostler_model::{ByteString, limits};
 
 /// `PATH` of a workload whose spec sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where the node has its own things.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Its log directory.
+    pub logs: PathBuf,
+    /// Directories that no isolated process sees, whatever it asks for: there are sockets in them that only ask for the user.
+    pub own: Vec<PathBuf>,
+}
+
 /// What of the node goes into every launch.
 #[derive(Clone, Copy)]
 pub struct Node<'a> {
-    /// Its log directory.
-    pub logs: &'a Path,
+    /// Where its own things are.
+    pub places: &'a Places,
     /// Whether it can run programs as anybody: it is root.
     pub may_change_user: bool,
     /// By what a container is made.
     pub oci: &'a dyn Fn(&Container) -> OciRuntime,
+}
+
+fn confinement_of(workload: &Workload, places: &Places) -> Option<Box<Confinement>> {
+    let isolation = Isolation::clone(workload.spec.isolation.as_deref()?);
+    // Names of workloads may be longer than those of machines.
+    let name: String = workload.name.as_str().chars().take(limits::HOSTNAME_MAX).collect();
+    let hostname = isolation.hostname.clone().unwrap_or(name);
+    let hidden = places.own.iter().map(|path| path.as_os_str().into()).collect();
+    Some(Box::new(Confinement { isolation, hostname, hidden }))
 }
 
 /// The launch of a workload's current run.
@@ -41,6 +60,7 @@ pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
         identity: says_who.then(|| Identity::clone(&workload.identity)),
         rlimits: spec.rlimits.to_vec(),
         no_new_privileges: spec.no_new_privileges,
+        confinement: confinement_of(workload, node.places),
     };
     Some(Launch {
         run,
@@ -48,7 +68,7 @@ pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
         program,
         container: spec.container.as_ref().map(|container| Box::new(container_of(workload, container, node))),
         stdio: Stdio::clone(&spec.stdio),
-        log_directory: log_directory(node.logs, workload).as_os_str().as_bytes().to_vec().into(),
+        log_directory: log_directory(&node.places.logs, workload).as_os_str().as_bytes().to_vec().into(),
         log: spec.log,
         limits: hostler_model::spec::Limits::clone(&workload.limits),
         cgroup: (!workload.limits.is_empty() || spec.container.is_some()).then(|| run.to_string()),

@@ -8,6 +8,7 @@
 //! - [`users`]: the machine's user database, read from its files
 //! - [`program`]: whether the program is there at all
 //! - [`pattern`]: regular expressions, bounded
+//! - [`isolation`]: from a profile and changes to what is in force
 //! - [`launch`]: from an accepted workload to what the agent is told
 //!
 //! Not here yet: signed reservations, sources and feedback.
@@ -16,6 +17,7 @@
 pub mod accept;
 pub mod caller;
 mod container;
+pub mod isolation;
 pub mod launch;
 pub mod pattern;
 pub mod program;

@@ -14,6 +14,10 @@ use crate::launch::DEFAULT_PATH;
 
 /// Checks working directory and program of a spec against this machine as it is now.
 pub fn check(spec: &Spec) -> Result<(), Problem> {
+    // They may be anywhere then; its start will tell.
+    if spec.isolation.as_ref().is_some_and(|isolation| !isolation.volumes.is_empty()) {
+        return Ok(());
+    }
     let workdir = spec.workdir.as_ref().map_or(Path::new("/"), |dir| dir.as_path());
     if !workdir.is_dir() {
         let detail = format!("workdir {} is not a directory on this machine", workdir.display());

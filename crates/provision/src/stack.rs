@@ -26,18 +26,19 @@ pub struct AcceptedStack {
     pub mistakes: Vec<Mistake>,
 }
 
-/// Checks a stack and resolves who its units run as. `machine` says what of a spec this machine cannot give.
+/// Checks a stack and resolves who its units run as. `machine` completes a spec with what is
+/// this node's, and says what of it this machine cannot give.
 pub fn accept_stack(
     caller: &Caller,
     stack: &Stack,
     users: &Users,
-    machine: impl Fn(&Spec) -> Result<(), Problem>,
+    machine: impl Fn(&mut Spec) -> Result<(), Problem>,
 ) -> Result<AcceptedStack, Problem> {
     caller.admit()?;
     let mut checked = check(stack);
     let mut identities = BTreeMap::new();
     for name in checked.units.keys().cloned().collect::<Vec<_>>() {
-        let Some(plan) = checked.units.get(&name) else { continue };
+        let Some(plan) = checked.units.get_mut(&name) else { continue };
         if !caller.is_owner() && looks_around(plan) {
             // The daemon would look for him with eyes that are not his.
             checked.drop_unit(&name, "condition", "asks for a file or a variable: only the node's owner may");
@@ -49,7 +50,7 @@ pub fn accept_stack(
             checked.drop_unit(&name, "ready.match", why);
             continue;
         }
-        match accept_later(caller, &plan.spec, users).and_then(|identity| machine(&plan.spec).map(|()| identity)) {
+        match machine(&mut plan.spec).and_then(|()| accept_later(caller, &plan.spec, users)) {
             Ok(identity) => drop(identities.insert(name, identity)),
             Err(problem) => checked.refuse_unit(&name, &problem.detail),
         }
@@ -76,7 +77,7 @@ mod tests {
 
     fn accepted(caller: Caller, json: &str) -> (Vec<String>, Vec<String>) {
         let stack: Stack = serde_json::from_str(json).expect("a stack");
-        let machine = |spec: &Spec| match spec.limits.pids {
+        let machine = |spec: &mut Spec| match spec.limits.pids {
             Some(7) => Err(Problem::new(hostler_model::ProblemKind::LimitUnavailable, "no sevens here")),
             _ => Ok(()),
         };

@@ -137,6 +137,7 @@ fn program(script: &str) -> Program {
         identity: None,
         rlimits: Vec::new(),
         no_new_privileges: true,
+        confinement: None,
     }
 }
 

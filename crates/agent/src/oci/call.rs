@@ -97,6 +97,7 @@ impl Call {
             streams: connected,
             terminal: Terminal::None,
             group: None,
+            door: None,
             unmount: container.unified.as_deref(),
             oom_score: shared.config.oom_score,
             start: Start::AtOnce,
@@ -178,6 +179,7 @@ fn program(container: &Container, log: i32, arguments: &[ByteString], shared: &S
         rlimits: Vec::new(),
         // What the container may gain is for its own configuration to say.
         no_new_privileges: false,
+        confinement: None,
     }
 }
 

@@ -4,8 +4,10 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use hostler_linux::confine;
+use hostler_linux::confine::seccomp::{self, profile::Profile};
 use hostler_linux::device::{self, Device};
-use hostler_model::container::{Network, Seccomp, Userns};
+use hostler_model::container::{Container, Network, Seccomp, Userns};
 use hostler_model::launch::{ContainerLaunch, Program};
 use hostler_model::limits::OCI_CONFIG_MAX;
 use hostler_model::spec::TtySize;
@@ -116,8 +118,9 @@ fn base(asked: &Asked<'_>) -> Result<Value, StartFailure> {
         "maskedPaths": masked,
         "readonlyPaths": read_only,
     });
-    if let Some(seccomp) = default_seccomp(asked) {
-        linux["seccomp"] = seccomp;
+    if container.seccomp == Seccomp::Default {
+        let kept: Vec<_> = capabilities(container).collect();
+        linux["seccomp"] = as_json(&seccomp::profile::default(&kept))?;
     }
     Ok(json!({
         "ociVersion": defaults::OCI_VERSION,
@@ -136,8 +139,14 @@ fn base(asked: &Asked<'_>) -> Result<Value, StartFailure> {
     }))
 }
 
-fn default_seccomp(_asked: &Asked<'_>) -> Option<Value> {
-    None
+/// Those that a container without a bundle has in the end.
+fn capabilities(container: &Container) -> impl Iterator<Item = Capability> {
+    let defaults = defaults::capabilities().filter(|known| !container.cap_drop.contains(*known));
+    defaults.chain(container.cap_add.iter().copied())
+}
+
+fn as_json(profile: &Profile) -> Result<Value, StartFailure> {
+    serde_json::to_value(profile).map_err(|error| failure(format!("cannot describe the seccomp profile: {error}")))
 }
 
 /// The part of a map with this name, made when it is not there.
@@ -300,7 +309,8 @@ fn linux_of(root: &mut Map<String, Value>, asked: &Asked<'_>) -> Result<(), Star
             linux.remove("seccomp");
         }
         Seccomp::File(path) => {
-            linux.insert("seccomp".to_owned(), seccomp_file(path.as_path())?);
+            let kept: Vec<_> = capabilities(container).collect();
+            linux.insert("seccomp".to_owned(), seccomp_file(path.as_path(), &kept)?);
         }
     }
     for device in &container.devices {
@@ -312,13 +322,12 @@ fn linux_of(root: &mut Map<String, Value>, asked: &Asked<'_>) -> Result<(), Star
     Ok(())
 }
 
-fn seccomp_file(path: &Path) -> Result<Value, StartFailure> {
-    let value: Value = serde_json::from_slice(&read_bounded(path)?)
-        .map_err(|error| failure(format!("seccomp profile {} makes no sense: {error}", path.display())))?;
-    if !value["defaultAction"].is_string() {
-        return Err(failure(format!("seccomp profile {} has no defaultAction", path.display())));
-    }
-    Ok(value)
+fn seccomp_file(path: &Path, capabilities: &[Capability]) -> Result<Value, StartFailure> {
+    let kernel = confine::support::kernel_release();
+    let here = seccomp::file::Here { capabilities, kernel: &kernel };
+    let profile = seccomp::file::parse(&read_bounded(path)?, &here)
+        .map_err(|error| failure(format!("seccomp profile {}: {error}", path.display())))?;
+    as_json(&profile)
 }
 
 fn device_into(linux: &mut Map<String, Value>, device: &Device, target: &str, access: &str) {

@@ -45,7 +45,7 @@ impl Run {
         };
         let owner = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let stdio = Stdio { interactive: launch.interactive, owner: true, ..Stdio::default() };
-        let plan = Plan { program: &launch.program, stdio: &stdio, group: None };
+        let plan = Plan { program: &launch.program, stdio: &stdio, group: None, door: None };
         let (mut target, theirs) = if launch.tty.is_some() {
             child::open_without_streams(key, owner, shared)
         } else {

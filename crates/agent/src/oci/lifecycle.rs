@@ -89,7 +89,7 @@ impl Run {
         let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let owner = if stdio.owner { expected } else { Owner::Nobody };
         let without_terminal = Stdio { tty: None, ..stdio.clone() };
-        let plan = Plan { program: &container.program, stdio: &without_terminal, group: None };
+        let plan = Plan { program: &container.program, stdio: &without_terminal, group: None, door: None };
         let (mut main, theirs) = if stdio.tty.is_some() {
             child::open_without_streams(AttachTarget::Main, owner, shared)
         } else {

@@ -203,6 +203,7 @@ pub(crate) fn program(command: &[&str]) -> Program {
         identity: None,
         rlimits: Vec::new(),
         no_new_privileges: true,
+        confinement: None,
     }
 }
 

@@ -17,37 +17,38 @@ const HEADING: &str = "Containers";
 #[derive(Debug, Clone, Default, Args)]
 pub struct ContainerArguments {
     /// Run this OCI bundle, a directory with a config.json; COMMAND is then what it says itself unless it is given
-    #[arg(long, value_name = "BUNDLE", group = "container", help_heading = HEADING)]
+    #[arg(long, value_name = "BUNDLE", groups = ["container", "confined"], help_heading = HEADING)]
     pub oci: Option<PathBuf>,
     /// Run COMMAND in a container with this directory as its root
-    #[arg(long, value_name = "DIR", group = "container", help_heading = HEADING)]
+    #[arg(long, value_name = "DIR", groups = ["container", "confined"], help_heading = HEADING)]
     pub rootfs: Option<PathBuf>,
     /// Its root cannot be written to
     #[arg(long, requires = "container", help_heading = HEADING)]
     pub read_only: bool,
     /// A file or directory of this machine that is seen in it
-    #[arg(long, short, value_name = "SOURCE:TARGET[:ro]", value_parser = volume, requires = "container", help_heading = HEADING)]
+    #[arg(long, short, value_name = "SOURCE:TARGET[:ro]", value_parser = volume, requires = "confined", help_heading = HEADING)]
     pub volume: Vec<Volume>,
     /// An empty directory in memory; options are size=, mode= and exec
     #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = text::tmpfs, requires = "container", help_heading = HEADING)]
     pub tmpfs: Vec<Tmpfs>,
-    /// Its host name; the workload's name when absent
-    #[arg(long, value_name = "NAME", requires = "container", help_heading = HEADING)]
+    /// Its host name; the workload's name when absent. Of containers and isolated processes, as are --volume, --cap-add,
+    /// --security-opt and --net
+    #[arg(long, value_name = "NAME", requires = "confined", help_heading = HEADING)]
     pub hostname: Option<String>,
     /// Give it this capability, such as NET_ADMIN
-    #[arg(long, value_name = "CAPABILITY", requires = "container", help_heading = HEADING)]
+    #[arg(long, value_name = "CAPABILITY", requires = "confined", help_heading = HEADING)]
     pub cap_add: Vec<Capability>,
     /// Take this capability away, or ALL of them
     #[arg(long, value_name = "CAPABILITY", value_parser = text::cap_drop, requires = "container", help_heading = HEADING)]
     pub cap_drop: Vec<CapDrop>,
     /// no-new-privileges=false, seccomp=unconfined or a FILE, apparmor=PROFILE, systempaths=unconfined
-    #[arg(long, value_name = "OPTION", value_parser = text::security_option, requires = "container", help_heading = HEADING)]
+    #[arg(long, value_name = "OPTION", value_parser = text::security_option, requires = "confined", help_heading = HEADING)]
     pub security_opt: Vec<SecurityOption>,
     /// A device of this machine that it may use
     #[arg(long, value_name = "SOURCE[:TARGET[:rwm]]", value_parser = text::device, requires = "container", help_heading = HEADING)]
     pub device: Vec<Device>,
     /// Its network: none, host, or a network namespace by name or path
-    #[arg(long, visible_alias = "network", value_name = "NETWORK", value_parser = text::network, requires = "container", help_heading = HEADING)]
+    #[arg(long, visible_alias = "network", value_name = "NETWORK", value_parser = text::network, requires = "confined", help_heading = HEADING)]
     pub net: Option<Network>,
     /// Its user ids: host for those of this machine, auto for 65,536 of its own
     #[arg(long, value_name = "USERS", value_parser = text::userns, requires = "container", help_heading = HEADING)]
@@ -93,16 +94,27 @@ impl ContainerArguments {
         };
         for option in &self.security_opt {
             match option {
-                SecurityOption::NoNewPrivileges(_) => {}
-                SecurityOption::Seccomp(seccomp) => container.seccomp = seccomp.clone(),
+                SecurityOption::NoNewPrivileges(_) | SecurityOption::Seccomp(_) => {}
                 SecurityOption::AppArmor(profile) => container.apparmor = Some(profile.clone()),
                 SecurityOption::Unmasked => container.unmasked = true,
             }
         }
-        if let Seccomp::File(file) = &container.seccomp {
-            container.seccomp = Seccomp::File(absolute(file.as_path())?);
+        if let Some(seccomp) = self.seccomp()? {
+            container.seccomp = seccomp;
         }
         Ok(Some(container))
+    }
+
+    /// Which system calls are asked for; a file's path is seen from the current directory.
+    pub(crate) fn seccomp(&self) -> Result<Option<Seccomp>, Failure> {
+        let asked = self.security_opt.iter().rev().find_map(|option| match option {
+            SecurityOption::Seccomp(seccomp) => Some(seccomp.clone()),
+            _ => None,
+        });
+        match asked {
+            Some(Seccomp::File(file)) => Ok(Some(Seccomp::File(absolute(file.as_path())?))),
+            asked => Ok(asked),
+        }
     }
 
     /// Whether it may not gain privileges.

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod container;
+mod isolation;
 mod limits;
 mod node;
 mod queue;
@@ -18,6 +19,7 @@ pub use self::checkpoint::{
     CheckpointCommand, CheckpointCreate, CheckpointList, CheckpointNames, CheckpointPlace, CheckpointRestore,
 };
 pub use self::container::ContainerArguments;
+pub use self::isolation::SandboxArguments;
 pub use self::limits::LimitArguments;
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};

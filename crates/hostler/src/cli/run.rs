@@ -9,7 +9,7 @@ use hostler_model::spec::Rlimit;
 use hostler_model::units::{Signal, parse_duration_ms};
 use hostler_model::{QueueName, WorkloadName};
 
-use super::{ContainerArguments, LimitArguments, ScheduleArguments};
+use super::{ContainerArguments, LimitArguments, SandboxArguments, ScheduleArguments};
 use crate::hooks;
 use crate::parse;
 
@@ -22,6 +22,7 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n 
      hostler run -d --on-failure 'mail -s \"$HOSTLER_HOOK_WORKLOAD failed\" me' -- ./backup\n  \
      hostler run -d --hook line:READY=http://localhost:8080/ready -- ./server\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n  \
+     hostler run --isolate=strict --writable-path /data -- ./convert /data/in /data/out\n  \
      hostler run -d --tag nightly --stats-interval 5s --stdin - -- sort < names\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
      126 when it cannot be executed, 125 when anything else went wrong.\n\
@@ -124,6 +125,9 @@ pub struct Run {
     /// Limit of each process, as of setrlimit(2)
     #[arg(long, visible_alias = "ulimit", value_name = "KIND=SOFT[:HARD]", value_parser = parse::rlimit)]
     pub rlimit: Vec<Rlimit>,
+    /// Isolation.
+    #[command(flatten)]
+    pub sandbox: SandboxArguments,
     /// What makes a container of it.
     #[command(flatten)]
     pub container: ContainerArguments,

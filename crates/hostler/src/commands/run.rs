@@ -135,6 +135,9 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         None if container.is_some() => None,
         None => std::env::current_dir().ok().map(|directory| ByteString::from(directory.as_os_str())),
     };
+    let isolation = run.sandbox.isolation(&run.container)?;
+    // What is the current one here may not even be there.
+    let workdir = workdir.filter(|_| isolation.is_none() || run.workdir.is_some());
     let (when, max_attempts) = run.restart;
     let defaults = Restart::default();
     let delay_ms = run.restart_delay.unwrap_or(defaults.backoff_initial_ms);
@@ -185,6 +188,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         remove: run.rm,
         no_new_privileges: run.container.no_new_privileges(),
         container: container.map(Box::new),
+        isolation: isolation.map(Box::new),
         ..Spec::new(bytes(&run.command))
     })
 }
@@ -193,7 +197,7 @@ pub(super) async fn exec(context: &Context, exec: Exec) -> Result<u8, Failure> {
     let request = ExecRequest {
         command: bytes(&exec.command),
         env: environment(&[], &exec.env, exec.tty)?,
-        // The workload's file system is this one; but a relative path is meant from its own directory.
+        // The workload's file system is this one, or what it sees of it; but a relative path is meant from its own directory.
         workdir: exec.workdir.as_ref().map(|directory| ByteString::from(directory.as_os_str())),
         user: exec.user,
         rlimits: exec.rlimit,

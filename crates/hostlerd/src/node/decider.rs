@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hostler_linux::clock;
@@ -11,7 +10,7 @@ use hostler_model::container::Container;
 use hostler_model::launch::Launch;
 use hostler_model::limits;
 use hostler_model::workload::Workload;
-use hostler_provision::launch::{self, launch_of};
+use hostler_provision::launch::{self, Places, launch_of};
 use hostler_runtime::Runtime;
 use hostler_store::Store;
 use hostler_supervisor::input::Token;
@@ -31,7 +30,7 @@ pub(crate) struct Decider {
     published: mpsc::UnboundedSender<Publication>,
     runtime: Runtime,
     prober: Prober,
-    logs: PathBuf,
+    places: Places,
     privileged: bool,
     oci: Arc<OciRuntimes>,
     alarm: Alarm,
@@ -52,7 +51,7 @@ impl Decider {
         published: mpsc::UnboundedSender<Publication>,
         runtime: Runtime,
         prober: Prober,
-        logs: PathBuf,
+        places: Places,
         privileged: bool,
         oci: Arc<OciRuntimes>,
         failure: watch::Sender<Option<Failure>>,
@@ -63,7 +62,7 @@ impl Decider {
             published,
             runtime,
             prober,
-            logs,
+            places,
             privileged,
             oci,
             alarm: Alarm::new()?,
@@ -153,7 +152,7 @@ impl Decider {
 
     fn launch_of(&self, workload: &Workload) -> Option<Launch> {
         let oci = |container: &Container| self.oci.runtime_of(container);
-        launch_of(workload, launch::Node { logs: &self.logs, may_change_user: self.privileged, oci: &oci })
+        launch_of(workload, launch::Node { places: &self.places, may_change_user: self.privileged, oci: &oci })
     }
 
     async fn decide(&mut self, inputs: Vec<Input>) {

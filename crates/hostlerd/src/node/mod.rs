@@ -224,7 +224,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         published,
         runtime.clone(),
         prober,
-        layout.logs(),
+        crate::isolation::places(&layout),
         uid == 0,
         oci.clone(),
         failure_sender,

@@ -19,6 +19,7 @@ use hostler_supervisor::{ApplyStack, Request, schedule};
 
 use crate::clock;
 use crate::doors::http::workloads::{check_limits, check_rlimits};
+use crate::isolation;
 use crate::node::Node;
 
 /// A stack as it should be.
@@ -34,6 +35,7 @@ pub(crate) struct Accepted {
 /// What of a stack can be on this node.
 pub(crate) fn accept(node: &Node, caller: &Caller, stack: &Stack) -> Result<Accepted, Problem> {
     let accepted = accept_stack(caller, stack, &node.users, |spec| {
+        isolation::resolve(node, caller, spec)?;
         check_limits(node, &spec.limits)?;
         spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))?;
         check_rlimits(caller, &spec.rlimits)

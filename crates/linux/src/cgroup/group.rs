@@ -90,13 +90,22 @@ impl Group {
     /// Moves the calling process into the group, everywhere. It must have one thread: this is for a forked child
     /// before it executes.
     pub fn join_self(&self) -> Result<(), CgroupError> {
+        self.join("0")
+    }
+
+    /// Moves another process into the group, everywhere. It must have one thread, as above.
+    pub fn join_process(&self, pid: u32) -> Result<(), CgroupError> {
+        self.join(&pid.to_string())
+    }
+
+    fn join(&self, who: &str) -> Result<(), CgroupError> {
         // v1: `tasks` moves the calling thread without the lock that makes `cgroup.procs` wait for a grace period
         // of RCU (7 ms measured); for one thread both say the same.
         let file = if self.version == Version::V1 { "tasks" } else { "cgroup.procs" };
         let mut joined = false;
         for (place, made) in self.places()?.iter().zip(&self.made) {
             let path = place.directory.join(file);
-            match files::write(&path, "0") {
+            match files::write(&path, who) {
                 Ok(()) => joined = true,
                 Err(error) if files::is_gone(&error) && !made => {}
                 Err(error) => return Err(CgroupError::io("join", &path, error)),

@@ -17,25 +17,25 @@ use hostler_model::workload::{Identity, StartFailure, StartFailureKind};
 use super::{
     ChildSetup, ChildStream, KINDS, OomScore, READY, REPORT_MAX, Start, Strings, Terminal, errno_text, shorten,
 };
-use crate::{clock, procfs, signals};
+use crate::{clock, confine, procfs, signals};
 
 /// Where the child keeps its side of the socket pair: the first number after the standard streams.
-const CONTROL: RawFd = 3;
+pub(crate) const CONTROL: RawFd = 3;
 /// Soft limit of open files unless the spec asks for another: what `select` can take.
 const NOFILE_SOFT: libc::rlim_t = 1_024;
 
-struct Failure {
-    kind: StartFailureKind,
-    message: String,
+pub(crate) struct Failure {
+    pub(crate) kind: StartFailureKind,
+    pub(crate) message: String,
 }
 
-fn fail<T>(kind: StartFailureKind, what: impl std::fmt::Display) -> Result<T, Failure> {
+pub(crate) fn fail<T>(kind: StartFailureKind, what: impl std::fmt::Display) -> Result<T, Failure> {
     let error = io::Error::last_os_error();
     Err(Failure { kind, message: format!("cannot {what}: {}", errno_text(&error)) })
 }
 
 /// The C convention: -1 is a failure whose reason is in `errno`.
-fn check(result: libc::c_int, kind: StartFailureKind, what: impl std::fmt::Display) -> Result<(), Failure> {
+pub(crate) fn check(result: libc::c_int, kind: StartFailureKind, what: impl std::fmt::Display) -> Result<(), Failure> {
     if result == -1 { fail(kind, what) } else { Ok(()) }
 }
 
@@ -134,21 +134,39 @@ extern "C" fn borrow(argument: *mut libc::c_void) -> libc::c_int {
 
 pub(super) fn run(setup: &ChildSetup<'_>, strings: &Strings, control: &OwnedFd, parent: u32) -> ! {
     let Err(failure) = set_up_and_execute(setup, strings, Some(control), parent);
+    // Early failures come before the socket has moved to its place; both numbers are tried, one of them is it.
+    let record = record(&failure);
+    let _ = send(control.as_raw_fd(), &record) || send(CONTROL, &record);
+    exit()
+}
+
+fn record(failure: &Failure) -> Vec<u8> {
     let kind = KINDS.iter().position(|kind| *kind == failure.kind).unwrap_or(0);
     let mut record = vec![u8::try_from(kind).unwrap_or(0)];
     record.extend_from_slice(failure.message.as_bytes());
     record.truncate(REPORT_MAX);
-    // Early failures come before the socket has moved to its place; both numbers are tried, one of them is it.
-    for fd in [control.as_raw_fd(), CONTROL] {
-        // SAFETY: the record is valid for its length. On a number that is no socket, send answers ENOTSOCK or EBADF.
-        if unsafe { libc::send(fd, record.as_ptr().cast(), record.len(), libc::MSG_NOSIGNAL) } >= 0 {
-            break;
-        }
-    }
-    exit()
+    record
 }
 
-fn exit() -> ! {
+fn send(fd: RawFd, record: &[u8]) -> bool {
+    // SAFETY: the record is valid for its length. On a number that is no socket, send answers ENOTSOCK or EBADF.
+    unsafe { libc::send(fd, record.as_ptr().cast(), record.len(), libc::MSG_NOSIGNAL) >= 0 }
+}
+
+/// Tells the agent why it will not be, by the socket in its place.
+pub(crate) fn report_failure(failure: &Failure) {
+    send(CONTROL, &record(failure));
+}
+
+/// Tells the agent which of its new children is which.
+pub(crate) fn report_moved(init: u32, main: u32) {
+    let mut record = vec![super::MOVED];
+    record.extend(init.to_ne_bytes());
+    record.extend(main.to_ne_bytes());
+    send(CONTROL, &record);
+}
+
+pub(crate) fn exit() -> ! {
     // SAFETY: ends the process without running destructors or exit handlers, which belong to the parent.
     unsafe { libc::_exit(127) }
 }
@@ -159,6 +177,48 @@ fn set_up_and_execute(
     control: Option<&OwnedFd>,
     parent: u32,
 ) -> Result<Infallible, Failure> {
+    if let Some(door) = &setup.door {
+        die_with(parent)?;
+        connect(setup, control)?;
+        // Back as another process, in the room.
+        confine::become_confined(door, setup, parent)?;
+        new_session()?;
+        take_terminal(setup)?;
+        set_limits(&setup.program.rlimits)?;
+        become_inhabitant(door, setup)?;
+    } else {
+        set_up_plainly(setup, control, parent)?;
+    }
+    open_files(setup, strings)?;
+    // SAFETY: the path ends in NUL.
+    let entered = unsafe { libc::chdir(strings.workdir.as_ptr()) };
+    check(entered, StartFailureKind::Workdir, format_args!("enter the working directory {}", shown(&strings.workdir)))?;
+    if setup.program.no_new_privileges || setup.door.is_some() {
+        // SAFETY: this prctl takes numbers.
+        let set = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        check(set, StartFailureKind::System, "set no_new_privs")?;
+    }
+    if let Some(door) = &setup.door {
+        door.room().restrict_paths()?;
+    }
+    signals::reset_ignored();
+    if control.is_none() {
+        signals::unblock_all();
+        execute_first(strings);
+    }
+    // Nobody waits for a child that is set up ahead: whatever is wrong with the program is said before the go-ahead.
+    let path = look_up(strings)?;
+    if setup.start == Start::OnGo && control.is_some() {
+        wait_for_go();
+    }
+    signals::unblock_all();
+    if let Some(door) = &setup.door {
+        door.room().restrict_calls()?;
+    }
+    execute(path, strings)
+}
+
+fn set_up_plainly(setup: &ChildSetup<'_>, control: Option<&OwnedFd>, parent: u32) -> Result<(), Failure> {
     new_session()?;
     die_with(parent)?;
     if let Some(group) = setup.group
@@ -175,30 +235,32 @@ fn set_up_and_execute(
         unmount(path)?;
     }
     connect(setup, control)?;
+    take_terminal(setup)?;
     set_limits(&setup.program.rlimits)?;
+    match &setup.program.identity {
+        Some(identity) => become_user(identity, parent),
+        None => Ok(()),
+    }
+}
+
+/// The rights of a process in a room, which is a child of the agent's already.
+fn become_inhabitant(door: &confine::Door<'_>, setup: &ChildSetup<'_>) -> Result<(), Failure> {
+    let room = door.room();
+    confine::capabilities::bound(room.capabilities())?;
     if let Some(identity) = &setup.program.identity {
-        become_user(identity, parent)?;
+        // In a room with users of its own there are no groups to be had: they were set before.
+        if !room.has_users() {
+            set_groups(identity)?;
+        }
+        set_ids(identity)?;
     }
-    open_files(setup, strings)?;
-    // SAFETY: the path ends in NUL.
-    let entered = unsafe { libc::chdir(strings.workdir.as_ptr()) };
-    check(entered, StartFailureKind::Workdir, format_args!("enter the working directory {}", shown(&strings.workdir)))?;
-    if setup.program.no_new_privileges {
-        // SAFETY: this prctl takes numbers.
-        let set = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        check(set, StartFailureKind::System, "set no_new_privs")?;
-    }
-    signals::reset_ignored();
-    if control.is_none() {
-        signals::unblock_all();
-        execute_first(strings);
-    }
-    // Nobody waits for a child that is set up ahead: whatever is wrong with the program is said before the go-ahead.
-    let path = look_up(strings)?;
-    if setup.start == Start::OnGo && control.is_some() {
-        wait_for_go();
-    }
-    signals::unblock_all();
+    confine::capabilities::apply(room.capabilities())?;
+    // SAFETY: takes numbers. Changes of rights have cleared it.
+    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    check(set, StartFailureKind::System, "ask to be killed with the agent")
+}
+
+fn execute(path: &CStr, strings: &Strings) -> Result<Infallible, Failure> {
     // SAFETY: path ends in NUL; both arrays end in a null pointer, and their strings are alive.
     unsafe { libc::execve(path.as_ptr(), strings.argv.as_ptr(), strings.envp.as_ptr()) };
     let error = io::Error::last_os_error();
@@ -273,9 +335,13 @@ fn connect(setup: &ChildSetup<'_>, control: Option<&OwnedFd>) -> Result<(), Fail
             open_at(c"/dev/null", libc::O_RDWR, target, kind)?;
         }
     }
+    Ok(())
+}
+
+fn take_terminal(setup: &ChildSetup<'_>) -> Result<(), Failure> {
     if setup.terminal == Terminal::Stdin {
         // SAFETY: the argument is a number; 0 means not to take the terminal from another session.
-        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }, kind, "take the terminal")?;
+        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }, StartFailureKind::Stdio, "take the terminal")?;
     }
     Ok(())
 }
@@ -334,6 +400,25 @@ const fn resource(kind: RlimitKind) -> libc::__rlimit_resource_t {
     }
 }
 
+/// Raises hard limits only, as far as they are to be above ours: later nobody has the right to.
+pub(crate) fn raise_hard_limits(rlimits: &[Rlimit]) -> Result<(), Failure> {
+    for rlimit in rlimits {
+        let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let hard = rlimit.hard.unwrap_or(libc::RLIM_INFINITY);
+        // SAFETY: the pointer is valid for writes, then for reads.
+        let raised = unsafe {
+            if libc::getrlimit(resource(rlimit.kind), &mut now) != 0 || now.rlim_max >= hard {
+                continue;
+            }
+            now.rlim_max = hard;
+            libc::setrlimit(resource(rlimit.kind), &now)
+        };
+        let name = format!("{:?}", rlimit.kind).to_lowercase();
+        check(raised, StartFailureKind::Limit, format_args!("raise the hard limit of {name} to {hard}"))?;
+    }
+    Ok(())
+}
+
 fn set_limits(rlimits: &[Rlimit]) -> Result<(), Failure> {
     if !rlimits.iter().any(|rlimit| rlimit.kind == RlimitKind::Nofile) {
         let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -388,18 +473,28 @@ pub(super) fn is_user(identity: &Identity) -> bool {
     uids == [identity.uid; 3] && gids == [identity.gid; 3] && have == asked
 }
 
-fn become_user(identity: &Identity, parent: u32) -> Result<(), Failure> {
+pub(crate) fn set_groups(identity: &Identity) -> Result<(), Failure> {
+    // SAFETY: the list is valid for its length.
+    let set = unsafe { libc::setgroups(identity.groups.len(), identity.groups.as_ptr()) };
+    check(set, StartFailureKind::Credentials, "set the supplementary groups")
+}
+
+fn set_ids(identity: &Identity) -> Result<(), Failure> {
+    let kind = StartFailureKind::Credentials;
+    let (uid, gid) = (identity.uid, identity.gid);
+    // SAFETY: take numbers. All three ids are set, so none can be taken back.
+    unsafe {
+        check(libc::setresgid(gid, gid, gid), kind, format_args!("become group {gid}"))?;
+        check(libc::setresuid(uid, uid, uid), kind, format_args!("become user {uid}"))
+    }
+}
+
+pub(crate) fn become_user(identity: &Identity, parent: u32) -> Result<(), Failure> {
     if is_user(identity) {
         return Ok(());
     }
-    let kind = StartFailureKind::Credentials;
-    let (uid, gid) = (identity.uid, identity.gid);
-    // SAFETY: the list is valid for its length. All three ids are set, so none can be taken back.
-    unsafe {
-        check(libc::setgroups(identity.groups.len(), identity.groups.as_ptr()), kind, "set the supplementary groups")?;
-        check(libc::setresgid(gid, gid, gid), kind, format_args!("become group {gid}"))?;
-        check(libc::setresuid(uid, uid, uid), kind, format_args!("become user {uid}"))?;
-    }
+    set_groups(identity)?;
+    set_ids(identity)?;
     // A change of user clears it.
     die_with(parent)
 }

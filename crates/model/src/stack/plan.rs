@@ -110,6 +110,7 @@ impl UnitPlan {
             ("tags", a.tags == b.tags),
             ("stats_interval", a.stats_interval_ms == b.stats_interval_ms),
             ("no_new_privileges", a.no_new_privileges == b.no_new_privileges),
+            ("isolation", a.isolation == b.isolation),
             ("after", self.after == other.after),
             ("requires", self.requires == other.requires),
             ("ready", self.ready == other.ready),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::condition::Condition;
 use super::written::{Several, Written};
 use crate::hook::Hook;
+use crate::isolation::Isolation;
 
 /// `[service.NAME]` or `[job.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,6 +65,9 @@ pub struct Unit {
     /// Forbid gaining privileges through set-uid programs; on when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_new_privileges: Option<bool>,
+    /// Keep it apart from the machine: the name of a profile, or a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationText>,
 
     /// Start after these are ready, or will not become so: order and nothing else.
     #[serde(skip_serializing_if = "Several::is_none")]
@@ -323,4 +327,26 @@ pub struct Liveness {
     /// Failures in a row that make it dead; 3 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
+}
+
+/// Isolation, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged, expecting = "the name of a profile, or a table of isolation")]
+pub enum IsolationText {
+    /// A profile as it is.
+    Profile(String),
+    /// A profile with changes.
+    Table(Box<Isolation>),
+}
+
+impl IsolationText {
+    /// In full.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        match self {
+            Self::Profile(name) => Isolation { profile: Some(name.clone()), ..Isolation::default() },
+            Self::Table(table) => Isolation::clone(table),
+        }
+    }
 }

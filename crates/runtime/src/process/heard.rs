@@ -22,6 +22,7 @@ impl Shared {
     /// The agent can take a run: one that waits, or a later one.
     pub(super) fn can_take_one(self: &Arc<Self>, agent: &Arc<Agent>, state: &mut State) {
         match state.slots.ready(agent.sandbox, self.now_ms()) {
+            Next::Run(run) if state.is_too_old_for(run, agent) => self.refuse_old(run, agent, state),
             Next::Run(run) => state.bind(run, agent),
             Next::Idle => self.trim_later(state),
             Next::Leave => agent.send(&ToAgent::Quit),

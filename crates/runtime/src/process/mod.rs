@@ -92,9 +92,25 @@ fn is_plain(launch: &Launch) -> bool {
     let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
     cgroup.is_none()
         && container.is_none()
+        && program.confinement.is_none()
         && stdio.tty.is_none()
         && files.iter().all(|file| file.is_none())
         && program.identity.as_ref().is_none_or(|identity| identity.uid == own)
+}
+
+/// An agent of an older build would pass over what it does not know, and run the program with all its rights.
+fn is_too_old(agent: &Agent, launch: &Launch) -> bool {
+    launch.program.confinement.is_some() && agent.version() < PROTOCOL_CONFINEMENT
+}
+
+/// From this version on agents know of confinement.
+const PROTOCOL_CONFINEMENT: u16 = 3;
+
+fn too_old() -> StartFailure {
+    failure(
+        StartFailureKind::Isolation,
+        "the agent that took the run is of an older build, which cannot isolate; start it again",
+    )
 }
 
 enum At {
@@ -198,6 +214,7 @@ impl Shared {
         let owner = state.ahead.remove(&run);
         let agent = state.slots.take(run, &launch.namespace, now_ms).and_then(|id| state.agents.get(&id).cloned());
         let at = match agent {
+            Some(agent) if is_too_old(&agent, &launch) => return self.refuse_old(run, &agent, &mut state),
             Some(agent) => {
                 let with_execute = is_plain(&launch);
                 let prepare = ToAgent::Prepare { launch: Box::new(launch) };
@@ -218,6 +235,14 @@ impl Shared {
         };
         state.runs.insert(run, Entry::new(at, Step::Preparing));
         self.start_agents(&mut state);
+    }
+
+    /// The run has failed, and the agent leaves.
+    fn refuse_old(self: &Arc<Self>, run: RunId, agent: &Arc<Agent>, state: &mut State) {
+        state.slots.release(agent.sandbox);
+        agent.send(&ToAgent::Quit);
+        state.runs.insert(run, Entry::new(At::Nowhere, Step::Over));
+        self.report(Fact::StartFailed { run, failure: too_old() });
     }
 
     pub(crate) fn execute(&self, run: RunId) {
@@ -436,6 +461,14 @@ impl State {
 
     fn entry_on_mut(&mut self, run: RunId, agent: &Arc<Agent>) -> Option<&mut Entry> {
         self.runs.get_mut(&run).filter(|entry| matches!(&entry.at, At::Agent(on) if Arc::ptr_eq(on, agent)))
+    }
+
+    /// Whether that agent must not have a run that waits.
+    fn is_too_old_for(&self, run: RunId, agent: &Agent) -> bool {
+        match self.runs.get(&run).map(|entry| &entry.at) {
+            Some(At::Waiting(waiting)) => is_too_old(agent, &waiting.launch),
+            _ => false,
+        }
     }
 
     /// A waiting run got its agent: everything that was asked of it meanwhile is sent in one piece.

@@ -55,6 +55,7 @@ fn launch(run: RunId, namespace: &Namespace) -> Launch {
             identity: None,
             rlimits: Vec::new(),
             no_new_privileges: true,
+            confinement: None,
         },
         container: None,
         stdio: SpecStdio::default(),

@@ -32,6 +32,7 @@ pub(crate) fn exec_launch() -> ExecLaunch {
         identity: None,
         rlimits: Vec::new(),
         no_new_privileges: true,
+        confinement: None,
     };
     ExecLaunch { program, interactive: false, tty: None }
 }

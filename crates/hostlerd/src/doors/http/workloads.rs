@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
 use super::{Door, Peer};
 use crate::filter::Filter;
+use crate::isolation;
 use crate::metrics::Operation;
 use crate::node::{Node, random, view};
 
@@ -230,9 +231,10 @@ impl Door {
         &self,
         caller: &Caller,
         namespace: Namespace,
-        spec: Spec,
+        mut spec: Spec,
         idempotency: Option<(String, String)>,
     ) -> Answer<Create> {
+        isolation::resolve(&self.node, caller, &mut spec)?;
         let identity = accept_workload(caller, &spec, &self.node.users)?;
         self.check_limits(&spec.limits)?;
         if let Some(container) = &spec.container {

@@ -127,6 +127,7 @@ fn spec(kind: UnitKind, unit: &Unit, table: &mut Table<'_>) -> Option<Spec> {
     spec.stdio.stdout = unit.stdout.as_deref().map(Into::into);
     spec.stdio.stderr = unit.stderr.as_deref().map(Into::into);
     spec.no_new_privileges = unit.no_new_privileges.unwrap_or(true);
+    spec.isolation = unit.isolation.as_ref().map(|text| Box::new(text.isolation()));
     turns(kind, unit, &mut spec, table);
     spec.hooks = unit.hooks.clone().into();
     spec.tags = unit.tags.as_slice().to_vec().into();
