@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use hostler_model::workload::Phase;
 use serde_json::{Value, json};
 
 use crate::node::{Setup, TestNode};
@@ -201,6 +202,16 @@ impl Place {
         self.work().join("root")
     }
 
+    /// A container of busybox, as a spec has it.
+    #[must_use]
+    pub fn container(&self) -> hostler_model::container::Container {
+        hostler_model::container::Container {
+            rootfs: Some(self.rootfs().as_os_str().into()),
+            oci_runtime: Some(self.oci.name.into()),
+            ..Default::default()
+        }
+    }
+
     /// `hostler run` with these options, of this command in a container of busybox.
     pub fn run(&self, options: &[&str], command: &[&str]) -> Output {
         let rootfs = self.rootfs();
@@ -224,8 +235,13 @@ impl Place {
         self.cli(&["exec", name, "--", "sh", "-c", script])
     }
 
-    /// Takes everything down and checks that nothing is left. The last line of every test.
+    /// Ends what still runs, checks that every run has one start and one end, takes everything down, and checks that
+    /// nothing is left. The last line of every test.
     pub fn finish(self) {
+        for view in self.all().iter().filter(|view| !matches!(view.phase, Phase::Ended | Phase::Failed | Phase::Lost)) {
+            self.cli(&["stop", "-t", "0s", &view.workload.id.to_string()]).ok();
+        }
+        crate::events::assert_history(&self.journal());
         self.node.finish();
     }
 

@@ -33,6 +33,8 @@ pub enum Wrong {
     Lie,
     /// It does what it should, and says that it failed.
     LateFailure,
+    /// It freezes the container, and does not end.
+    Freeze,
 }
 
 impl Wrong {
@@ -74,6 +76,7 @@ GarbledPid) "$real" "$@" || exit; echo garbage >"$pid_file" ;;
 NoPid) "$real" "$@" || exit; rm "$pid_file" ;;
 Lie) exit 0 ;;
 LateFailure) "$real" "$@" || exit; complain ;;
+Freeze) for id; do :; done; echo FROZEN >"$(find /sys/fs/cgroup/freezer -type d -name "$id")/freezer.state"; exec sleep 600 ;;
 *) exec "$real" "$@" ;;
 esac
 "#;

@@ -29,7 +29,8 @@ fn its_own_command_and_ours(oci: Oci) {
     let done = run(&place, &bundle, &["--name", "own"]).code(5);
     assert_eq!(done.out(), "of-the-bundle\nbundle own\n/\n");
     // What is asked comes on top.
-    let more = ["--hostname", "asked", "--env", "FROM=me", "--workdir", "/srv", "--", "sh", "-c", "hostname; echo $FROM; pwd"];
+    let more =
+        ["--hostname", "asked", "--env", "FROM=me", "--workdir", "/srv", "--", "sh", "-c", "hostname; echo $FROM; pwd"];
     assert_eq!(run(&place, &bundle, &more).ok(), "asked\nme\n/srv");
     assert_eq!(run(&place, &bundle, &["--user", "web", "--", "id", "-u"]).ok(), "33");
     assert!(run(&place, &bundle, &["--read-only", "--", "touch", "/x"]).code(1).err().contains("Read-only"));
@@ -54,7 +55,8 @@ fn relative_paths(oci: Oci) {
 
 fn its_own_limits_of_what_it_may(oci: Oci) {
     let place = oci.start();
-    let script = ["sh", "-c", "grep -e CapEff -e NoNewPrivs /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj"];
+    let script =
+        ["sh", "-c", "grep -e CapEff -e NoNewPrivs /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj"];
     let bundle = make(&place, &script, |config| {
         config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 77, "hard": 99 }]);
         config["process"]["noNewPrivileges"] = json!(false);
@@ -77,7 +79,7 @@ fn nonsense_is_refused(oci: Oci) {
     run(&place, &bundle, &[]).refused(125, "names no root.path");
     let cases = [
         ("{", "makes no sense"),
-        ("[]", "is not a JSON object"),
+        ("[]", "names no root.path"),
         ("", "makes no sense"),
         (r#"{"root":{"path":"/nowhere/at/all"},"process":{"args":["true"],"cwd":"/"}}"#, oci.name),
         (r#"{"root":{"path":"rootfs"},"process":7,"mounts":{},"linux":[]}"#, oci.name),
@@ -97,7 +99,8 @@ fn nonsense_is_refused(oci: Oci) {
 fn hooks_of_the_bundle(oci: Oci) {
     let place = oci.start();
     let told = place.work().join("told");
-    let hook = |word: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >>{}", told.display())] }]);
+    let hook =
+        |word: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >>{}", told.display())] }]);
     let bundle = make(&place, &["true"], |config| {
         config["hooks"] = json!({
             "prestart": hook("prestart"), "poststart": hook("poststart"), "poststop": hook("poststop"),

@@ -3,7 +3,6 @@
 
 use hostler_model::event::EventKind;
 use hostler_tests::container::{self, Oci, Place};
-use hostler_tests::events::assert_history;
 use hostler_tests::stand_in::{StandIn, Wrong};
 use hostler_tests::{PATIENCE, Setup, leaks, skip, until, until_gone, with_each_oci_runtime};
 
@@ -57,7 +56,6 @@ impl Stage {
     }
 
     fn finish(self) {
-        assert_history(&self.place.journal());
         self.place.finish();
     }
 }
@@ -69,13 +67,13 @@ fn at_create(oci: Oci) {
         (Wrong::FailSilently, "stand-in could not create the container: it ended with code 3 and said nothing"),
         (Wrong::FloodLog, "the stand-in was told to fail"),
         (Wrong::FloodStderr, "the stand-in was told to fail"),
-        (Wrong::Die, "was ended by SIGSEGV"),
+        (Wrong::Die, "was ended by SEGV"),
         (Wrong::GarbledPid, "wrote no number to its pid file"),
         (Wrong::NoPid, "pid file"),
         (Wrong::Lie, "pid file"),
         (Wrong::LateFailure, "the stand-in was told to fail"),
-        (Wrong::Hang, "did not create the container within 1.5s"),
-        (Wrong::HangWithChild, "did not create the container within 1.5s"),
+        (Wrong::Hang, "did not create the container within 1s"),
+        (Wrong::HangWithChild, "did not create the container within 1s"),
     ];
     for (wrong, words) in cases {
         stage.stand_in.set("create", wrong);
@@ -94,17 +92,19 @@ fn at_create(oci: Oci) {
 
 fn at_start(oci: Oci) {
     let mut stage = Stage::new(oci, Setup::new());
-    // Nothing is known of it, so that `start` is called.
-    stage.stand_in = stage.stand_in.unknown();
+    // Of runc more is known than that it has a `start`, so it is only called when it does not say that it is runc.
+    if oci.name == "runc" {
+        stage.stand_in = stage.stand_in.unknown();
+    }
     let cases = [
         (Wrong::Fail, "stand-in could not start the container: the stand-in was told to fail"),
         (Wrong::FailSilently, "it ended with code 3 and said nothing"),
         (Wrong::FloodLog, "the stand-in was told to fail"),
         (Wrong::FloodStderr, "the stand-in was told to fail"),
-        (Wrong::Die, "was ended by SIGSEGV"),
+        (Wrong::Die, "was ended by SEGV"),
         (Wrong::LateFailure, "the stand-in was told to fail"),
-        (Wrong::Hang, "did not start the container within 1.5s"),
-        (Wrong::HangWithChild, "did not start the container within 1.5s"),
+        (Wrong::Hang, "did not start the container within 1s"),
+        (Wrong::HangWithChild, "did not start the container within 1s"),
     ];
     for (wrong, words) in cases {
         stage.stand_in.set("start", wrong);
@@ -131,13 +131,13 @@ fn at_exec(oci: Oci) {
         (Wrong::FailSilently, "it ended with code 3 and said nothing"),
         (Wrong::FloodLog, "the stand-in was told to fail"),
         (Wrong::FloodStderr, "the stand-in was told to fail"),
-        (Wrong::Die, "was ended by SIGSEGV"),
+        (Wrong::Die, "was ended by SEGV"),
         (Wrong::GarbledPid, "wrote no number to its pid file"),
         (Wrong::NoPid, "pid file"),
         (Wrong::Lie, "pid file"),
         (Wrong::LateFailure, "the stand-in was told to fail"),
-        (Wrong::Hang, "did not execute in the container within 1.5s"),
-        (Wrong::HangWithChild, "did not execute in the container within 1.5s"),
+        (Wrong::Hang, "did not execute in the container within 1s"),
+        (Wrong::HangWithChild, "did not execute in the container within 1s"),
     ];
     for (wrong, words) in cases {
         stage.stand_in.set("exec", wrong);
@@ -195,17 +195,22 @@ fn at_checkpoint(oci: Oci) {
         (Wrong::FailSilently, "it ended with code 3 and said nothing"),
         (Wrong::FloodLog, "the stand-in was told to fail"),
         (Wrong::FloodStderr, "the stand-in was told to fail"),
-        (Wrong::Die, "was ended by SIGSEGV"),
+        (Wrong::Die, "was ended by SEGV"),
         (Wrong::Lie, "made no image"),
         (Wrong::LateFailure, "the stand-in was told to fail"),
-        (Wrong::Hang, "did not checkpoint the container within 1.5s"),
-        (Wrong::HangWithChild, "did not checkpoint the container within 1.5s"),
+        (Wrong::Hang, "did not checkpoint the container within 1s"),
+        (Wrong::HangWithChild, "did not checkpoint the container within 1s"),
+        (Wrong::Freeze, "did not checkpoint the container within 1s"),
     ];
     for (wrong, words) in cases {
         stage.stand_in.set("checkpoint", wrong);
         stage.place.cli(&["checkpoint", "create", "c", "k"]).refused(1, words);
         // Nothing of it is left, and the container goes on.
-        assert_eq!(stage.place.cli(&["--json", "checkpoint", "ls"]).json_lines().len(), 0, "{wrong:?}");
+        assert_eq!(
+            stage.place.cli(&["--json", "checkpoint", "ls"]).json().as_array().map(Vec::len),
+            Some(0),
+            "{wrong:?}"
+        );
         let left = std::fs::read_dir(stage.place.root().join("checkpoints/default")).expect("a directory").count();
         assert_eq!((left, stage.place.inspect("c").phase.as_str()), (0, "running"), "{wrong:?}");
         assert_eq!(stage.place.exec("c", "echo well").ok(), "well", "after {wrong:?}");
@@ -228,13 +233,13 @@ fn at_restore(oci: Oci) {
         (Wrong::FailSilently, "it ended with code 3 and said nothing"),
         (Wrong::FloodLog, "the stand-in was told to fail"),
         (Wrong::FloodStderr, "the stand-in was told to fail"),
-        (Wrong::Die, "was ended by SIGSEGV"),
+        (Wrong::Die, "was ended by SEGV"),
         (Wrong::GarbledPid, "wrote no number to its pid file"),
         (Wrong::NoPid, "pid file"),
         (Wrong::Lie, "pid file"),
         (Wrong::LateFailure, "the stand-in was told to fail"),
-        (Wrong::Hang, "did not restore the container within 1.5s"),
-        (Wrong::HangWithChild, "did not restore the container within 1.5s"),
+        (Wrong::Hang, "did not restore the container within 1s"),
+        (Wrong::HangWithChild, "did not restore the container within 1s"),
     ];
     for (number, (wrong, words)) in cases.into_iter().enumerate() {
         stage.stand_in.set("restore", wrong);
@@ -282,13 +287,14 @@ fn a_hanging_create_delays_nobody(oci: Oci) {
     place.cli(&["resume", "other"]).ok();
     place.cli(&["update", "--pids", "50", "other"]).ok();
     place.cli(&["stats", "--no-stream"]).ok();
-    for name in &names {
-        place.cli(&["kill", name]).ok();
+    // They need not be waited for either.
+    for (number, name) in names.iter().enumerate() {
+        let verb = [&["kill"][..], &["stop"], &["rm", "-f"]][number % 3];
+        place.cli(&[verb, &[name]].concat()).ok();
     }
     for running in hanging {
         running.end().code(125);
     }
-    assert_history(&place.journal());
     place.finish();
 }
 

@@ -16,9 +16,18 @@ fn what_is_not_there(oci: Oci) {
         (&["run", "--rootfs", "/no/such/root", "--", "true"], "/no/such/root is not a directory"),
         (&["run", "--rootfs", "/etc/passwd", "--", "true"], "/etc/passwd is not a directory"),
         (&["run", "--oci", "/no/such/bundle"], "has no config.json"),
-        (&["run", "--oci-runtime", "no-such-runtime", "--rootfs", &rootfs, "--", "true"], "there is no OCI runtime no-such-runtime"),
-        (&["run", "--oci-runtime", "/no/such/runc", "--rootfs", &rootfs, "--", "true"], "there is no OCI runtime /no/such/runc"),
-        (&["run", "--oci-runtime", "/etc/passwd", "--rootfs", &rootfs, "--", "true"], "there is no OCI runtime /etc/passwd"),
+        (
+            &["run", "--oci-runtime", "no-such-runtime", "--rootfs", &rootfs, "--", "true"],
+            "there is no OCI runtime no-such-runtime",
+        ),
+        (
+            &["run", "--oci-runtime", "/no/such/runc", "--rootfs", &rootfs, "--", "true"],
+            "there is no OCI runtime /no/such/runc",
+        ),
+        (
+            &["run", "--oci-runtime", "/etc/passwd", "--rootfs", &rootfs, "--", "true"],
+            "there is no OCI runtime /etc/passwd",
+        ),
         (&["run", "--volume", "/no/such:/x", "--rootfs", &rootfs, "--", "true"], "/no/such does not exist"),
         (&["run", "--device", "/dev/no-such", "--rootfs", &rootfs, "--", "true"], "/dev/no-such does not exist"),
         (&["run", "--device", "/etc/passwd", "--rootfs", &rootfs, "--", "true"], "/etc/passwd"),
@@ -49,7 +58,7 @@ fn what_makes_no_sense(oci: Oci) {
         &["--security-opt", "label=x"],
         &["--oci", "/also/this"],
     ] {
-        with(options).code(125);
+        with(options).code(2);
     }
     for (options, words) in [
         (&["--volume", "/tmp:/"][..], "below /"),
@@ -63,8 +72,8 @@ fn what_makes_no_sense(oci: Oci) {
         with(options).refused(125, words);
     }
     // Options of containers without one.
-    place.cli(&["run", "--read-only", "--", "true"]).code(125);
-    place.cli(&["run", "--privileged", "--", "true"]).code(125);
+    place.cli(&["run", "--read-only", "--", "true"]).code(2);
+    place.cli(&["run", "--privileged", "--", "true"]).code(2);
     let _ = oci;
     place.finish();
 }

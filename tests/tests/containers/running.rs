@@ -143,7 +143,8 @@ fn networks(oci: Oci) {
     assert!(inside(&["--net", "none"]).ends_with("\n1"));
     assert!(inside(&["--net", "host"]).contains(&link));
     // The network namespace of another container, by its path.
-    let pid = place.detach("first", &["--cap-add", "NET_ADMIN"], "ip link set lo up; nc -l -p 80 -e echo hello; sleep 600");
+    let pid =
+        place.detach("first", &["--cap-add", "NET_ADMIN"], "ip link set lo up; nc -l -p 80 -e echo hello; sleep 600");
     let path = format!("/proc/{pid}/ns/net");
     let other = std::fs::read_link(&path).expect("a namespace").display().to_string();
     assert!(inside(&["--net", &path]).contains(&other));
@@ -155,7 +156,8 @@ fn networks(oci: Oci) {
 
 fn user_ids_of_its_own(oci: Oci) {
     let place = oci.start();
-    let pids = ["one", "two"].map(|name| place.detach(name, &["--userns", "auto"], "id -u; touch /tmp/$HOSTLER_NAME; sleep 600"));
+    let pids = ["one", "two"]
+        .map(|name| place.detach(name, &["--userns", "auto"], "id -u; touch /tmp/$HOSTLER_NAME; sleep 600"));
     let map = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/uid_map")).expect("a map");
     let firsts = pids.map(|pid| {
         let map = map(pid);
@@ -195,11 +197,7 @@ fn files_for_its_streams(oci: Oci) {
     let place = oci.start();
     let mut spec = place.script("cat; echo wrong >&2");
     spec.workdir = None;
-    spec.container = Some(Box::new(hostler_model::container::Container {
-        rootfs: Some(place.rootfs().as_os_str().into()),
-        oci_runtime: Some(oci.name.into()),
-        ..Default::default()
-    }));
+    spec.container = Some(Box::new(place.container()));
     std::fs::write(place.work().join("in"), "from a file\n").expect("write");
     let at = |name: &str| Some(place.work().join(name).as_os_str().into());
     (spec.stdio.stdin, spec.stdio.stdout, spec.stdio.stderr) = (at("in"), at("out"), at("err"));

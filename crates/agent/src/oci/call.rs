@@ -14,7 +14,7 @@ use hostler_model::exit::ExitStatus;
 use hostler_model::ids::ExecId;
 use hostler_model::launch::Program;
 use hostler_model::limits::OCI_LOG_MAX;
-use hostler_model::units::{Signal, format_duration};
+use hostler_model::units::format_duration;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 
 use super::Container;
@@ -131,8 +131,9 @@ impl Call {
         }
     }
 
+    /// With whatever it started and waits for: CRIU, or a program that is only half in the container.
     pub(crate) fn kill(&self) {
-        let _ = hostler_linux::process::signal(self.pid, Signal::KILL);
+        let _ = hostler_linux::process::kill_tree(self.pid);
     }
 
     /// What came of it.

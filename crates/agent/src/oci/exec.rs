@@ -171,6 +171,13 @@ impl Run {
 
     pub(super) fn checkpoint_called(&mut self, request: u64, outcome: Result<(), StartFailure>, shared: &mut Shared) {
         let images = self.container.as_mut().and_then(|container| container.images.take());
+        // Somebody who was stopped in the middle of it may have left everything standing still.
+        if outcome.is_err()
+            && !self.paused
+            && let Some(group) = &self.group
+        {
+            let _ = group.thaw();
+        }
         let error = outcome.err().map(|failure| {
             let log = images.and_then(|images| criu_error(&images.as_path().join("dump.log")));
             log.map_or(failure.message.clone(), |said| format!("{}; CRIU says: {said}", failure.message))
