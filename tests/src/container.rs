@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use hostler_api::types::WorkloadView;
 use hostler_model::workload::Phase;
 use serde_json::{Value, json};
 
@@ -239,8 +240,11 @@ impl Place {
     /// nothing is left. The last line of every test.
     pub fn finish(self) {
         for view in self.all().iter().filter(|view| !matches!(view.phase, Phase::Ended | Phase::Failed | Phase::Lost)) {
-            self.cli(&["stop", "-t", "0s", &view.workload.id.to_string()]).ok();
+            // It may be on its way out already, and then it is not there any more.
+            self.cli(&["stop", "-t", "0s", &view.workload.id.to_string()]);
         }
+        let is_over = |view: &WorkloadView| matches!(view.phase, Phase::Ended | Phase::Failed | Phase::Lost);
+        crate::until("the end of all workloads", crate::PATIENCE, || self.all().iter().all(is_over).then_some(()));
         crate::events::assert_history(&self.journal());
         self.node.finish();
     }

@@ -178,6 +178,15 @@ impl Run {
         {
             let _ = group.thaw();
         }
+        let made = images.as_ref().is_some_and(|images| images.as_path().join(INVENTORY).is_file());
+        let outcome = match outcome {
+            // An OCI runtime that says that all is well is not believed without a sign of CRIU.
+            Ok(()) if !made => {
+                let message = "the OCI runtime made no image, and said that it did".to_owned();
+                Err(StartFailure { kind: StartFailureKind::Sandbox, message })
+            }
+            other => other,
+        };
         let error = outcome.err().map(|failure| {
             let log = images.and_then(|images| criu_error(&images.as_path().join("dump.log")));
             log.map_or(failure.message.clone(), |said| format!("{}; CRIU says: {said}", failure.message))
@@ -185,6 +194,9 @@ impl Run {
         shared.send(&FromAgent::Done { request, error });
     }
 }
+
+/// Among the images: what CRIU writes whenever it makes some.
+const INVENTORY: &str = "inventory.img";
 
 /// Of CRIU's log, what is read at its end, bytes.
 const LOG_TAIL: u64 = 64 * 1024;
