@@ -4,7 +4,7 @@
 # a tool that is on the PATH already, and new enough, is used as it is.
 #
 #   scripts/setup.sh build    checks for cargo, rustc, a C compiler, make; installs nothing but Debian packages
-#   scripts/setup.sh test     … and the test runner (cargo-nextest)
+#   scripts/setup.sh test     … and the test runner (cargo-nextest), and what tests of containers run (setup-containers.sh)
 #   scripts/setup.sh check    … and rustfmt, clippy, the licence and ban checker (cargo-deny)
 #   scripts/setup.sh bench    … as build, and task-spooler, beside which jobs from queues are measured
 set -eu
@@ -88,6 +88,7 @@ tool() {
 need_test() {
     need_build
     tool nextest cargo-nextest "$NEXTEST_VERSION" "$NEXTEST_MIN" "it runs each test in a process of its own, with a time limit"
+    scripts/setup-containers.sh
 }
 
 # component COMMAND NAME: a part of the Rust tool chain.

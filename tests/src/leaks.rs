@@ -1,7 +1,8 @@
-//! What may not be left of a node: processes, cgroups, mounts, sockets, files, zombies.
+//! What may not be left of a node: processes, cgroups, mounts, containers, sockets, files, zombies.
 //!
 //! A process is the node's if its program, its command line, its working directory or its environment names the
-//! node's root; workloads start in a directory below it. `/proc` is read once for each look.
+//! node's root; workloads start in a directory below it. Those of containers see none of that: they are known by their
+//! cgroup. `/proc` is read once for each look.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,9 @@ const STAYING: [&str; 16] = [
     "checkpoints",
 ];
 
+/// Directories of a root in which nothing stays when the node is down. Of `checkpoints` what is in the namespaces'.
+const EMPTY: [&str; 5] = ["run", "sandbox", "oci", "user-ids", "checkpoints"];
+
 /// Looks until nothing is left, or for a few seconds; what is left then.
 #[must_use]
 pub fn settle(traces: &Traces) -> Vec<String> {
@@ -61,6 +65,7 @@ pub fn look(traces: &Traces) -> Vec<String> {
         processes(&traces.root).into_iter().map(|(pid, what)| format!("process {pid}: {what}")).collect();
     found.extend(zombies().into_iter().map(|pid| format!("zombie {pid}, a child of this test")));
     if let Some(tag) = &traces.tag {
+        found.extend(members(tag).into_iter().map(|pid| format!("process {pid} in a cgroup of the node")));
         found.extend(cgroups(tag).into_iter().map(|path| format!("cgroup {}", path.display())));
     }
     found.extend(mounts(&traces.root).into_iter().map(|mount| format!("mount {mount}")));
@@ -130,6 +135,15 @@ pub fn cgroups(tag: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Processes in the node's cgroups, wherever these are.
+#[must_use]
+pub fn members(tag: &str) -> Vec<u32> {
+    let part = format!("/h{tag}");
+    let is_in = |line: &str| line.ends_with(&part) || line.contains(&format!("{part}/"));
+    let of = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    numbers().filter(|pid| of(*pid).lines().any(is_in)).collect()
+}
+
 /// Groups of single runs below the node's own.
 #[must_use]
 pub fn run_groups(tag: &str) -> Vec<PathBuf> {
@@ -153,9 +167,13 @@ fn files(root: &Path) -> Vec<String> {
             found.push(format!("file {}", entry.path().display()));
         }
     }
-    for kind in ["run", "sandbox", "oci", "user-ids"] {
-        let entries = std::fs::read_dir(root.join(kind)).into_iter().flatten().flatten();
-        found.extend(entries.map(|entry| format!("directory {}", entry.path().display())));
+    for kind in EMPTY {
+        for entry in std::fs::read_dir(root.join(kind)).into_iter().flatten().flatten() {
+            let is_empty = || std::fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
+            if kind != "checkpoints" || !is_empty() {
+                found.push(format!("left in {kind}: {}", entry.path().display()));
+            }
+        }
     }
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
@@ -173,12 +191,15 @@ fn files(root: &Path) -> Vec<String> {
 /// Takes away what a failed test left: its processes one by one, then its groups.
 pub fn sweep(traces: &Traces) {
     let kill = hostler_model::units::Signal::KILL;
+    let frozen = traces.tag.iter().flat_map(|tag| run_groups(tag)).map(|group| group.join("freezer.state"));
+    frozen.filter(|path| path.exists()).for_each(|path| std::fs::write(path, "THAWED").unwrap_or_default());
     for _ in 0..50 {
-        let left = processes(&traces.root);
+        let mut left: Vec<u32> = processes(&traces.root).into_iter().map(|(pid, _)| pid).collect();
+        left.extend(traces.tag.iter().flat_map(|tag| members(tag)));
         if left.is_empty() {
             break;
         }
-        for (pid, _) in left {
+        for pid in left {
             hostler_linux::process::signal(pid, kill).ok();
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -2,6 +2,7 @@
 //!
 //! - [`node`]: a node of its own: start, kill, start again, take down; requests through the typed client
 //! - [`cli`]: the `hostler` program with a deadline, its streams apart
+//! - [`container`]: OCI runtimes, roots, bundles, CRIU; [`stand_in`]: an OCI runtime that fails on command
 //! - [`endpoint`]: an HTTP server that keeps what it was sent
 //! - [`events`]: the journal, and the rule that every run has at most one start and exactly one end
 //! - [`raw`]: HTTP as it should not be sent
@@ -13,12 +14,14 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod container;
 pub mod endpoint;
 pub mod events;
 pub mod leaks;
 pub mod node;
 pub mod pty;
 pub mod raw;
+pub mod stand_in;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

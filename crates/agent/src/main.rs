@@ -133,7 +133,9 @@ fn main() -> ExitCode {
         println!("hostler-agent {} (protocol {PROTOCOL_MIN} to {PROTOCOL_MAX})", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    match parse(arguments).and_then(start) {
+    let is_hook = arguments.peek().is_some_and(|first| first == oci::loopback::ARGUMENT);
+    let done = if is_hook { oci::loopback::raise() } else { parse(arguments).and_then(start) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("hostler-agent: {message}");

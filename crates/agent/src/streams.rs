@@ -87,6 +87,11 @@ pub(crate) struct Output {
     bulk: bool,
 }
 
+/// Half of a pipe, bytes.
+const FLOOD: u64 = 32 * 1024;
+/// Of a flood that does not end, what is dropped at one time, in reads.
+const FLOOD_READS: usize = 4_096;
+
 impl Output {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self { fd: Some(fd), ..Self::default() }
@@ -94,6 +99,18 @@ impl Output {
 
     pub(crate) fn is_open(&self) -> bool {
         self.fd.is_some() || self.expected
+    }
+
+    /// Nobody reads before the program runs, and the OCI runtime that makes it has the same pipe: of what would fill it
+    /// and hold that up, nothing is kept.
+    pub(crate) fn drop_flood(&self) {
+        let Some(fd) = &self.fd else { return };
+        let mut buffer = [0; 4_096];
+        for _ in 0..FLOOD_READS {
+            if streams::waiting(fd) < FLOOD || !matches!(streams::read(fd, &mut buffer), Read::Bytes(_)) {
+                return;
+            }
+        }
     }
 
     /// Reads once, at most `room` bytes, and shows them to `sink` before they go into the ring.

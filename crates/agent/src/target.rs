@@ -227,5 +227,8 @@ impl Target {
         };
         self.outputs[index].readable |= event.readable;
         self.outputs[index].hung_up |= event.hung_up;
+        if self.held {
+            self.outputs[index].drop_flood();
+        }
     }
 }

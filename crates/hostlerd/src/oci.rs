@@ -99,6 +99,7 @@ impl OciRuntimes {
             args: configured.chain(container.oci_runtime_args.iter().cloned()).collect(),
             state: self.state.as_os_str().into(),
             criu_dir: self.config.criu_dir.as_deref().map(ByteString::from),
+            call_max_ms: call_max_ms(),
         }
     }
 }
@@ -146,6 +147,11 @@ pub struct Survey {
     pub others: Vec<Found>,
     /// CRIU, or why it cannot be used.
     pub criu: Result<String, String>,
+}
+
+/// Debug builds let `HOSTLER_TEST_OCI_CALL_MS` shorten the deadlines of calls.
+fn call_max_ms() -> Option<u64> {
+    if cfg!(debug_assertions) { std::env::var("HOSTLER_TEST_OCI_CALL_MS").ok()?.parse().ok() } else { None }
 }
 
 fn look_up(name: &Path) -> Option<PathBuf> {

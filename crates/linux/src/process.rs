@@ -120,10 +120,24 @@ const SWEEPS: usize = 16;
 ///
 /// Returns whom it found. The caller reaps, and calls again until nothing is left.
 pub fn kill_descendants() -> io::Result<Vec<u32>> {
+    kill_with_descendants(Vec::new(), std::process::id())
+}
+
+/// The same to a child that is not reaped, and to all below it.
+pub fn kill_tree(child: u32) -> io::Result<Vec<u32>> {
+    let _ = signal(child, Signal::from_number(19).expect("SIGSTOP is a signal"));
+    kill_with_descendants(vec![child], child)
+}
+
+fn kill_with_descendants(mut stopped: Vec<u32>, above: u32) -> io::Result<Vec<u32>> {
     let stop = Signal::from_number(19).expect("SIGSTOP is a signal");
-    let mut stopped = Vec::new();
     for _ in 0..SWEEPS {
-        let found = procfs::descendants(std::process::id())?;
+        let found = match procfs::descendants(above) {
+            Ok(found) => found,
+            // A child that just ended: who is left of it is found as ours.
+            Err(_) if above != std::process::id() => Vec::new(),
+            Err(error) => return Err(error),
+        };
         let before = stopped.len();
         for pid in found {
             if !stopped.contains(&pid) {

@@ -45,6 +45,11 @@ pub fn read(fd: impl AsFd, buffer: &mut [u8]) -> Read {
     }
 }
 
+/// How many bytes a read would bring now, as far as the kernel tells.
+pub fn waiting(fd: impl AsFd) -> u64 {
+    rustix::io::ioctl_fionread(fd).unwrap_or(0)
+}
+
 /// Writes what there is room for.
 pub fn write(fd: impl AsFd, bytes: &[u8]) -> Written {
     loop {

@@ -67,6 +67,9 @@ pub struct OciRuntime {
     /// A directory in which it finds `criu`, before those where programs usually are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub criu_dir: Option<ByteString>,
+    /// Longest time of any call where that is less than the usual one, milliseconds: for tests of what hangs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_max_ms: Option<u64>,
 }
 
 /// A family of OCI runtimes. What any of them does is asked of each in the same way; a few things are known of some.

@@ -65,8 +65,12 @@ impl State {
     /// Begins the stop escalation of a live run.
     pub(crate) fn stop_run(&mut self, mut workload: Workload, order: &StopOrder, now: Now, out: &mut Outcome) {
         let stop = workload.spec.stop;
-        let grace_ms = order.grace_ms.unwrap_or(stop.grace_ms);
+        let mut grace_ms = order.grace_ms.unwrap_or(stop.grace_ms);
         let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
+        // A container that is being made, which may take long, has no program that could end by itself.
+        if workload.spec.container.is_some() && matches!(run.state, RunState::Preparing { .. }) {
+            grace_ms = 0;
+        }
         let id = run.id;
         Self::resume_to_stop(&mut workload, now, out);
         let Some(run) = workload.run.as_mut() else { return };

@@ -7,6 +7,7 @@
 //! One order of a run at a time. A checkpoint after which the container ends is a stop as well: it stays stopped, and its
 //! end may come while the order is under way; that order is answered by its own result all the same.
 
+use hostler_model::container::Userns;
 use hostler_model::event::EventKind;
 use hostler_model::ids::{RunId, WorkloadId};
 use hostler_model::record::Urgency;
@@ -30,6 +31,10 @@ impl Order {
     fn ends_the_run(&self) -> bool {
         matches!(self, Self::Checkpoint(checkpoint) if checkpoint.options.exit)
     }
+}
+
+fn has_own_users(workload: &Workload) -> bool {
+    workload.spec.container.as_ref().is_some_and(|container| container.userns == Userns::Auto)
 }
 
 impl State {
@@ -71,6 +76,11 @@ impl State {
             Order::Checkpoint(_) if workload.spec.container.is_none() => {
                 return Err(conflict(format!(
                     "{name} is a process of this machine: only containers can be checkpointed"
+                )));
+            }
+            Order::Checkpoint(_) if has_own_users(workload) => {
+                return Err(conflict(format!(
+                    "{name} has user ids of its own, which a restored container would not get again: it cannot be checkpointed"
                 )));
             }
             Order::Checkpoint(_) if run.paused => {

@@ -9,7 +9,7 @@ use hostler_model::record::{IdempotencyKey, Record};
 use hostler_model::seldom::Seldom;
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
-use hostler_model::workload::{Desired, Identity, Workload};
+use hostler_model::workload::{Desired, Identity, RunState, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
 use crate::fires;
@@ -378,6 +378,10 @@ impl State {
                     return Err(Problem::new(ProblemKind::NotFound, detail));
                 }
                 out.actions.push(Action::SignalExec(run.id, exec, signal));
+            }
+            // There is no program yet that could get it: what is being made is given up.
+            None if signal == Signal::KILL && matches!(run.state, RunState::Preparing { .. }) => {
+                out.actions.push(Action::Kill(run.id));
             }
             None => out.actions.push(Action::Signal(run.id, signal)),
         }

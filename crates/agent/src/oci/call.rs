@@ -14,7 +14,7 @@ use hostler_model::exit::ExitStatus;
 use hostler_model::ids::ExecId;
 use hostler_model::launch::Program;
 use hostler_model::limits::OCI_LOG_MAX;
-use hostler_model::units::{Signal, format_duration};
+use hostler_model::units::format_duration;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 
 use super::Container;
@@ -78,6 +78,7 @@ impl Call {
         time_ms: u64,
         shared: &mut Shared,
     ) -> Result<Self, StartFailure> {
+        let time_ms = container.launch.oci.call_max_ms.map_or(time_ms, |call_max_ms| call_max_ms.min(time_ms));
         let (log, writer) = streams::pipe_from_child().map_err(|error| system_failure("make a pipe", &error))?;
         let serial = shared.next_serial();
         let added = shared.epoll.add(&log, token(TokenKind::OciLog, serial), Interest::Read);
@@ -132,8 +133,9 @@ impl Call {
         }
     }
 
+    /// With whatever it started and waits for: CRIU, or a program that is only half in the container.
     pub(crate) fn kill(&self) {
-        let _ = hostler_linux::process::signal(self.pid, Signal::KILL);
+        let _ = hostler_linux::process::kill_tree(self.pid);
     }
 
     /// What came of it.

@@ -60,6 +60,9 @@ pub(super) fn make(asked: &Asked<'_>) -> Result<(Value, Option<Profile>), StartF
     if asked.container.container.privileged {
         everything(root);
     }
+    if asked.container.restore.is_some() {
+        super::loopback::hook_into(root);
+    }
     Ok((config, outer))
 }
 
@@ -153,7 +156,7 @@ fn as_json(profile: &Profile) -> Result<Value, StartFailure> {
 }
 
 /// The part of a map with this name, made when it is not there.
-fn part<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
+pub(super) fn part<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, Value> {
     let value = map.entry(name).or_insert_with(|| json!({}));
     if !value.is_object() {
         *value = json!({});
@@ -162,7 +165,7 @@ fn part<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<String, 
 }
 
 /// The list of a map with this name, made when it is not there.
-fn list<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Vec<Value> {
+pub(super) fn list<'a>(map: &'a mut Map<String, Value>, name: &str) -> &'a mut Vec<Value> {
     let value = map.entry(name).or_insert_with(|| json!([]));
     if !value.is_array() {
         *value = json!([]);

@@ -171,6 +171,22 @@ impl Run {
 
     pub(super) fn checkpoint_called(&mut self, request: u64, outcome: Result<(), StartFailure>, shared: &mut Shared) {
         let images = self.container.as_mut().and_then(|container| container.images.take());
+        // Somebody who was stopped in the middle of it may have left everything standing still.
+        if outcome.is_err()
+            && !self.paused
+            && let Some(group) = &self.group
+        {
+            let _ = group.thaw();
+        }
+        let made = images.as_ref().is_some_and(|images| images.as_path().join(INVENTORY).is_file());
+        let outcome = match outcome {
+            // An OCI runtime that says that all is well is not believed without a sign of CRIU.
+            Ok(()) if !made => {
+                let message = "the OCI runtime made no image, and said that it did".to_owned();
+                Err(StartFailure { kind: StartFailureKind::Sandbox, message })
+            }
+            other => other,
+        };
         let error = outcome.err().map(|failure| {
             let log = images.and_then(|images| criu_error(&images.as_path().join("dump.log")));
             log.map_or(failure.message.clone(), |said| format!("{}; CRIU says: {said}", failure.message))
@@ -178,6 +194,9 @@ impl Run {
         shared.send(&FromAgent::Done { request, error });
     }
 }
+
+/// Among the images: what CRIU writes whenever it makes some.
+const INVENTORY: &str = "inventory.img";
 
 /// Of CRIU's log, what is read at its end, bytes.
 const LOG_TAIL: u64 = 64 * 1024;
@@ -192,12 +211,35 @@ pub(super) fn criu_error(log: &std::path::Path) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(LOG_TAIL).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
+    criu_complaint(&text)
+}
+
+/// It cannot raise its own limit of open files without `CAP_SYS_RESOURCE`, says so, and goes on.
+const HARMLESS: &str = "RLIMIT_NOFILE for self";
+
+fn criu_complaint(text: &str) -> Option<String> {
     // `(00.051223) Error (criu/net.c:3282): net: what it is`
-    let line = text.lines().find(|line| line.contains("Error ("))?;
+    let line = text.lines().find(|line| line.contains("Error (") && !line.contains(HARMLESS))?;
     let said = line.split_once("): ").map_or(line, |(_, said)| said);
     Some(said.chars().take(300).collect())
 }
 
 fn pid_file(exec: ExecId, shared: &Shared) -> std::path::PathBuf {
     shared.config.sandbox_dir.join(format!("exec-{exec}.pid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_criu_complained_of() {
+        let log = "(00.0481) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted\n\
+            (00.1700) Running network-unlock scripts\n\
+            (00.1752) Error (criu/sk-inet.c:200): inet: Connected TCP socket, consider using --tcp-established option.\n\
+            (00.2204) Error (criu/cr-dump.c:1975): Dumping FAILED.\n";
+        let said = criu_complaint(log).expect("a complaint");
+        assert_eq!(said, "inet: Connected TCP socket, consider using --tcp-established option.");
+        assert_eq!(criu_complaint("(00.0481) Dumping finished successfully\n"), None);
+    }
 }

@@ -11,7 +11,7 @@
 //!
 //! - [`call`]: one call, with its log and its deadline; what it complained of becomes the error
 //! - [`config`]: `config.json` from what was asked; [`defaults`]: what a container gets unasked
-//! - [`users`]: user ids of its own
+//! - [`users`]: user ids of its own; [`loopback`]: what is missing after a restore
 //! - [`lifecycle`]: create, start, delete; [`exec`]: second programs; [`console`]: terminals
 //!
 //! Not here: what is the same for every run. Limits, statistics, pausing and killing are the cgroup's; signals, logs,
@@ -23,6 +23,7 @@ mod console;
 mod defaults;
 mod exec;
 mod lifecycle;
+pub(crate) mod loopback;
 mod users;
 
 use std::ffi::CString;

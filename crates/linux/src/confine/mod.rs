@@ -42,6 +42,13 @@ use hostler_model::workload::{StartFailure, StartFailureKind};
 
 pub(crate) use stage::become_confined;
 
+/// Brings up the loopback device of the network that this process is in. The caller stays in that network.
+pub fn raise_loopback_of(pid: u32) -> Result<(), StartFailure> {
+    let joined = namespaces::join_network(&format!("/proc/{pid}/ns/net").into());
+    let raised = joined.and_then(|()| namespaces::raise_loopback());
+    raised.map_err(|failure| StartFailure { kind: failure.kind, message: failure.message })
+}
+
 /// How a program is kept apart, with everything from files already read: a second program gets the same.
 #[derive(Debug)]
 pub struct Room {
