@@ -66,7 +66,12 @@ pub fn look(traces: &Traces) -> Vec<String> {
     found.extend(zombies().into_iter().map(|pid| format!("zombie {pid}, a child of this test")));
     if let Some(tag) = &traces.tag {
         found.extend(members(tag).into_iter().map(|pid| format!("process {pid} in a cgroup of the node")));
-        found.extend(cgroups(tag).into_iter().map(|path| format!("cgroup {}", path.display())));
+        for path in cgroups(tag) {
+            let below = std::fs::read_dir(&path).into_iter().flatten().flatten();
+            let groups = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let names: Vec<_> = groups.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            found.push(format!("cgroup {} with {names:?}", path.display()));
+        }
     }
     found.extend(mounts(&traces.root).into_iter().map(|mount| format!("mount {mount}")));
     found.extend(files(&traces.root));

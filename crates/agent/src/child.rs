@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use hostler_linux::cgroup::Group;
 use hostler_linux::confine::Door;
 use hostler_linux::epoll::Interest;
-use hostler_linux::spawn::{self, ChildSetup, ChildStream, Start, Terminal};
+use hostler_linux::spawn::{self, ChildSetup, ChildStream, Mounts, Start, Terminal};
 use hostler_linux::streams;
 use hostler_model::launch::Program;
 use hostler_model::rundir::ProcessId;
@@ -94,7 +94,7 @@ fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &'a S
         streams: [stream(0), stream(1), stream(2)],
         terminal: if terminal.is_some() { Terminal::Stdin } else { Terminal::None },
         group: plan.group,
-        unmount: None,
+        mounts: Mounts::Shared,
         filter: None,
         oom_score: shared.config.oom_score,
         start,

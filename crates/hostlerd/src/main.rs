@@ -271,12 +271,17 @@ async fn remove_groups(node: &node::Node) {
     /// An agent that has left is in its group until the kernel has done with it.
     const ATTEMPTS: usize = 100;
     let Some(parent) = &node.cgroup else { return };
+    let mut left = String::new();
     for _ in 0..ATTEMPTS {
-        if node.view.live_runs() > 0 || parent.remove().is_ok() {
+        if node.view.live_runs() > 0 {
             return;
         }
+        let Err(error) = parent.remove() else { return };
+        left = error.to_string();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let names = parent.names();
+    tracing::warn!(error = left, groups = ?names, "the node's cgroups could not all be removed; the next start does it");
 }
 
 fn make_directories(layout: &Layout, privileged: bool) -> anyhow::Result<()> {

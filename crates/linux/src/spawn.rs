@@ -80,6 +80,17 @@ pub enum Terminal {
     Stdin,
 }
 
+/// The mounts of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounts<'a> {
+    /// Those of this process.
+    Shared,
+    /// A mount namespace of its own: what it mounts goes with it, however it ends; what is mounted here reaches it.
+    Own,
+    /// The same, and this mount taken out of sight.
+    Without(&'a CStr),
+}
+
 /// Everything the child needs to know.
 #[derive(Debug, Clone, Copy)]
 pub struct ChildSetup<'a> {
@@ -91,8 +102,8 @@ pub struct ChildSetup<'a> {
     pub terminal: Terminal,
     /// The cgroup to join.
     pub group: Option<&'a Group>,
-    /// Taken out of sight, in a mount namespace of its own.
-    pub unmount: Option<&'a CStr>,
+    /// Whose mounts it sees and makes.
+    pub mounts: Mounts<'a>,
     /// A filter of system calls for the program and all that it starts; needs a process with the right to it.
     pub filter: Option<&'a seccomp::Program>,
     /// What to do about the OOM score.

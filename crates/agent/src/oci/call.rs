@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use hostler_linux::clock;
 use hostler_linux::epoll::Interest;
-use hostler_linux::spawn::{self, ChildSetup, ChildStream, Start, Terminal};
+use hostler_linux::spawn::{self, ChildSetup, ChildStream, Mounts, Start, Terminal};
 use hostler_linux::streams::{self, Read};
 use hostler_model::ByteString;
 use hostler_model::exit::ExitStatus;
@@ -98,7 +98,12 @@ impl Call {
             terminal: Terminal::None,
             group: None,
             door: None,
-            unmount: container.unified.as_deref(),
+            mounts: match &container.unified {
+                Some(unified) => Mounts::Without(unified),
+                // CRIU mounts what it needs where it stands, and leaves it there when it is killed.
+                None if matches!(purpose, Purpose::Checkpoint { .. } | Purpose::Restore) => Mounts::Own,
+                None => Mounts::Shared,
+            },
             // Those that make a program in the container: it inherits the filter.
             filter: container.filter.as_ref().filter(|_| matches!(purpose, Purpose::Create | Purpose::Exec(_))),
             oom_score: shared.config.oom_score,

@@ -85,10 +85,11 @@ impl Hierarchies {
             };
             let own = own_group(self_cgroup, &line.kind).and_then(|path| below_mount(line, &path));
             let mount = Mount { controllers, point: line.point.clone(), own, name: name.to_owned() };
-            // The same hierarchy may be mounted twice; the one that shows our own group is the useful one.
+            // The same hierarchy may be mounted twice; the first one that shows our own group is the useful one. (CRIU
+            // mounts all of them once more while it works.)
             let same = |known: &&mut Mount| known.controllers == mount.controllers && known.name == mount.name;
             match list.iter_mut().find(same) {
-                Some(known) if known.own.is_none() => *known = mount,
+                Some(known) if known.own.is_none() && mount.own.is_some() => *known = mount,
                 Some(_) => {}
                 None => list.push(mount),
             }
@@ -182,7 +183,9 @@ fn own_group(self_cgroup: &str, kind: &Kind) -> Option<PathBuf> {
         let mut fields = line.splitn(3, ':');
         let (number, names, path) = (fields.next()?, fields.next()?, fields.next()?);
         let same = match kind {
-            Kind::V1(held, _) => names.split(',').any(|name| held.iter().any(|held| held.v1_name() == name)),
+            Kind::V1(held, other) => names.split(',').any(|name| {
+                held.iter().any(|held| held.v1_name() == name) || other.split(',').any(|other| other == name)
+            }),
             Kind::V2 => number == "0" && names.is_empty(),
             Kind::Other => false,
         };
@@ -272,6 +275,14 @@ mod tests {
         let found = Hierarchies::parse(&format!("{hybrid}{devices}{hugetlb}{devices}"), v1_self).expect("parses");
         let others: Vec<_> = found.others.iter().map(|mount| mount.point.to_string_lossy()).collect();
         assert_eq!(others, ["/c/systemd", "/c/devices", "/c/hugetlb", "/c/unified"]);
+        // CRIU mounts them all once more.
+        let yard = "44 43 0:36 / /tmp/.criu.cgyard/systemd rw - cgroup none rw,name=systemd\n\
+                    45 43 0:33 / /tmp/.criu.cgyard/devices rw - cgroup none rw,devices\n";
+        for own in [v1_self, &format!("{v1_self}9:devices:/d\n")] {
+            let found = Hierarchies::parse(&format!("{hybrid}{devices}{yard}"), own).expect("parses");
+            let others: Vec<_> = found.others.iter().map(|mount| mount.point.to_string_lossy()).collect();
+            assert_eq!(others, ["/c/systemd", "/c/devices", "/c/unified"], "{own}");
+        }
         assert_eq!(unescape("a\\040b\\\\9\\1"), PathBuf::from("a b\\\\9\\1"));
     }
 
