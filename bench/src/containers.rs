@@ -389,7 +389,7 @@ async fn many(binaries: &Path, root: &Path, report: &mut Report) -> anyhow::Resu
         let began = Instant::now();
         let all = client.json(Method::Get, "/v1/stats", "").await?;
         stats.push(began.elapsed().as_secs_f64() * 1_000.0);
-        ensure!(all["stats"].as_array().is_some_and(|all| all.len() == RUNNING), "stats of all");
+        ensure!(all["workloads"].as_array().is_some_and(|all| all.len() == RUNNING), "stats of all: {all:.300}");
     }
     let mut add = |name, values: &mut Vec<f64>, bound, note: &str| {
         let (value, note) = (median(values), note.to_owned());

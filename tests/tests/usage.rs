@@ -4,7 +4,7 @@ use hostler_api::types::Stats;
 use hostler_api::usage::{StatsList, StatsListQuery};
 use hostler_model::event::EventKind;
 use hostler_model::process::{Processes, Role};
-use hostler_tests::{PATIENCE, TestNode, is_root, leaks, skip, until};
+use hostler_tests::{PATIENCE, TestNode, is_root, leaks, skip, until, until_gone};
 
 /// A node on cgroup v1 hierarchies that can do all this; the files of v2 are tested over plain directories.
 fn node() -> Option<TestNode> {
@@ -256,6 +256,15 @@ fn processes_by_both_their_numbers() {
         let inspected = node.cli(&["inspect", name]).json();
         let told = inspected[0]["processes"].as_array().expect("a list");
         assert!(told.len() >= 5 && told.iter().any(|process| process["namespace_pid"] == 1), "{inspected}");
+
+        // Each of them can be signalled, and nobody else.
+        let (orphan, stranger) = (of("601").pid, std::process::id().to_string());
+        node.cli(&["kill", "--signal", "USR1", "--pid", &orphan.to_string(), name]).ok();
+        until_gone(orphan);
+        node.cli(&["kill", "--signal", "CONT", "--pid", &stranger, name]).refused(1, "is no process of it");
+        node.cli(&["kill", "--pid", "1", name]).refused(1, "is no process of it");
+        node.cli(&["kill", "--pid", "0", name]).refused(1, "is no process of it");
+        node.cli(&["kill", "--pid", "1", "--exec", "1", name]).code(2);
         node.cli(&["rm", "-f", name]).ok();
         exec.end();
     }

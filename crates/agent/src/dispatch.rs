@@ -75,6 +75,11 @@ impl Agent {
                 }
             }
             ToAgent::Kill { run } => self.with_run(run, Run::kill),
+            ToAgent::SignalProcess { request, pid, signal } => {
+                let sent = self.run.as_mut().map(|run| run.signal_process(pid, signal));
+                let error = sent.unwrap_or_else(|| Err("there is no run".to_owned())).err();
+                self.shared.send(&FromAgent::Done { request, error });
+            }
             ToAgent::Update { request, limits } => self.update(request, &limits),
             ToAgent::Pause { request, run } => self.pause(request, run, Stand::Still),
             ToAgent::Resume { request, run } => self.pause(request, run, Stand::Up),

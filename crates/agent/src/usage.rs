@@ -2,11 +2,12 @@
 //! output and use.
 
 use hostler_linux::cgroup::Group;
-use hostler_linux::{look, procfs, usage};
+use hostler_linux::{look, process, procfs, usage};
 use hostler_model::accounting::Accounting;
 use hostler_model::exit::Exit;
 use hostler_model::process::{Processes, Role};
 use hostler_model::statistics::Used;
+use hostler_model::units::Signal;
 use hostler_wire::{AttachTarget, RunStats, StatsDepth};
 
 use crate::log::Source;
@@ -96,6 +97,19 @@ impl Run {
             };
         }
         list
+    }
+
+    /// Sends a signal to one of its processes.
+    pub(crate) fn signal_process(&mut self, pid: u32, signal: Signal) -> Result<(), String> {
+        if let Some(target) = self.targets.iter_mut().find(|target| target.is_alive() && target.pid == pid) {
+            target.signal(signal);
+            return Ok(());
+        }
+        match process::signal_stranger(pid, signal, || self.pids().contains(&pid)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("{pid} is no process of it")),
+            Err(error) => Err(format!("cannot send {signal} to process {pid}: {error}")),
+        }
     }
 
     /// Completes the end: lines, and what was used in all.

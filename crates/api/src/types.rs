@@ -290,6 +290,9 @@ pub struct KillRequest {
     /// To this exec instead of the main process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<ExecId>,
+    /// To this one of its processes instead, by its pid on the machine, as `…/processes` lists them. Not with `exec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
 }
 
 fn default_kill() -> Signal {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 
 use hostler_model::exit::{ExitStatus, Usage};
 use hostler_model::units::Signal;
@@ -99,6 +100,28 @@ pub fn has_children() -> bool {
 /// Zero and negative numbers mean groups to `kill` and `wait`, never one process.
 fn as_pid(pid: u32) -> io::Result<libc::pid_t> {
     libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+/// Sends a signal to a process that is no child of ours. `is_it` is asked once nobody else can get the number: when it
+/// says no, nothing is sent. Whether it was sent.
+pub fn signal_stranger(pid: u32, signal: Signal, is_it: impl FnOnce() -> bool) -> io::Result<bool> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(false) };
+    let held = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Ok(held) => held,
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if !is_it() {
+        return Ok(false);
+    }
+    let (number, nothing) = (libc::c_int::from(signal.number()), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: takes numbers, and a null pointer for what the kernel then fills in itself.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, held.as_raw_fd(), number, nothing, 0) };
+    if sent == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(false) } else { Err(error) }
 }
 
 /// Sends a signal to one process: a child that was not yet reaped, whose number can be nobody else's.

@@ -328,17 +328,22 @@ impl Runtime {
         }
     }
 
+    /// Sends a signal to one of the run's processes, by its number on the machine.
+    pub async fn signal_process(&self, run: RunId, pid: u32, signal: Signal) -> Result<(), RuntimeError> {
+        let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
+        if agent.version() < 3 {
+            return Err(older_agent("how to signal one of its processes"));
+        }
+        done(ask(&agent, |request| ToAgent::SignalProcess { request, pid, signal }).await?)
+    }
+
     /// Puts limits in force, beside those that are.
     pub async fn update(&self, run: RunId, limits: Box<Limits>) -> Result<(), RuntimeError> {
         let agent = self.shared.agent_now(run).ok_or(RuntimeError::NotRunning(run))?;
         if limits.has_more() && agent.version() < 3 {
             return Err(older_agent("these limits"));
         }
-        match ask(&agent, |request| ToAgent::Update { request, limits }).await? {
-            Answer::Done(None) => Ok(()),
-            Answer::Done(Some(error)) => Err(RuntimeError::Refused(error)),
-            other => Err(out_of_place(&other)),
-        }
+        done(ask(&agent, |request| ToAgent::Update { request, limits }).await?)
     }
 
     /// Opens a channel to the streams of a run or an exec. Waits while the run's agent is being started.
@@ -406,6 +411,13 @@ async fn ask(agent: &Arc<Agent>, question: impl FnOnce(u64) -> ToAgent) -> Resul
             agent.forget(request);
             Err(RuntimeError::NoAnswer)
         }
+    }
+}
+
+fn done(answer: Answer) -> Result<(), RuntimeError> {
+    match answer {
+        Answer::Done(None) => Ok(()),
+        other => Err(out_of_place(&other)),
     }
 }
 

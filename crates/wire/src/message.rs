@@ -143,6 +143,15 @@ pub enum ToAgent {
         #[serde(default)]
         depth: StatsDepth,
     },
+    /// From version 3 on. Send a signal to one of the run's processes. Answered by `Done`.
+    SignalProcess {
+        /// Echoed in the answer.
+        request: u64,
+        /// Which, as the machine counts.
+        pid: u32,
+        /// Which signal.
+        signal: Signal,
+    },
     /// From version 3 on. Ask for the processes of the run. Answered by `Processes`.
     Processes {
         /// Echoed in the answer.

@@ -190,6 +190,7 @@ fn privileged(oci: Oci) {
     let bound = ours.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).expect("a set");
     assert!(seen.contains(bound), "not all that the node has ({bound}): {seen}");
     assert_eq!(place.cli(&["inspect", "p"]).json()[0]["spec"]["container"]["privileged"], true);
+    assert!(place.daemon_log().contains("starting a privileged container"), "{}", place.daemon_log());
     place.finish();
 }
 

@@ -151,6 +151,9 @@ pub struct Kill {
     /// To the program of this exec instead of the main one
     #[arg(long, value_name = "ID")]
     pub exec: Option<ExecId>,
+    /// To this one of its processes instead of the main one, by its pid on the machine, as `top` tells
+    #[arg(long, value_name = "PID", conflicts_with = "exec", conflicts_with = "all")]
+    pub pid: Option<u32>,
     /// All of the namespace, but for those that are protected
     #[arg(long, conflicts_with = "references", conflicts_with = "exec")]
     pub all: bool,

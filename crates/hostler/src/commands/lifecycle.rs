@@ -220,7 +220,7 @@ pub(super) async fn kill(context: &Context, kill: &Kill) -> Result<u8, Failure> 
         let report = bulk(context, BulkAction::Kill, Some(kill.signal), &kill.filter).await?;
         return say_bulk(context, &report);
     }
-    let request = KillRequest { signal: kill.signal, exec: kill.exec };
+    let request = KillRequest { signal: kill.signal, exec: kill.exec, pid: kill.pid };
     each(context, &kill.references, async |reference| Ok(context.client.kill(reference, &request).await?)).await
 }
 

@@ -413,7 +413,7 @@ impl Session {
             let answer = if stop {
                 client.stop(&reference, &stop_request).await
             } else {
-                match client.kill(&reference, &KillRequest { signal, exec }).await {
+                match client.kill(&reference, &KillRequest { signal, exec, pid: None }).await {
                     // Not yet started: there is no process to send it to.
                     Err(error) if exec.is_none() && error.problem_kind() == Some(ProblemKind::Conflict) => {
                         client.stop(&reference, &stop_request).await

@@ -52,6 +52,10 @@ impl Launcher {
     fn launch_of(&self, workload: &Workload) -> Option<Launch> {
         let oci = |container: &Container| self.oci.runtime_of(container);
         let node = launch::Node { places: &self.places, may_change_user: self.may_change_user, oci: &oci };
+        if workload.spec.container.as_ref().is_some_and(|container| container.privileged) {
+            let (namespace, name) = (&workload.namespace, &workload.name);
+            tracing::warn!(%namespace, %name, uid = workload.identity.uid, "starting a privileged container");
+        }
         launch_of(workload, node)
     }
 }

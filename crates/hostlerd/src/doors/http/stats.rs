@@ -10,7 +10,7 @@ use futures_util::stream;
 use hostler_api::types::{NamespaceQuery, Stats, StatsQuery};
 use hostler_api::usage::{StatsList, StatsListQuery, WorkloadStats};
 use hostler_linux::clock;
-use hostler_model::ids::WorkloadId;
+use hostler_model::ids::{RunId, WorkloadId};
 use hostler_model::workload::Workload;
 use hostler_model::{Problem, ProblemKind};
 use hostler_provision::Scope;
@@ -86,10 +86,7 @@ pub(crate) async fn processes(
     Asked(query): Asked<NamespaceQuery>,
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
-    let run = workload.live_run().map(|run| run.id).ok_or_else(|| {
-        let detail = format!("{} has no processes: it is {}", workload.name, workload.phase().as_str());
-        Problem::new(ProblemKind::Conflict, detail)
-    })?;
+    let run = live_run(&workload)?;
     let list = door.node.runtime.processes(run).await.map_err(|error| no_answer(&error))?;
     Ok(json(StatusCode::OK, &list))
 }
@@ -101,7 +98,15 @@ fn ticks() -> tokio::time::Interval {
     ticks
 }
 
-fn no_answer(error: &RuntimeError) -> Problem {
+/// The run that has processes.
+pub(super) fn live_run(workload: &Workload) -> Result<RunId, Problem> {
+    workload.live_run().map(|run| run.id).ok_or_else(|| {
+        let detail = format!("{} has no processes: it is {}", workload.name, workload.phase().as_str());
+        Problem::new(ProblemKind::Conflict, detail)
+    })
+}
+
+pub(super) fn no_answer(error: &RuntimeError) -> Problem {
     let kind = match error {
         // It is being started, or its end is on its way into the store; or its agent cannot tell.
         RuntimeError::NotRunning(_) | RuntimeError::Refused(_) => ProblemKind::Conflict,

@@ -158,7 +158,18 @@ pub(crate) async fn kill(
     Body { value: body, .. }: Body<KillRequest>,
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
-    door.ask(Request::Kill { workload: workload.id, signal: body.signal, exec: body.exec }).await
+    match body.pid {
+        None => door.ask(Request::Kill { workload: workload.id, signal: body.signal, exec: body.exec }).await,
+        Some(_) if body.exec.is_some() => {
+            Err(Problem::new(ProblemKind::MalformedRequest, "exec and pid do not go together").into())
+        }
+        Some(pid) => {
+            let run = super::stats::live_run(&workload)?;
+            let sent = door.node.runtime.signal_process(run, pid, body.signal).await;
+            sent.map_err(|error| super::stats::no_answer(&error))?;
+            Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
+        }
+    }
 }
 
 pub(crate) async fn update(
