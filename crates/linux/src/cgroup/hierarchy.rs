@@ -85,10 +85,11 @@ impl Hierarchies {
             };
             let own = own_group(self_cgroup, &line.kind).and_then(|path| below_mount(line, &path));
             let mount = Mount { controllers, point: line.point.clone(), own, name: name.to_owned() };
-            // The same hierarchy may be mounted twice; the one that shows our own group is the useful one.
+            // The same hierarchy may be mounted twice; the one that shows our own group is the useful one, and else the
+            // first: CRIU mounts all of them for a moment while it restores.
             let same = |known: &&mut Mount| known.controllers == mount.controllers && known.name == mount.name;
             match list.iter_mut().find(same) {
-                Some(known) if known.own.is_none() => *known = mount,
+                Some(known) if known.own.is_none() && mount.own.is_some() => *known = mount,
                 Some(_) => {}
                 None => list.push(mount),
             }
