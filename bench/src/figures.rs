@@ -188,7 +188,7 @@ pub async fn memory(binaries: &Path, report: &mut Report) -> anyhow::Result<()> 
 }
 
 /// The agents that have a run, by their run directories.
-fn agents_of(node: &Node) -> anyhow::Result<Vec<u32>> {
+pub(crate) fn agents_of(node: &Node) -> anyhow::Result<Vec<u32>> {
     Ok(run_files(node)?.into_values().filter_map(|run| run["agent"]["pid"].as_u64()).map(|pid| pid as u32).collect())
 }
 

@@ -5,12 +5,14 @@
 //! - [`client`]: as little HTTP client as possible, so that it is not what is measured
 //! - [`floor`]: the machine without us: spawn and wait, append and sync
 //! - [`figures`]: the measurements
+//! - [`containers`]: beside runc and containerd
 //! - [`queues`]: jobs from queues; [`stacks`]: services along their graph
 //! - [`figures`], [`schedules`]: the measurements
 //! - [`report`]: table and JSON
 #![forbid(unsafe_code)]
 
 mod client;
+mod containers;
 mod figures;
 mod floor;
 mod node;
@@ -42,6 +44,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted("queues") {
             queues::queues(&binaries, &mut report).await?;
+        }
+        if wanted("containers") {
+            containers::containers(&binaries, &mut report).await?;
         }
         if wanted("stacks") {
             stacks::stacks(&binaries, &mut report).await?;

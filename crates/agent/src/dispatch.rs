@@ -1,13 +1,14 @@
 //! Frames from the node, and what each of them does. The one match over all messages.
 
 use hostler_linux::{clock, streams};
-use hostler_model::launch::{CheckpointOptions, Launch};
+use hostler_model::ids::ExecId;
+use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::spec::Limits;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_model::{ByteString, RunId};
 use hostler_wire::{
-    AgentState, AttachTarget, Decoder, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, SignalScope, Stream,
-    ToAgent, negotiate,
+    AgentState, AttachTarget, Decoder, ExecFailure, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, SignalScope,
+    Stream, ToAgent, negotiate,
 };
 
 use crate::channels::Attach;
@@ -80,17 +81,7 @@ impl Agent {
             ToAgent::Checkpoint { request, run, images, options } => {
                 self.checkpoint(request, run, &images, options);
             }
-            ToAgent::Exec { exec, launch } => match &mut self.run {
-                Some(run) => {
-                    run.exec(exec, &launch, &mut self.shared);
-                    self.children = Children::Some;
-                }
-                None => {
-                    let failure =
-                        StartFailure { kind: StartFailureKind::Sandbox, message: "the run is not running".to_owned() };
-                    self.shared.send(&FromAgent::ExecFailed(hostler_wire::ExecFailure { exec, failure }));
-                }
-            },
+            ToAgent::Exec { exec, launch } => self.exec(exec, &launch),
             ToAgent::Attach { channel, target, owner, stdin, from } => {
                 return self.attach(&Attach { channel, target, owner, stdin, from });
             }
@@ -138,6 +129,16 @@ impl Agent {
             }
         };
         self.shared.send(&FromAgent::Done { request, error });
+    }
+
+    fn exec(&mut self, exec: ExecId, launch: &ExecLaunch) {
+        let Some(run) = &mut self.run else {
+            let message = "the run is not running".to_owned();
+            let failure = StartFailure { kind: StartFailureKind::Sandbox, message };
+            return self.shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure }));
+        };
+        run.exec(exec, launch, &mut self.shared);
+        self.children = Children::Some;
     }
 
     fn pause(&mut self, request: u64, id: RunId, stand: Stand) {

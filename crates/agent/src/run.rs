@@ -232,7 +232,9 @@ impl Run {
     /// The rest of undoing, once no child is left of it.
     pub(crate) fn undone(&mut self, shared: &mut Shared) {
         let Phase::Undoing(undo) = &self.phase else { return };
-        if self.targets.iter().any(Target::is_alive) || !self.is_container_gone() {
+        // What makes a room has children besides, and is not gone before they are.
+        let room_is_busy = self.room.is_some() && process::has_children();
+        if self.targets.iter().any(Target::is_alive) || room_is_busy || !self.is_container_gone() {
             return;
         }
         let undo = undo.clone();
@@ -369,7 +371,7 @@ impl Run {
         let ended = || Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
         self.hear_staged(reaped.pid, shared);
         let Some(target) = self.targets.iter_mut().find(|target| target.pid == reaped.pid && target.is_alive()) else {
-            return;
+            return self.undone(shared);
         };
         // First of all: its number is no longer its own.
         target.ended = ended();

@@ -143,10 +143,15 @@ fn resolve(unit: &mut Unit, base: &Path) -> Result<(), StackFileError> {
     variables.append(&mut unit.env);
     unit.env = variables;
     unit.env_file = Several::None;
-    for path in [&mut unit.workdir, &mut unit.stdin, &mut unit.stdout, &mut unit.stderr].into_iter().flatten() {
+    // A container's working directory is its own.
+    let workdir = if unit.container.is_some() { &mut None } else { &mut unit.workdir };
+    for path in [workdir, &mut unit.stdin, &mut unit.stdout, &mut unit.stderr].into_iter().flatten() {
         // `.` and what follows are taken off as far as that needs no look at the disk.
         let joined = base.join(&*path);
         *path = joined.components().collect::<PathBuf>().to_string_lossy().into_owned();
+    }
+    if let Some(container) = &mut unit.container {
+        container.resolve(base);
     }
     Ok(())
 }

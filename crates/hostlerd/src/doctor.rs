@@ -3,7 +3,9 @@
 //!
 //! Not here: anything that changes the machine.
 
+mod containers;
 mod isolation;
+mod more_limits;
 
 use std::fs;
 use std::io;
@@ -13,9 +15,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hostler_api::stacks::BrokenFile;
 use hostler_api::types::{Check, CheckStatus, DoctorReport};
-use hostler_linux::cgroup::{Availability, Hierarchies, Version};
+use hostler_linux::cgroup::{Availability, Hierarchies, MoreAvailability, Version};
 use hostler_linux::confine::support::{self, Support};
 use hostler_linux::procfs;
+
+use crate::oci::{OciRuntimes, Survey};
 
 /// Descriptors that the daemon needs for each live run: its agent's connection, the process, and a stream that
 /// somebody watches.
@@ -59,10 +63,14 @@ pub(crate) struct Node<'a> {
     pub(crate) live_runs_max: u32,
     /// What can be limited; absent when there is nowhere to make groups.
     pub(crate) cgroup: Option<Availability>,
+    /// The same of what is limited more seldom.
+    pub(crate) cgroup_more: Option<MoreAvailability>,
     /// Run directories that are not ours.
     pub(crate) foreign: Vec<ForeignDirectory>,
     /// Startup files that cannot be used.
     pub(crate) broken: Vec<BrokenFile>,
+    /// By what containers are made.
+    pub(crate) oci: &'a OciRuntimes,
 }
 
 /// A run directory that is not this node's.
@@ -107,6 +115,8 @@ pub(crate) struct DoctorInput {
     pub(crate) cgroup_version: Result<Version, String>,
     /// What can be limited; absent when there is nowhere to make groups.
     pub(crate) cgroup: Option<Availability>,
+    /// The same of what is limited more seldom.
+    pub(crate) cgroup_more: Option<MoreAvailability>,
     /// Users in `/etc/passwd`.
     pub(crate) users: Result<usize, String>,
     /// The data directory's path.
@@ -139,6 +149,8 @@ pub(crate) struct DoctorInput {
     pub(crate) broken: Vec<BrokenFile>,
     /// What keeps processes apart.
     pub(crate) confinement: Support,
+    /// What makes containers, and saves them.
+    pub(crate) oci: Survey,
 }
 
 impl DoctorInput {
@@ -153,6 +165,7 @@ impl DoctorInput {
                 .and_then(|text| parse_capabilities(&text).ok_or_else(|| "no CapEff".to_owned())),
             cgroup_version: Hierarchies::detect().map(|found| found.version()).map_err(|error| error.to_string()),
             cgroup: node.cgroup,
+            cgroup_more: node.cgroup_more,
             users: read_text("/etc/passwd").map(|text| text.lines().filter(|line| line.contains(':')).count()),
             data_path: node.data.to_path_buf(),
             data: data_directory(node.data).map_err(|error| error.to_string()),
@@ -169,6 +182,7 @@ impl DoctorInput {
             foreign: node.foreign,
             broken: node.broken,
             confinement: support::look(),
+            oci: node.oci.survey(),
         }
     }
 }
@@ -209,7 +223,9 @@ fn parse_capabilities(status: &str) -> Option<u64> {
 pub(crate) fn report(input: &DoctorInput) -> DoctorReport {
     let mut checks = vec![privileges(input), cgroup_version(input)];
     checks.extend(cgroup_limits(input));
+    checks.push(more_limits::check(input.cgroup_more.as_ref()));
     checks.extend(isolation::checks(&input.confinement, input.uid));
+    checks.extend(containers::checks(&input.oci));
     checks.extend([
         users(input),
         data_directory_check(input),
@@ -520,6 +536,12 @@ mod tests {
             capabilities: Ok(u64::MAX),
             cgroup_version: Ok(Version::V2),
             cgroup: Some(Availability { memory: Ok(()), cpu: Ok(()), pids: Ok(()) }),
+            cgroup_more: Some(MoreAvailability {
+                swap: Ok(()),
+                cpuset: Ok(()),
+                blkio_weight: Ok(()),
+                device_rates: Ok(()),
+            }),
             users: Ok(20),
             data_path: "/var/lib/hostler".into(),
             data: Ok(DataDirectory { mode: 0o700, owner: 0, modified_ms: CLOCK_MIN_MS }),
@@ -541,6 +563,15 @@ mod tests {
                 landlock_abi: 7,
                 seccomp: Ok(()),
                 mount_attributes: Ok(()),
+            },
+            oci: Survey {
+                runtime: Ok(crate::oci::Found {
+                    program: "/usr/bin/runc".into(),
+                    kind: hostler_model::launch::OciKind::Runc,
+                    version: "runc version 1.2".to_owned(),
+                }),
+                others: Vec::new(),
+                criu: Ok("criu 4.1".to_owned()),
             },
         }
     }
@@ -684,8 +715,10 @@ mod tests {
             free_space_min_bytes: 1,
             live_runs_max: 10,
             cgroup: None,
+            cgroup_more: None,
             foreign: Vec::new(),
             broken: Vec::new(),
+            oci: &OciRuntimes::new(hostler_model::config::Oci::default(), dir.path().join("oci")),
         });
         assert!(input.open_files.is_ok() && input.pid_max.is_ok() && input.boot_id.is_ok(), "{input:?}");
         let report = report(&input);

@@ -15,6 +15,7 @@ mod failpoint;
 mod filter;
 mod hooks;
 mod isolation;
+mod limited;
 mod logs;
 mod matcher;
 mod metrics;

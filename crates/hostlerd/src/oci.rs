@@ -19,8 +19,10 @@ const PATHS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/us
 const NAMES: [&str; 2] = ["runc", "crun"];
 /// How long one may take to say who it is.
 const VERSION_MAX: Duration = Duration::from_secs(2);
-/// Of what it says, what is read, bytes.
-const VERSION_BYTES_MAX: u64 = 4_096;
+/// How long CRIU may take to look at the kernel.
+const CRIU_MAX: Duration = Duration::from_secs(10);
+/// Of what a program says, what is read, bytes.
+const SAID_MAX: u64 = 16 * 1024;
 
 /// One that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,7 @@ pub struct Found {
 }
 
 /// All that were asked for so far.
+#[derive(Debug)]
 pub struct OciRuntimes {
     config: config::Oci,
     state: PathBuf,
@@ -101,6 +104,51 @@ impl OciRuntimes {
     }
 }
 
+impl OciRuntimes {
+    /// What this machine has, for the doctor. Blocks.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        let runtime = self.find(None).map_err(|problem| problem.detail);
+        let is_other = |found: &Found| runtime.as_ref().map_or(true, |own| own.program != found.program);
+        let others = NAMES.iter().filter_map(|name| self.find(Some(&ByteString::from(*name))).ok()).filter(is_other);
+        Survey { others: others.collect(), runtime: runtime.clone(), criu: self.criu() }
+    }
+
+    /// Whether CRIU says that it works here.
+    fn criu(&self) -> Result<String, String> {
+        let configured = self.config.criu_dir.as_ref().map(|directory| Path::new(directory).join("criu"));
+        let program = configured.filter(|path| look_up(path).is_some()).or_else(|| look_up(Path::new("criu")));
+        let program = program.ok_or("there is no criu")?;
+        if look_up(Path::new("iptables-restore")).is_none() {
+            return Err("there is no iptables-restore, by which criu keeps a container's network still".to_owned());
+        }
+        let says = |arguments: &[&str]| said(&program, arguments, CRIU_MAX);
+        match says(&["check"]) {
+            Some(Said { success: true, .. }) => {
+                let version = says(&["--version"]).map(|said| said.text).unwrap_or_default();
+                let version = version.lines().next().unwrap_or_default().trim_start_matches("Version: ").to_owned();
+                Ok(format!("{} ({version})", program.display()))
+            }
+            Some(Said { text, .. }) => {
+                let why = text.lines().find(|line| line.contains("Error")).unwrap_or("it says no more").to_owned();
+                Err(format!("{} check fails: {why}", program.display()))
+            }
+            None => Err(format!("{} check does not end", program.display())),
+        }
+    }
+}
+
+/// What there is to make containers with.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// What makes those that ask for nothing else, or why there is none.
+    pub runtime: Result<Found, String>,
+    /// What else there is.
+    pub others: Vec<Found>,
+    /// CRIU, or why it cannot be used.
+    pub criu: Result<String, String>,
+}
+
 /// Debug builds let `HOSTLER_TEST_OCI_CALL_MS` shorten the deadlines of calls.
 fn call_max_ms() -> Option<u64> {
     if cfg!(debug_assertions) { std::env::var("HOSTLER_TEST_OCI_CALL_MS").ok()?.parse().ok() } else { None }
@@ -129,22 +177,35 @@ fn ask(program: PathBuf) -> Found {
 }
 
 fn version(program: &Path) -> Option<String> {
+    Some(said(program, &["--version"], VERSION_MAX)?.text)
+}
+
+/// What a program said, and whether it succeeded.
+struct Said {
+    text: String,
+    success: bool,
+}
+
+/// Runs a program that says little and ends soon.
+fn said(program: &Path, arguments: &[&str], longest: Duration) -> Option<Said> {
     let mut command = Command::new(program);
-    command.arg("--version").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().ok()?;
     let began = Instant::now();
     // What it says fits into a pipe, so it can be waited for first.
     while child.try_wait().ok()?.is_none() {
-        if began.elapsed() >= VERSION_MAX {
+        if began.elapsed() >= longest {
             let _ = child.kill();
             let _ = child.wait();
             return None;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    let mut text = String::new();
-    child.stdout.take()?.take(VERSION_BYTES_MAX).read_to_string(&mut text).ok()?;
-    Some(text)
+    let success = child.wait().ok()?.success();
+    let mut bytes = Vec::new();
+    child.stdout.take()?.take(SAID_MAX).read_to_end(&mut bytes).ok()?;
+    child.stderr.take()?.take(SAID_MAX).read_to_end(&mut bytes).ok()?;
+    Some(Said { text: String::from_utf8_lossy(&bytes).into_owned(), success })
 }
 
 #[cfg(test)]

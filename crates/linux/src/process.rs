@@ -87,6 +87,15 @@ pub fn wait(look: Look) -> io::Result<Waited> {
     }))
 }
 
+/// Whether there is any child, ended ones that were not reaped included.
+#[must_use]
+pub fn has_children() -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: the pointer is valid for writes; with WNOWAIT nothing is reaped.
+    unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) == 0 }
+}
+
 /// Zero and negative numbers mean groups to `kill` and `wait`, never one process.
 fn as_pid(pid: u32) -> io::Result<libc::pid_t> {
     libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))

@@ -36,6 +36,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::cgroup::Group;
 use crate::confine::Door;
+use crate::confine::seccomp;
 use crate::process::{self, Look};
 use crate::{net, streams};
 
@@ -92,6 +93,8 @@ pub struct ChildSetup<'a> {
     pub group: Option<&'a Group>,
     /// Taken out of sight, in a mount namespace of its own.
     pub unmount: Option<&'a CStr>,
+    /// A filter of system calls for the program and all that it starts; needs a process with the right to it.
+    pub filter: Option<&'a seccomp::Program>,
     /// What to do about the OOM score.
     pub oom_score: OomScore,
     /// When to execute.

@@ -10,7 +10,7 @@ use crate::capability::Capability;
 use crate::container::{Network, Seccomp, Userns, Volume, check_hostname, check_path, check_target};
 use crate::error::Problem;
 use crate::limits;
-use crate::spec::invalid;
+use crate::spec::{Spec, invalid};
 
 /// The profile of those who name none.
 pub const DEFAULT_PROFILE: &str = "default";
@@ -260,6 +260,18 @@ impl Isolation {
             None => Ok(()),
         }
     }
+}
+
+/// What of a spec goes with isolation.
+pub(crate) fn check(spec: &Spec) -> Result<(), Problem> {
+    let Some(isolation) = &spec.isolation else { return Ok(()) };
+    if spec.container.is_some() {
+        return Err(invalid("isolation", "cannot be combined with container, which is isolated by its own fields"));
+    }
+    if !spec.no_new_privileges {
+        return Err(invalid("no_new_privileges", "cannot be off with isolation"));
+    }
+    isolation.check()
 }
 
 /// Whether it can be the name of a profile.

@@ -12,7 +12,7 @@ use crate::container::Container;
 use crate::error::{Problem, ProblemKind};
 use crate::hook::{self, Hook};
 use crate::ids::{QueueName, WorkloadName};
-use crate::isolation::Isolation;
+use crate::isolation::{self, Isolation};
 use crate::limits;
 pub use crate::resources::Limits;
 use crate::schedule::Schedule;
@@ -351,13 +351,13 @@ impl Spec {
         }
         self.check_command()?;
         self.check_paths()?;
-        self.check_labels()?;
+        crate::tags::check_labels(&self.labels)?;
         crate::tags::check(&self.tags)?;
         crate::statistics::check_interval(self.stats_interval_ms)?;
         self.check_schedule()?;
         self.limits.check()?;
         self.container.as_ref().map_or(Ok(()), |container| container.check())?;
-        self.check_isolation()?;
+        isolation::check(self)?;
         hook::check(self)?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
@@ -405,17 +405,6 @@ impl Spec {
     #[must_use]
     pub fn bundle(&self) -> Option<&ByteString> {
         self.container.as_ref()?.bundle.as_ref()
-    }
-
-    fn check_isolation(&self) -> Result<(), Problem> {
-        let Some(isolation) = &self.isolation else { return Ok(()) };
-        if self.container.is_some() {
-            return Err(invalid("isolation", "cannot be combined with container, which is isolated by its own fields"));
-        }
-        if !self.no_new_privileges {
-            return Err(invalid("no_new_privileges", "cannot be off with isolation"));
-        }
-        isolation.check()
     }
 
     fn check_command(&self) -> Result<(), Problem> {
@@ -510,29 +499,6 @@ impl Spec {
                 return Err(invalid(
                     field,
                     &format!("must have no NUL byte and at most {} bytes", limits::PATH_LENGTH_MAX),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_labels(&self) -> Result<(), Problem> {
-        if self.labels.len() > limits::LABELS_MAX {
-            return Err(invalid("labels", &format!("has more than {} entries", limits::LABELS_MAX)));
-        }
-        for (key, value) in &self.labels {
-            let good = !key.is_empty()
-                && key.len() <= limits::LABEL_LENGTH_MAX
-                && value.len() <= limits::LABEL_LENGTH_MAX
-                && !key.chars().chain(value.chars()).any(char::is_control)
-                && !key.contains('=');
-            if !good {
-                return Err(invalid(
-                    "labels",
-                    &format!(
-                        "{key:?}: keys and values are text of at most {} bytes, keys without '='",
-                        limits::LABEL_LENGTH_MAX
-                    ),
                 ));
             }
         }

@@ -1,9 +1,10 @@
-//! Tags: free words on a workload, for people, filters and whoever reads results.
+//! Tags and labels: free words on a workload, for people, filters and whoever reads results.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Problem, ProblemKind};
 use crate::limits;
+use crate::spec::invalid;
 
 /// Checks the tags of a spec: how many, how long, printable, none twice.
 pub(crate) fn check(tags: &[String]) -> Result<(), Problem> {
@@ -22,6 +23,28 @@ pub(crate) fn check(tags: &[String]) -> Result<(), Problem> {
         }
         if !seen.insert(tag) {
             return invalid(format!("has {tag:?} twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the marks of a workload.
+pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Problem> {
+    if labels.len() > limits::LABELS_MAX {
+        return Err(invalid("labels", &format!("has more than {} entries", limits::LABELS_MAX)));
+    }
+    for (key, value) in labels {
+        let good = !key.is_empty()
+            && key.len() <= limits::LABEL_LENGTH_MAX
+            && value.len() <= limits::LABEL_LENGTH_MAX
+            && !key.chars().chain(value.chars()).any(char::is_control)
+            && !key.contains('=');
+        if !good {
+            let what = format!(
+                "{key:?}: keys and values are text of at most {} bytes, keys without '='",
+                limits::LABEL_LENGTH_MAX
+            );
+            return Err(invalid("labels", &what));
         }
     }
     Ok(())

@@ -60,7 +60,7 @@ fn every_endpoint_answers() {
         if endpoint.path.starts_with("/v1/queues/") {
             node.cli(&["queue", "set", "q", "--parallel", "2"]).ok();
         }
-        let path = endpoint.path.replace("{ref}", &id).replace("{queue}", "q");
+        let path = endpoint.path.replace("{ref}", &id).replace("{queue}", "q").replace("{checkpoint}", "c");
         let stack = r#"{"job":{"a":{"command":["true"]}}}"#;
         if endpoint.path.starts_with("/v1/stacks/{ref}") {
             let put = node.http("PUT", &format!("/v1/stacks/{id}"), &[], stack.as_bytes());
@@ -68,7 +68,8 @@ fn every_endpoint_answers() {
         }
         let method = verb(endpoint.method);
         let body = match endpoint.body {
-            None | Some("StopRequest" | "DownRequest") => String::new(),
+            None | Some("StopRequest" | "DownRequest" | "StartRequest" | "RestoreRequest") => String::new(),
+            Some("CheckpointRequest") => format!(r#"{{"workload":"{id}"}}"#),
             Some("Spec") => r#"{"command":["true"]}"#.to_owned(),
             Some("LameDuckRequest") => r#"{"lame_duck":false}"#.to_owned(),
             Some("UpdateRequest") => r#"{"limits":{"pids":9}}"#.to_owned(),
@@ -90,6 +91,18 @@ fn every_endpoint_answers() {
             // Asked without an upgrade.
             Answer::WebSocket => {
                 reply.problem(hostler_model::ProblemKind::MalformedRequest);
+            }
+            // A process without a group of its own, and nothing to restore: tests/containers has the others.
+            _ if endpoint.path.ends_with("/pause") || endpoint.path.ends_with("/resume") => {
+                if !endpoint.path.contains("/schedule/") {
+                    reply.problem(hostler_model::ProblemKind::Conflict);
+                }
+            }
+            _ if endpoint.path == "/v1/checkpoints" && endpoint.method == Method::Post => {
+                reply.problem(hostler_model::ProblemKind::Conflict);
+            }
+            _ if endpoint.path.starts_with("/v1/checkpoints/") => {
+                reply.problem(hostler_model::ProblemKind::NotFound);
             }
             // No limits were asked for, so there is nothing to change.
             _ if endpoint.method == Method::Patch && endpoint.body == Some("UpdateRequest") => {

@@ -99,6 +99,30 @@ fn others_run_work_as_themselves() {
     node.finish();
 }
 
+/// What is no limit but a share of what others have is not for everybody.
+#[test]
+fn who_does_not_own_the_node_takes_nothing_from_others() {
+    if !is_root() {
+        return skip("playing another user needs root");
+    }
+    let node = TestNode::new();
+    for limit in [["--cpu-shares", "2000"], ["--blkio-weight", "500"], ["--memory-reservation", "64M"]] {
+        let run = ["run", "-d", limit[0], limit[1], "--", "true"];
+        as_nobody(&node, &run).run().refused(125, "taken from others");
+    }
+    as_nobody(&node, &["run", "-d", "--name", "small", "--", "sleep", "60"]).run().ok();
+    as_nobody(&node, &["update", "--cpu-shares", "2000", "small"]).run().refused(1, "taken from others");
+    as_nobody(&node, &["top", "small"]).run().ok();
+    let seen = as_nobody(&node, &["--json", "stats", "--no-stream"]).run().json_lines();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    node.cli(&["run", "-d", "--name", "roots", "--", "sleep", "60"]).ok();
+    as_nobody(&node, &["top", "roots"]).run().refused(1, "no workload");
+    assert_eq!(as_nobody(&node, &["--json", "stats", "--no-stream"]).run().json_lines().len(), 1);
+    node.cli(&["rm", "-f", "roots"]).ok();
+    as_nobody(&node, &["rm", "-f", "small"]).run().ok();
+    node.finish();
+}
+
 #[test]
 fn the_directories_are_closed_to_others() {
     if !is_root() {

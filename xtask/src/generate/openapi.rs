@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use hostler_api::endpoints::{Answer, ENDPOINTS, Endpoint, Method};
-use hostler_api::{result, stacks, stream, types, usage};
+use hostler_api::{checkpoints, result, stacks, stream, types, usage};
 use hostler_model::error::{PROBLEM_URN, ProblemDocument, ProblemKind};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -17,6 +17,7 @@ type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 /// Types of queries: their properties become parameters.
 const QUERIES: &[(&str, SchemaOf)] = &[
     ("AttachQuery", stream::AttachQuery::json_schema),
+    ("CheckpointQuery", checkpoints::CheckpointQuery::json_schema),
     ("CreateQuery", types::CreateQuery::json_schema),
     ("EventsQuery", types::EventsQuery::json_schema),
     ("ListQuery", types::ListQuery::json_schema),
@@ -35,6 +36,11 @@ const QUERIES: &[(&str, SchemaOf)] = &[
 
 /// Types of bodies and answers, by the name that the table of endpoints uses.
 const BODIES: &[(&str, SchemaOf)] = &[
+    ("CheckpointList", component::<checkpoints::CheckpointList>),
+    ("CheckpointRequest", component::<checkpoints::CheckpointRequest>),
+    ("CheckpointView", component::<checkpoints::CheckpointView>),
+    ("RestoreRequest", component::<checkpoints::RestoreRequest>),
+    ("StartRequest", component::<checkpoints::StartRequest>),
     ("DoctorReport", component::<types::DoctorReport>),
     ("DownReport", component::<types::DownReport>),
     ("DownRequest", component::<types::DownRequest>),

@@ -99,6 +99,8 @@ impl Call {
             group: None,
             door: None,
             unmount: container.unified.as_deref(),
+            // Those that make a program in the container: it inherits the filter.
+            filter: container.filter.as_ref().filter(|_| matches!(purpose, Purpose::Create | Purpose::Exec(_))),
             oom_score: shared.config.oom_score,
             start: Start::AtOnce,
         };

@@ -46,11 +46,12 @@ fn texts(list: &[ByteString], what: &str) -> Result<Vec<String>, StartFailure> {
     list.iter().map(|bytes| text(bytes, what)).collect()
 }
 
-/// Makes it.
-pub(super) fn make(asked: &Asked<'_>) -> Result<Value, StartFailure> {
+/// Makes it; with the filter of system calls that belongs around the OCI runtime, if there is one.
+pub(super) fn make(asked: &Asked<'_>) -> Result<(Value, Option<Profile>), StartFailure> {
+    let mut outer = None;
     let mut config = match &asked.container.container.bundle {
         Some(bundle) => of_bundle(bundle.as_path())?,
-        None => base(asked)?,
+        None => base(asked, &mut outer)?,
     };
     let root = config.as_object_mut().ok_or_else(|| failure("config.json of the bundle is not a JSON object"))?;
     process_of(root, asked)?;
@@ -62,7 +63,7 @@ pub(super) fn make(asked: &Asked<'_>) -> Result<Value, StartFailure> {
     if asked.container.restore.is_some() {
         super::loopback::hook_into(root);
     }
-    Ok(config)
+    Ok((config, outer))
 }
 
 /// Reads a file of limited size.
@@ -106,7 +107,7 @@ fn of_bundle(bundle: &Path) -> Result<Value, StartFailure> {
 }
 
 /// A container without a bundle.
-fn base(asked: &Asked<'_>) -> Result<Value, StartFailure> {
+fn base(asked: &Asked<'_>, outer: &mut Option<Profile>) -> Result<Value, StartFailure> {
     let container = &asked.container.container;
     let path = container.rootfs.as_ref().ok_or_else(|| failure("the container has neither bundle nor rootfs"))?;
     let named: Vec<_> = defaults::capabilities().map(Capability::oci_name).collect();
@@ -121,9 +122,11 @@ fn base(asked: &Asked<'_>) -> Result<Value, StartFailure> {
         "maskedPaths": masked,
         "readonlyPaths": read_only,
     });
-    if container.seccomp == Seccomp::Default {
+    if container.seccomp == Seccomp::Default && !container.privileged {
         let kept: Vec<_> = capabilities(container).collect();
-        linux["seccomp"] = as_json(&seccomp::profile::default(&kept))?;
+        let layers = seccomp::layers::layers(&kept);
+        linux["seccomp"] = as_json(&layers.inner)?;
+        *outer = Some(layers.outer);
     }
     Ok(json!({
         "ociVersion": defaults::OCI_VERSION,

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use hostler_linux::cgroup::Hierarchies;
+use hostler_linux::confine::seccomp;
 use hostler_linux::epoll::Interest;
 use hostler_linux::process::Reaped;
 use hostler_linux::spawn::ChildStream;
@@ -63,6 +64,7 @@ impl Run {
             consoles: Vec::new(),
             starting: None,
             has_poststart: false,
+            filter: None,
             images: None,
             users: None,
         });
@@ -220,12 +222,13 @@ impl Run {
         if let Some(directory) = &self.directory {
             directory.identify(&container.file).map_err(|error| in_sandbox("write run.json", &error))?;
         }
-        if let Some(group) = &self.group {
-            if !container.limits.is_empty() {
-                group
-                    .set_limits(&container.limits)
-                    .map_err(|error| StartFailure { kind: StartFailureKind::Limit, message: with_source(&error) })?;
-            }
+        // Where the OCI runtime has made it; what is asked of it costs no look at other places.
+        if let (Some(name), Some(parent)) = (&container.file.cgroup, &shared.config.cgroup) {
+            self.group = Some(parent.find(name));
+        }
+        if let Some(group) = self.group.as_ref().filter(|_| !container.limits.is_empty()) {
+            let set = group.set_limits(&container.limits);
+            set.map_err(|error| StartFailure { kind: StartFailureKind::Limit, message: with_source(&error) })?;
         }
         self.watch_for_oom(shared);
         if let Some(target) = self.main() {
@@ -471,7 +474,12 @@ fn write_bundle(container: &mut Container, stdio: &Stdio, shared: &Shared) -> Re
         cgroups_path: cgroups_path.as_deref(),
         user_ids_from: container.users.as_ref().map_or(0, |claim| claim.first),
     };
-    let config = config::make(&asked)?;
+    let (config, outer) = config::make(&asked)?;
+    let filter = outer.map(|outer| seccomp::compile(&outer)).transpose();
+    container.filter = filter.map_err(|error| StartFailure {
+        kind: StartFailureKind::Sandbox,
+        message: format!("the filter of system calls: {error}"),
+    })?;
     container.has_poststart = config["hooks"]["poststart"].as_array().is_some_and(|hooks| !hooks.is_empty());
     let write = || {
         match fs::create_dir(&container.bundle) {

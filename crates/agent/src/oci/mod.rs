@@ -30,6 +30,7 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use hostler_linux::confine::seccomp;
 use hostler_linux::process::Reaped;
 use hostler_model::ByteString;
 use hostler_model::launch::{ContainerLaunch, Program};
@@ -75,6 +76,8 @@ pub(crate) struct Container {
     starting: Option<OwnedFd>,
     /// It has hooks that only `start` runs.
     has_poststart: bool,
+    /// The outer filter of its system calls, when it has the default profile.
+    filter: Option<seccomp::Program>,
     /// Where a checkpoint under way goes.
     images: Option<ByteString>,
     /// User ids that it has for itself.

@@ -21,7 +21,7 @@ pub(super) async fn top(context: &Context, top: &Top) -> Result<u8, Failure> {
     let header = ["PID", "INSIDE", "PARENT", "UID", "STATE", "STARTED", "CPU", "RESIDENT", "WHAT", "COMMAND"];
     say(output::table(context.style, width, &header, &rows).trim_end_matches('\n'))?;
     if list.left_out > 0 {
-        remark(&format!("{} more are not shown", list.left_out));
+        remark(format!("{} more are not shown", list.left_out));
     }
     Ok(0)
 }

@@ -30,9 +30,7 @@ pub(crate) struct Decider {
     published: mpsc::UnboundedSender<Publication>,
     runtime: Runtime,
     prober: Prober,
-    places: Places,
-    privileged: bool,
-    oci: Arc<OciRuntimes>,
+    launcher: Launcher,
     alarm: Alarm,
     /// One permit for each batch that the writer may hold.
     room: Arc<Semaphore>,
@@ -40,6 +38,22 @@ pub(crate) struct Decider {
     permissions: Permissions,
     waiting: HashMap<Token, ReplySender>,
     next_token: Token,
+}
+
+/// What of the node goes into every launch.
+pub(crate) struct Launcher {
+    pub(crate) places: Places,
+    /// Programs can be run as anybody.
+    pub(crate) may_change_user: bool,
+    pub(crate) oci: Arc<OciRuntimes>,
+}
+
+impl Launcher {
+    fn launch_of(&self, workload: &Workload) -> Option<Launch> {
+        let oci = |container: &Container| self.oci.runtime_of(container);
+        let node = launch::Node { places: &self.places, may_change_user: self.may_change_user, oci: &oci };
+        launch_of(workload, node)
+    }
 }
 
 impl Decider {
@@ -51,9 +65,7 @@ impl Decider {
         published: mpsc::UnboundedSender<Publication>,
         runtime: Runtime,
         prober: Prober,
-        places: Places,
-        privileged: bool,
-        oci: Arc<OciRuntimes>,
+        launcher: Launcher,
         failure: watch::Sender<Option<Failure>>,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -62,9 +74,7 @@ impl Decider {
             published,
             runtime,
             prober,
-            places,
-            privileged,
-            oci,
+            launcher,
             alarm: Alarm::new()?,
             room: Arc::new(Semaphore::new(limits::STORE_QUEUE / 2)),
             failure,
@@ -150,11 +160,6 @@ impl Decider {
         })
     }
 
-    fn launch_of(&self, workload: &Workload) -> Option<Launch> {
-        let oci = |container: &Container| self.oci.runtime_of(container);
-        launch_of(workload, launch::Node { places: &self.places, may_change_user: self.privileged, oci: &oci })
-    }
-
     async fn decide(&mut self, inputs: Vec<Input>) {
         let now = now();
         let mut out = Outcome::default();
@@ -168,7 +173,7 @@ impl Decider {
         for action in out.early.drain(..) {
             match action {
                 Action::Prepare(workload) => {
-                    if let Some(launch) = self.launch_of(&workload) {
+                    if let Some(launch) = self.launcher.launch_of(&workload) {
                         self.runtime.prepare(launch);
                     }
                 }

@@ -49,6 +49,7 @@ use crate::metrics::Metrics;
 use crate::oci::OciRuntimes;
 use crate::probes::{Prober, Tools};
 use crate::sampling::Sampling;
+use decider::{Decider, Launcher};
 pub use view::View;
 
 /// Why the daemon cannot go on with what it has in memory.
@@ -218,17 +219,8 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
-    let decider = decider::Decider::new(
-        state,
-        store,
-        published,
-        runtime.clone(),
-        prober,
-        crate::isolation::places(&layout),
-        uid == 0,
-        oci.clone(),
-        failure_sender,
-    )?;
+    let launcher = launcher(&layout, uid, &oci);
+    let decider = Decider::new(state, store, published, runtime.clone(), prober, launcher, failure_sender)?;
     let adopted = adopted(adoption.found, boot_id);
     // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
     let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
@@ -259,6 +251,10 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         disk: Disk { full: AtomicBool::new(full), ..Disk::default() },
     };
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
+}
+
+fn launcher(layout: &Layout, uid: u32, oci: &Arc<OciRuntimes>) -> Launcher {
+    Launcher { places: crate::isolation::places(layout), may_change_user: uid == 0, oci: oci.clone() }
 }
 
 /// What daemons before this one left unfinished.
@@ -491,8 +487,10 @@ impl Node {
             free_space_min_bytes: self.config.node.free_space_min_bytes,
             live_runs_max: self.config.node.live_runs_max,
             cgroup: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available),
+            cgroup_more: self.cgroup.as_ref().map(hostler_linux::cgroup::Parent::available_more),
             foreign: foreign.collect(),
             broken: self.broken_files(),
+            oci: &self.oci,
         }
     }
 }

@@ -18,8 +18,9 @@ use hostler_supervisor::stack::{Retry, Wanted};
 use hostler_supervisor::{ApplyStack, Request, schedule};
 
 use crate::clock;
-use crate::doors::http::workloads::{check_limits, check_rlimits};
+use crate::doors::http::workloads::check_rlimits;
 use crate::isolation;
+use crate::limited::check_limits;
 use crate::node::Node;
 
 /// A stack as it should be.
@@ -36,7 +37,10 @@ pub(crate) struct Accepted {
 pub(crate) fn accept(node: &Node, caller: &Caller, stack: &Stack) -> Result<Accepted, Problem> {
     let accepted = accept_stack(caller, stack, &node.users, |spec| {
         isolation::resolve(node, caller, spec)?;
-        check_limits(node, &spec.limits)?;
+        if let Some(container) = &spec.container {
+            node.oci.find(container.oci_runtime.as_ref())?;
+        }
+        check_limits(node, caller, &spec.limits)?;
         spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))?;
         check_rlimits(caller, &spec.rlimits)
     })?;

@@ -201,6 +201,12 @@ fn set_up_and_execute(
     if let Some(door) = &setup.door {
         door.room().restrict_paths()?;
     }
+    if let Some(filter) = setup.filter {
+        filter.install().map_err(|error| Failure {
+            kind: StartFailureKind::System,
+            message: format!("cannot filter system calls: {}", errno_text(&error)),
+        })?;
+    }
     signals::reset_ignored();
     if control.is_none() {
         signals::unblock_all();

@@ -8,6 +8,7 @@
 //! ```
 //! - `written`: values as people write them
 //! - [`unit`]: a service or job as it is written
+//! - [`container`]: its container as it is written
 //! - [`probe`]: how it is found out that a unit is ready, or still alive
 //! - [`condition`]: when a unit is left out; judged over [`condition::Facts`] that somebody else gathered
 //! - [`plan`]: a unit with every value parsed
@@ -18,6 +19,7 @@
 
 pub mod check;
 pub mod condition;
+pub mod container;
 pub mod plan;
 pub mod probe;
 pub mod record;

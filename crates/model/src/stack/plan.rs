@@ -111,6 +111,7 @@ impl UnitPlan {
             ("stats_interval", a.stats_interval_ms == b.stats_interval_ms),
             ("no_new_privileges", a.no_new_privileges == b.no_new_privileges),
             ("isolation", a.isolation == b.isolation),
+            ("container", a.container == b.container),
             ("after", self.after == other.after),
             ("requires", self.requires == other.requires),
             ("ready", self.ready == other.ready),

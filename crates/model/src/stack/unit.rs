@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::container::ContainerTable;
 use super::written::{Several, Written};
 use crate::hook::Hook;
 use crate::isolation::Isolation;
@@ -17,6 +18,9 @@ use crate::isolation::Isolation;
 pub struct Unit {
     /// Program and arguments as a list, or a line for `sh -c`.
     pub command: Several,
+    /// Run it as an OCI container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<ContainerTable>>,
     /// Environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, Written>,

@@ -84,6 +84,12 @@ pub enum Several {
     Many(Vec<String>),
 }
 
+impl From<Vec<String>> for Several {
+    fn from(many: Vec<String>) -> Self {
+        if many.is_empty() { Self::None } else { Self::Many(many) }
+    }
+}
+
 impl Several {
     /// Nothing was written.
     #[must_use]

@@ -1,3 +1,4 @@
+use hostler_model::launch::Confinement;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{RunStats, SignalScope, StatsDepth};
@@ -112,6 +113,37 @@ async fn an_agent_that_refuses_is_tried_twice_and_the_run_told() {
     assert!(failure.message.contains("protocol"), "{}", failure.message);
     node.until(|runtime| runtime.watched() == 0).await;
     assert_eq!(std::fs::read_dir(node.directory.path().join("sandbox")).expect("there").count(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_would_not_isolate_gets_nothing_to_isolate() {
+    // One that has to be made, and one that is idle.
+    for idle in [0, 1] {
+        let mut node = Node::new(idle);
+        let mut isolated = launch(run(1), &Namespace::owner());
+        let isolation = hostler_model::Isolation::built_in("strict").expect("built in");
+        let confinement = Confinement { isolation, hostname: "x".to_owned(), hidden: Vec::new() };
+        isolated.program.confinement = Some(Box::new(confinement));
+        if idle == 0 {
+            node.runtime.prepare(isolated.clone());
+            node.runtime.execute(run(1));
+        } else {
+            node.runtime.fill_pool();
+        }
+        let mut agent = node.agent().await;
+        assert!(matches!(agent.message().await, ToAgent::Hello { .. }));
+        let hello = Hello { protocol_max: 2, ..agent.hello_of(AgentState::Idle) };
+        agent.say(FromAgent::Hello(hello)).await;
+        if idle == 1 {
+            node.until(|runtime| runtime.idle_agents() == 1).await;
+            node.runtime.prepare(isolated);
+            node.runtime.execute(run(1));
+        }
+        let Fact::StartFailed { failure, .. } = node.fact().await else { panic!("not a start failure") };
+        assert_eq!(failure.kind, StartFailureKind::Isolation);
+        assert!(failure.message.contains("older build"), "{}", failure.message);
+        assert_eq!(agent.message().await, ToAgent::Quit);
+    }
 }
 
 #[tokio::test]
@@ -268,6 +300,44 @@ async fn questions_are_answered_or_fail() {
     agent.die();
     assert!(matches!(asked.await.expect("no panic"), Err(RuntimeError::Closed)));
     assert!(matches!(node.runtime.stats(run(9), StatsDepth::Usual).await, Err(RuntimeError::NotRunning(_))));
+}
+
+/// What an agent of an older build would not understand is not sent to it.
+#[tokio::test]
+async fn an_older_agent_is_spared_what_it_does_not_know() {
+    let mut node = Node::new(0);
+    node.runtime.prepare(launch(run(1), &Namespace::owner()));
+    node.runtime.execute(run(1));
+    let mut agent = node.agent().await;
+    assert!(matches!(agent.message().await, ToAgent::Hello { .. }));
+    let mut hello = agent.hello_of(AgentState::Idle);
+    hello.protocol_max = 2;
+    agent.say(FromAgent::Hello(hello)).await;
+    starts(&mut node, &mut agent, run(1)).await;
+    let refused = |error| matches!(error, RuntimeError::Refused(why) if why.contains("an agent of an older build"));
+    assert!(refused(node.runtime.processes(run(1)).await.expect_err("not asked")));
+    let shares = Limits { cpu_shares: Some(5), ..Limits::default() };
+    assert!(refused(node.runtime.update(run(1), Box::new(shares)).await.expect_err("not asked")));
+    let runtime = node.runtime.clone();
+    let pids = Limits { pids: Some(5), ..Limits::default() };
+    let asked = tokio::spawn(async move { runtime.update(run(1), Box::new(pids)).await });
+    let ToAgent::Update { request, .. } = agent.message().await else { panic!("not a question") };
+    agent.say(FromAgent::Done { request, error: None }).await;
+    asked.await.expect("no panic").expect("done");
+    agent.die();
+}
+
+#[tokio::test]
+async fn processes_are_asked_for_and_told() {
+    let mut node = Node::new(0);
+    let mut agent = started(&mut node, 1).await;
+    let runtime = node.runtime.clone();
+    let asked = tokio::spawn(async move { runtime.processes(run(1)).await });
+    let ToAgent::Processes { request } = agent.message().await else { panic!("not a question") };
+    let list = hostler_model::process::Processes { left_out: 3, ..Default::default() };
+    agent.say(FromAgent::Processes { request, list: list.clone() }).await;
+    assert_eq!(asked.await.expect("no panic").expect("a list"), list);
+    agent.die();
 }
 
 #[tokio::test]

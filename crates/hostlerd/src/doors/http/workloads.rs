@@ -10,11 +10,10 @@ use hostler_api::types::{
     CreateQuery, KillRequest, ListQuery, NamespaceQuery, RemoveQuery, StopRequest, UpdateRequest, WaitFor, WaitQuery,
     WorkloadList, WorkloadView,
 };
+use hostler_linux::clock;
 use hostler_linux::spawn::hard_limit;
-use hostler_linux::{clock, procfs};
 use hostler_model::ids::WorkloadId;
-use hostler_model::spec::{Limits, Rlimit, Spec};
-use hostler_model::units::format_size;
+use hostler_model::spec::{Rlimit, Spec};
 use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
 use hostler_provision::{Caller, accept_workload};
@@ -26,8 +25,9 @@ use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
 use super::{Door, Peer};
 use crate::filter::Filter;
 use crate::isolation;
+use crate::limited::check_limits;
 use crate::metrics::Operation;
-use crate::node::{Node, random, view};
+use crate::node::{random, view};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -169,7 +169,7 @@ pub(crate) async fn update(
     Body { value: body, .. }: Body<UpdateRequest>,
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
-    door.check_limits(&body.limits)?;
+    check_limits(&door.node, &door.caller(peer)?, &body.limits)?;
     door.ask(Request::Update { workload: workload.id, limits: Box::new(body.limits) }).await
 }
 
@@ -236,7 +236,7 @@ impl Door {
     ) -> Answer<Create> {
         isolation::resolve(&self.node, caller, &mut spec)?;
         let identity = accept_workload(caller, &spec, &self.node.users)?;
-        self.check_limits(&spec.limits)?;
+        check_limits(&self.node, caller, &spec.limits)?;
         if let Some(container) = &spec.container {
             self.node.oci.find(container.oci_runtime.as_ref())?;
         }
@@ -245,36 +245,6 @@ impl Door {
         let id = WorkloadId::from_bytes(random());
         Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, restore: None, hook_of: None })
     }
-
-    fn check_limits(&self, limits: &Limits) -> Answer<()> {
-        Ok(check_limits(&self.node, limits)?)
-    }
-}
-
-/// A limit that this machine cannot give is refused before anything is made.
-pub(crate) fn check_limits(node: &Node, limits: &Limits) -> Result<(), Problem> {
-    if limits.is_empty() {
-        return Ok(());
-    }
-    let refuse = |what: &str, why: &str| {
-        let detail = format!("cannot limit {what}: {why}; see: hostler doctor");
-        Problem::new(ProblemKind::LimitUnavailable, detail)
-    };
-    let Some(parent) = &node.cgroup else {
-        return Err(refuse("anything", "this node has no cgroups"));
-    };
-    if let Some(bytes) = limits.memory_bytes
-        && let Ok((total, _)) = procfs::memory_total_available()
-        && bytes > total
-    {
-        let (bytes, total) = (format_size(bytes), format_size(total));
-        return Err(refuse("memory", &format!("{bytes} is more than the {total} of this machine")));
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if limits.cpu_millis.is_some_and(|millis| millis as usize > cores * 1_000) {
-        return Err(refuse("cpu", &format!("this machine has {cores} cores")));
-    }
-    parent.judge(limits).map_err(|(what, why)| refuse(what, &why))
 }
 
 /// The agent sets limits as root. Without asking, a workload gets the daemon's own; beyond these only the node's owner

@@ -6,6 +6,9 @@ fn limits(json: &str) -> Limits {
     serde_json::from_str(json).expect(json)
 }
 
+/// Files and what is in them.
+type Files = &'static [(&'static str, &'static str)];
+
 const RATES: &str = r#"{"device_read_bps":[{"device":"8:0","per_second":1000}],
     "device_write_bps":[{"device":"8:16","per_second":0}],"device_read_iops":[{"device":"8:0","per_second":7}],
     "device_write_iops":[{"device":"8:0","per_second":8}]}"#;
@@ -76,7 +79,7 @@ fn each_limit_goes_into_its_file() {
     let (root_v1, group_v1) = on_v1();
     let (root_v2, group_v2) = on_v2();
     // The limits, then what is in which file on v1 and on v2.
-    let data: [(&str, &[(&str, &str)], &[(&str, &str)]); 12] = [
+    let data: [(&str, Files, Files); 12] = [
         (
             r#"{"memory_bytes":2097152,"memory_swap_bytes":1048576,"memory_reservation_bytes":1000}"#,
             &[

@@ -104,3 +104,48 @@ fn nothing_of_a_node_is_left() {
     other.remove().unwrap();
     assert!(root.path().join("memory/a/b").is_dir(), "the daemon's own group is not ours to remove");
 }
+
+/// On v2 there is one place for everything, and the runtime's group is watched from whenever we like.
+#[test]
+fn a_containers_group_on_v2() {
+    let (root, hierarchies) = v2();
+    let parent = Parent::new(&hierarchies, None, TAG);
+    assert_eq!(parent.oci_path("run").as_deref(), Some("/own/h010203/run"));
+    let run = root.path().join("own/h010203/run");
+    put(
+        &run,
+        &[
+            ("cgroup.procs", "7\n"),
+            ("cgroup.events", "populated 1\nfrozen 0\n"),
+            ("cgroup.freeze", "0\n"),
+            ("memory.events", "low 0\nmax 3\noom 1\noom_kill 1\n"),
+            ("memory.stat", "anon 4096\nfile_mapped 100\n"),
+            ("below/memory.events", "oom_kill 1\n"),
+        ],
+    );
+    let agents = Parent::from_arg(&parent.to_arg()).unwrap();
+    assert_eq!((agents.oci_path("run"), agents.names()), (parent.oci_path("run"), vec!["run".to_owned()]));
+    let group = agents.find("run");
+    assert!(group.exists() && !group.is_frozen().unwrap());
+    assert_eq!((group.members().unwrap(), group.stats().unwrap().rss_bytes), (vec![7], Some(4_196)));
+    assert_eq!(group.oom_kills(), 1, "the kernel has added up what is below");
+    let watch = group.oom_watch().unwrap();
+    assert!(!readable(&watch));
+    fs::write(run.join("memory.events"), "low 0\nmax 4\noom 2\noom_kill 2\n").unwrap();
+    assert!(readable(&watch));
+    assert_eq!(group.oom_kills(), 2);
+    // Read until there is nothing more: it never blocks.
+    let mut events = [0u8; 256];
+    while rustix::io::read(&watch, &mut events).is_ok() {}
+    assert!(!readable(&watch));
+    // Frozen only when the kernel says so; what does not stop in time runs on, and is an error.
+    let error = group.freeze_within(std::time::Duration::from_millis(1)).unwrap_err();
+    assert!(matches!(error, CgroupError::FreezeTimeout { waited_ms: 1, .. }), "{error}");
+    assert_eq!(text(&run, "cgroup.freeze"), "0");
+    fs::write(run.join("cgroup.events"), "populated 1\nfrozen 1\n").unwrap();
+    group.freeze_within(std::time::Duration::from_secs(1)).unwrap();
+    assert!(group.is_frozen().unwrap());
+    assert_eq!(text(&run, "cgroup.freeze"), "1");
+    // Nothing was made for it beside the one place.
+    assert!(agents.find("other").oom_watch().is_err() && !root.path().join("h010203").exists());
+}

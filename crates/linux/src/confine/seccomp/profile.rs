@@ -187,7 +187,7 @@ const WITH_CAPABILITY: &[(&str, &str)] = &[
 ];
 
 /// Flags of `clone` that make a namespace: of mounts, host names, IPC, users, processes, networks, cgroups.
-const NEW_NAMESPACESPACES: u64 = (libc::CLONE_NEWNS
+pub(super) const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUSER
@@ -238,7 +238,7 @@ pub fn rules(capabilities: &[Capability]) -> Vec<Rule> {
         rules.push(allow(vec!["personality".into()], on_first(domain, 0, Comparison::Equal)));
     }
     if !capabilities.contains(&Capability::SYS_ADMIN) {
-        rules.push(allow(vec!["clone".into()], on_first(NEW_NAMESPACESPACES, 0, Comparison::MaskedEqual)));
+        rules.push(allow(vec!["clone".into()], on_first(NEW_NAMESPACES, 0, Comparison::MaskedEqual)));
         // Its flags are in memory, where a filter cannot look; programs fall back to `clone` when it does not exist.
         rules.push(Rule {
             names: vec!["clone3".into()],

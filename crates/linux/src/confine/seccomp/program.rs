@@ -275,14 +275,14 @@ impl Program {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use hostler_model::Capability;
 
     use super::super::profile;
     use super::*;
 
     /// What the kernel would answer.
-    fn run(program: &Program, number: u32, args: [u64; 6]) -> u32 {
+    pub(in super::super) fn run(program: &Program, number: u32, args: [u64; 6]) -> u32 {
         let mut data = Vec::new();
         data.extend(number.to_ne_bytes());
         data.extend(AUDIT_ARCH.to_ne_bytes());

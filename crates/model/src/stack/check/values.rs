@@ -96,14 +96,20 @@ pub(super) fn plan(kind: UnitKind, path: &str, unit: &Unit, mistakes: &mut Mista
 }
 
 fn spec(kind: UnitKind, unit: &Unit, table: &mut Table<'_>) -> Option<Spec> {
-    if unit.command.is_none() {
+    let has_bundle = unit.container.as_ref().is_some_and(|container| container.bundle.is_some());
+    if unit.command.is_none() && !has_bundle {
         table.add("command", "is missing: write a list of program and arguments, or a line for sh -c");
         return None;
     }
     if !unit.env_file.is_none() {
         table.add("env_file", "is resolved by who reads the stack's file: send its lines as env");
     }
-    let mut spec = Spec::new(unit.command.command());
+    let command = if unit.command.is_none() { Vec::new() } else { unit.command.command() };
+    let mut spec = Spec::new(command);
+    spec.container = unit.container.as_ref().map(|written| {
+        let mut table = table.at("container");
+        Box::new(written.container(&mut |field, what| table.add(field, what)))
+    });
     spec.env = unit.env.iter().map(|(key, value)| format!("{key}={}", value.as_str()).into()).collect();
     for (key, _) in unit.env.iter().filter(|(key, _)| key.is_empty() || key.contains(['=', '\0'])) {
         table.add("env", format!("{key:?} is no name of a variable"));
