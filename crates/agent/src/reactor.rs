@@ -206,6 +206,10 @@ impl Agent {
     fn step(&mut self) {
         self.again = false;
         self.receive();
+        if self.children == Children::Some && self.run.as_ref().is_some_and(|run| run.killing.is_some()) {
+            // Perhaps a child was thought of that has ended already: nothing would tell of it again.
+            self.reap();
+        }
         if let Some(run) = &mut self.run {
             run.read_outputs(&mut self.scratch, &self.shared);
             let mut grants = Vec::new();

@@ -99,11 +99,12 @@ fn nonsense_is_refused(oci: Oci) {
 fn hooks_of_the_bundle(oci: Oci) {
     let place = oci.start();
     let told = place.work().join("told");
-    let hook =
-        |word: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >>{}", told.display())] }]);
-    let bundle = make(&place, &["true"], |config| {
+    // The program goes on when it is known to have been started: nobody has to tell of one that is over already.
+    let go = format!("touch {}", place.work().join("bundle/rootfs/tmp/go").display());
+    let hook = |word: &str, after: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("echo {word} >>{}; {after}", told.display())] }]);
+    let bundle = make(&place, &["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.02; done"], |config| {
         config["hooks"] = json!({
-            "prestart": hook("prestart"), "poststart": hook("poststart"), "poststop": hook("poststop"),
+            "prestart": hook("prestart", "true"), "poststart": hook("poststart", &go), "poststop": hook("poststop", "true"),
         });
     });
     run(&place, &bundle, &[]).code(0);

@@ -70,6 +70,7 @@ fn what_a_shell_can_try(oci: Oci) {
     let mounts = place.exec("c", "cut -d\" \" -f5 /proc/1/mountinfo").ok();
     let root = place.root().display().to_string();
     assert!(!mounts.contains(&root), "{mounts}");
+    place.exec("c", "ls /proc/1/root/../../hostler.sock").code(1);
     place.finish();
 }
 

@@ -289,3 +289,23 @@ fn arguments_survive_and_are_checked() {
         assert!(matches!(Parent::from_arg(bad), Err(CgroupError::Argument { .. })), "{bad}");
     }
 }
+
+/// CRIU mounts every hierarchy anew while it restores, in a directory of the restored container's sandbox.
+#[test]
+fn a_second_mount_that_shows_no_more_is_passed_over() {
+    let mut mountinfo = String::new();
+    for (id, base) in [(30, "/sys/fs/cgroup"), (60, "/sandbox/.criu.cgyard.x")] {
+        for (offset, (names, options)) in
+            [("memory", "memory"), ("devices", "devices"), ("systemd", "name=systemd")].iter().enumerate()
+        {
+            let id = id + offset;
+            mountinfo.push_str(&format!("{id} 20 0:{id} / {base}/{names} rw - cgroup cgroup rw,{options}\n"));
+        }
+    }
+    let found = Hierarchies::parse(&mountinfo, "5:devices:/\n4:memory:/\n1:name=systemd:/\n").unwrap();
+    assert_eq!(found.others.len(), 2);
+    assert!(
+        found.mounts.iter().chain(&found.others).all(|mount| mount.point.starts_with("/sys/fs/cgroup")),
+        "{found:?}"
+    );
+}
