@@ -1689,7 +1689,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__kill)
-            opts="-s -h --signal --exec --all --filter --root --json --namespace --help"
+            opts="-s -h --signal --exec --pid --all --filter --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1704,6 +1704,10 @@ _hostler() {
                     return 0
                     ;;
                 --exec)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -355,6 +355,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand schedule; and __fish_see
 complete -c hostler -n "__fish_hostler_using_subcommand schedule; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -s s -l signal -d 'The signal, by name or number' -r
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l exec -d 'To the program of this exec instead of the main one' -r
+complete -c hostler -n "__fish_hostler_using_subcommand kill" -l pid -d 'To this one of its processes instead of the main one, by its pid on the machine, as `top` tells' -r
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l filter -d 'With --all: only those that match, as of `ps`' -r
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand kill" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r

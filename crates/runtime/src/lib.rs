@@ -346,6 +346,11 @@ impl Runtime {
         done(ask(&agent, |request| ToAgent::Update { request, limits }).await?)
     }
 
+    /// An exec in a container is about to be asked for: what the kernel makes it wait for begins now.
+    pub fn expect_exec(&self) {
+        self.shared.expect_moves();
+    }
+
     /// Opens a channel to the streams of a run or an exec. Waits while the run's agent is being started.
     pub async fn attach(&self, run: RunId, request: AttachRequest) -> Result<Attachment, RuntimeError> {
         self.shared.attach(run, request).await

@@ -64,6 +64,7 @@ impl Run {
             consoles: Vec::new(),
             starting: None,
             has_poststart: false,
+            has_delete: false,
             filter: None,
             images: None,
             users: None,
@@ -359,6 +360,11 @@ impl Run {
             shared.epoll.remove(&fifo);
         }
         container.consoles.drain(..).for_each(|console| console.close(shared));
+        // What runc's `delete` does besides is to remove the state and the groups, and so do we.
+        let is_empty = self.group.as_ref().is_none_or(|group| group.members().is_ok_and(|pids| pids.is_empty()));
+        if container.launch.oci.kind == OciKind::Runc && !container.has_delete && is_empty {
+            return self.deleted(Ok(()), shared);
+        }
         let arguments = ["delete".into(), "--force".into(), container.id.as_str().into()];
         match Call::begin(Purpose::Delete, container, &arguments, CallStreams::Own, OCI_CALL_MAX_MS, shared) {
             Ok(call) => container.calls.push(call),
@@ -480,7 +486,9 @@ fn write_bundle(container: &mut Container, stdio: &Stdio, shared: &Shared) -> Re
         kind: StartFailureKind::Sandbox,
         message: format!("the filter of system calls: {error}"),
     })?;
-    container.has_poststart = config["hooks"]["poststart"].as_array().is_some_and(|hooks| !hooks.is_empty());
+    let has_hooks = |kind: &str| config["hooks"][kind].as_array().is_some_and(|hooks| !hooks.is_empty());
+    container.has_poststart = has_hooks("poststart");
+    container.has_delete = has_hooks("poststop") || !config["linux"]["intelRdt"].is_null();
     let write = || {
         match fs::create_dir(&container.bundle) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

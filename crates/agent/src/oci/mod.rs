@@ -76,6 +76,8 @@ pub(crate) struct Container {
     starting: Option<OwnedFd>,
     /// It has hooks that only `start` runs.
     has_poststart: bool,
+    /// It has something that only `delete` does.
+    has_delete: bool,
     /// The outer filter of its system calls, when it has the default profile.
     filter: Option<seccomp::Program>,
     /// Where a checkpoint under way goes.

@@ -45,6 +45,7 @@ use thiserror::Error;
 
 pub use group::Group;
 pub use hierarchy::Hierarchies;
+pub use oci::expect_moves;
 pub use parent::Parent;
 
 /// The group in which agents sit; no run can have this name.

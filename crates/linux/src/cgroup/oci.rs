@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::hierarchy::Mount;
 use super::parent::make_directory;
-use super::{Controller, Hierarchies, Parent, Place, Version, files, is_name, v1};
+use super::{CgroupError, Controller, Hierarchies, Parent, Place, Version, files, is_name, v1};
 
 /// Marks groups above the node's that were made here, so that whoever is last removes them: an OCI runtime makes them in
 /// hierarchies where nobody else has them.
@@ -46,6 +46,16 @@ impl Oci {
         }
         Self { path: Path::new("/").join(rest), places: others }
     }
+}
+
+/// Takes a wait off the OCI runtime that is being started meanwhile. Whoever moves a process by `cgroup.procs`, as all of
+/// them do, waits for a grace period of RCU, unless somebody else has waited just before (9 ms measured; a warm
+/// `runc exec` took 28 ms without and 17 ms with it). So this moves the calling process to where it is. Blocks as long.
+pub fn expect_moves() -> Result<(), CgroupError> {
+    let found = Hierarchies::detect()?;
+    let Some(own) = found.mounts.iter().find_map(|mount| mount.own.as_deref()) else { return Ok(()) };
+    let path = own.join("cgroup.procs");
+    files::write(&path, "0").map_err(|error| CgroupError::io("write", &path, error))
 }
 
 impl Parent {

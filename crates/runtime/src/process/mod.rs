@@ -21,6 +21,7 @@ pub(crate) mod spawn;
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     /// [`spawn::spawn`]; tests put their own agents here.
     pub(crate) spawner: Spawner,
     began: Instant,
+    /// The kernel's wait before a process is moved is being waited for.
+    moving: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -171,6 +174,7 @@ impl Shared {
             one_gone: tokio::sync::Notify::new(),
             spawner,
             began: Instant::now(),
+            moving: AtomicBool::new(false),
             state: Mutex::new(state),
         })
     }
@@ -203,9 +207,25 @@ impl Shared {
 
     // ---- actions ----
 
+    /// An OCI runtime is about to be called, and it will move a process.
+    pub(crate) fn expect_moves(self: &Arc<Self>) {
+        if self.settings.cgroup.is_none() || self.moving.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let shared = Arc::clone(self);
+        self.handle.spawn_blocking(move || {
+            // Where it does not work, the OCI runtime waits itself.
+            let _ = hostler_linux::cgroup::expect_moves();
+            shared.moving.store(false, Ordering::Relaxed);
+        });
+    }
+
     pub(crate) fn prepare(self: &Arc<Self>, launch: Launch) {
         let run = launch.run;
         let now_ms = self.now_ms();
+        if launch.container.is_some() {
+            self.expect_moves();
+        }
         let mut state = self.state();
         if state.runs.contains_key(&run) {
             tracing::error!(%run, "prepare for a run that exists already; ignored");

@@ -89,6 +89,9 @@ async fn run(
         tty: request.tty,
     };
     let launch = accept_exec(caller, &workload, asked, &door.node.users)?;
+    if workload.spec.container.is_some() {
+        door.node.runtime.expect_exec();
+    }
     let exec = ExecId::from_bytes(random());
     let mut news = door.node.view.listen(exec);
     let request = Request::Exec { workload: id, exec, launch: Box::new(launch) };
