@@ -19,6 +19,7 @@ use hostler_wire::FromAgent;
 
 use crate::ending::{Children, Reuse};
 use crate::link::{BATCH, Health, Link};
+use crate::oci::BUNDLE;
 use crate::record::Spare;
 use crate::run::{After, Run};
 use crate::shared::{Config, Shared, TokenKind, token, untoken};
@@ -346,6 +347,7 @@ impl Agent {
         }
         let _ = std::fs::remove_file(AGENT_SOCKET);
         let _ = std::env::set_current_dir("/");
+        let _ = std::fs::remove_dir_all(self.shared.config.sandbox_dir.join(BUNDLE));
         // Fails when the node keeps files there; then it removes both.
         let _ = std::fs::remove_dir(&self.shared.config.sandbox_dir);
     }

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use hostler_linux::cgroup::Hierarchies;
+use hostler_linux::cgroup::{Group, Hierarchies};
 use hostler_linux::confine::seccomp;
 use hostler_linux::epoll::Interest;
 use hostler_linux::process::Reaped;
@@ -37,7 +37,7 @@ use crate::start::in_sandbox;
 use crate::target::Owner;
 
 /// Where the bundle is, in the sandbox.
-const BUNDLE: &str = "bundle";
+pub(crate) const BUNDLE: &str = "bundle";
 
 impl Run {
     /// Has the container made. `Prepared` comes when the call is over.
@@ -361,8 +361,8 @@ impl Run {
         }
         container.consoles.drain(..).for_each(|console| console.close(shared));
         // What runc's `delete` does besides is to remove the state and the groups, and so do we.
-        let is_empty = self.group.as_ref().is_none_or(|group| group.members().is_ok_and(|pids| pids.is_empty()));
-        if container.launch.oci.kind == OciKind::Runc && !container.has_delete && is_empty {
+        let is_over = self.group.as_ref().is_none_or(is_empty);
+        if container.launch.oci.kind == OciKind::Runc && !container.has_delete && is_over {
             return self.deleted(Ok(()), shared);
         }
         let arguments = ["delete".into(), "--force".into(), container.id.as_str().into()];
@@ -381,7 +381,7 @@ impl Run {
         clean(container);
         container.stage = Stage::Gone;
         if let Some(group) = &self.group
-            && group.exists()
+            && !is_empty(group)
         {
             let _ = group.kill_all();
         }
@@ -506,8 +506,18 @@ fn users_directory(container: &Container) -> PathBuf {
 }
 
 /// Takes away what was made for it here.
+/// Whether no process is in it.
+fn is_empty(group: &Group) -> bool {
+    group.members().is_ok_and(|pids| pids.is_empty())
+}
+
 fn clean(container: &mut Container) {
-    let _ = fs::remove_dir_all(&container.bundle);
+    // The directory is kept for the next: on ext4 it costs more to make one than all the rest.
+    let _ = fs::remove_file(container.bundle.join("config.json"));
+    if container.launch.restore.is_some() {
+        // CRIU has worked in it.
+        let _ = fs::remove_dir_all(&container.bundle);
+    }
     if let Some(claim) = container.users.take() {
         claim.release();
     }

@@ -26,6 +26,8 @@ mod lifecycle;
 pub(crate) mod loopback;
 mod users;
 
+pub(crate) use lifecycle::BUNDLE;
+
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
