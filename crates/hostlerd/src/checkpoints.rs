@@ -2,12 +2,13 @@
 //! `checkpoint.json`, which tells what they are of. What has none is not finished, or was given up.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use hostler_api::checkpoints::CheckpointView;
+use hostler_linux::{process, streams};
 use hostler_model::ids::CheckpointName;
 use hostler_model::{Problem, ProblemKind, limits};
 
@@ -15,6 +16,10 @@ use hostler_model::{Problem, ProblemKind, limits};
 const FILE: &str = "checkpoint.json";
 /// Where its images are.
 const IMAGES: &str = "images";
+/// Among the images: what CRIU writes whenever it makes some.
+const INVENTORY: &str = "inventory.img";
+/// There from the beginning until it is complete.
+const MARK: &str = "unfinished";
 
 /// A directory of checkpoints.
 #[derive(Debug, Clone)]
@@ -64,7 +69,8 @@ impl Checkpoints {
             }
             made => made.map_err(|error| internal("make the directory", &directory, &error))?,
         }
-        let images = directory.join(IMAGES);
+        let (images, mark) = (directory.join(IMAGES), directory.join(MARK));
+        File::create_new(&mark).map_err(|error| internal("make the file", &mark, &error))?;
         make(&images).map_err(|error| internal("make the directory", &images, &error))?;
         Ok(images)
     }
@@ -79,6 +85,7 @@ impl Checkpoints {
             file.write_all(&serde_json::to_vec_pretty(&view)?)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
+            fs::remove_file(directory.join(MARK))?;
             File::open(&directory)?.sync_all()?;
             File::open(&self.0)?.sync_all()?;
             Ok(view)
@@ -90,7 +97,11 @@ impl Checkpoints {
     /// Removes it, complete or not.
     pub fn remove(&self, name: &CheckpointName) -> Result<(), Problem> {
         let directory = self.of(name);
-        if !directory.join(IMAGES).is_dir() {
+        // A directory of somebody else's is not taken for one of ours: it has what `begin` or CRIU leaves, or nothing.
+        let images = directory.join(IMAGES);
+        let is_ours =
+            directory.join(FILE).is_file() || images.join(INVENTORY).is_file() || directory.join(MARK).is_file();
+        if !images.is_dir() || !is_ours {
             return Err(missing(name, &self.0));
         }
         // From here on it is no checkpoint any more, whatever happens.
@@ -101,12 +112,7 @@ impl Checkpoints {
     /// One of them.
     pub fn get(&self, name: &CheckpointName) -> Result<CheckpointView, Problem> {
         let path = self.of(name).join(FILE);
-        let bytes = match fs::metadata(&path) {
-            Ok(found) if found.len() <= limits::HTTP_BODY_MAX as u64 * 2 => fs::read(&path),
-            Ok(_) => Err(io::Error::from(io::ErrorKind::InvalidData)),
-            Err(error) => Err(error),
-        };
-        let bytes = match bytes {
+        let bytes = match read_own(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(name, &self.0)),
             read => read.map_err(|error| internal("read", &path, &error))?,
         };
@@ -134,11 +140,53 @@ impl Checkpoints {
         for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
             let path = entry.path();
             let is_old = entry.metadata().and_then(|found| found.modified()).is_ok_and(|changed| changed < oldest);
-            if is_old && path.join(IMAGES).is_dir() && !path.join(FILE).exists() {
+            // An image that CRIU has finished may be all that is left of a container: that is for its owner to remove.
+            if is_old && path.join(MARK).is_file() && !path.join(IMAGES).join(INVENTORY).exists() {
                 let _ = fs::remove_dir_all(&path);
             }
         }
     }
+}
+
+/// Reads what says which program is to run as whom: only a file that the node, or root, has written.
+fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let most = limits::HTTP_BODY_MAX as u64 * 2;
+    let file = streams::open_plain(path)?;
+    let found = file.metadata()?;
+    if !is_own(found.uid()) {
+        return Err(io::Error::other(format!("it belongs to user {}", found.uid())));
+    }
+    if found.len() > most {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn is_own(uid: u32) -> bool {
+    uid == 0 || uid == process::effective_uid()
+}
+
+/// A directory in which somebody else could put links in the way of CRIU, or change what is to be restored, is refused.
+pub fn check_directory(directory: &Path) -> Result<(), Problem> {
+    let Some(existing) = directory.ancestors().find(|path| path.exists()) else { return Ok(()) };
+    let found = existing.canonicalize().map_err(|error| internal("look at", existing, &error))?;
+    for part in found.ancestors() {
+        let of = fs::symlink_metadata(part).map_err(|error| internal("look at", part, &error))?;
+        let (others_write, is_sticky) = (of.mode() & 0o022 != 0, of.mode() & 0o1000 != 0);
+        if !is_own(of.uid()) || (others_write && !is_sticky) {
+            let detail = format!(
+                "checkpoints cannot be in {}: others than the node's owner can change {} (user {}, mode {:o})",
+                directory.display(),
+                part.display(),
+                of.uid(),
+                of.mode() & 0o7777
+            );
+            return Err(Problem::new(ProblemKind::InvalidSpec, detail));
+        }
+    }
+    Ok(())
 }
 
 fn missing(name: &CheckpointName, directory: &Path) -> Problem {

@@ -22,6 +22,7 @@
 //! For processes with one thread only: the child allocates. Not here: what becomes of the process later ([`crate::process`]).
 
 pub(crate) mod child;
+mod mounts;
 
 use std::ffi::{CStr, CString};
 use std::io;

@@ -203,6 +203,14 @@ pub fn open_fifo(path: &std::path::Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// A plain file, which may be in a directory that others write to: neither a link at its end nor a FIFO is waited on or
+/// followed.
+pub fn open_plain(path: &std::path::Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no plain file")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,6 +130,10 @@ impl State {
         let kind = match order {
             // It ended in the same moment.
             Order::Pause | Order::Resume if !live => return,
+            // A stop was asked for meanwhile: what stands still would not hear of it.
+            Order::Pause if matches!(run.state, RunState::Stopping { .. }) => {
+                return out.actions.push(Action::Order(run.id, Order::Resume));
+            }
             Order::Pause => {
                 run.paused = true;
                 EventKind::RunPaused

@@ -8,6 +8,7 @@ use hostler_tests::{PATIENCE, Setup, pty, signal, until, until_gone, with_each_o
 
 with_each_oci_runtime! {
     it_goes_on,
+    with_its_options,
     in_place,
     as_a_new_workload,
     in_a_directory_of_ones_own,
@@ -65,6 +66,29 @@ fn it_goes_on(oci: Oci) {
     assert_eq!(listed(&place).len(), 0);
     let all = numbers(&place, "c");
     assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "{all:?}");
+    place.finish();
+}
+
+/// What was asked of CRIU is asked of it at the restore as well, and told.
+fn with_its_options(oci: Oci) {
+    let Some(place) = oci.start_with_criu() else { return };
+    place.detach("c", &["--net", "none"], COUNT);
+    counts_on(&place, "c");
+    let options = [&["--empty-ns", "net"][..], &["--ext-unix-sk", "--shell-job"], &["--tcp-established"]];
+    for (number, flags) in options.iter().enumerate() {
+        let name = format!("k{number}");
+        place.cli(&[&["checkpoint", "create", "--exit"], *flags, &["c", &name]].concat()).ok();
+        let told = place.cli(&["checkpoint", "inspect", &name]).json()[0]["options"].clone();
+        let expected = [number == 2, number == 1, number == 1, number == 0];
+        let names = ["tcp_established", "ext_unix_sk", "shell_job", "empty_ns_net"];
+        assert_eq!(names.map(|option| told[option].as_bool()), expected.map(Some), "{told}");
+        place.cli(&["start", "--checkpoint", &name, "c"]).ok();
+        counts_on(&place, "c");
+        let links = place.exec("c", "cat /proc/net/dev").ok();
+        assert!(links.contains("lo:") && !links.contains("eth"), "{links}");
+        place.cli(&["checkpoint", "rm", &name]).ok();
+    }
+    place.cli(&["checkpoint", "create", "--empty-ns", "pid", "c"]).code(2);
     place.finish();
 }
 
@@ -152,6 +176,18 @@ fn names_and_errors(oci: Oci) {
     place.cli(&["checkpoint", "rm", "no-such"]).refused(1, "there is no checkpoint no-such");
     place.cli(&["checkpoint", "restore", "no-such"]).refused(1, "there is no checkpoint no-such");
     place.cli(&["checkpoint", "create", "--dir", "/proc/nowhere", "c"]).refused(1, "/proc/nowhere");
+    // What is no checkpoint is not removed as one, and nobody else may put anything in the way of one.
+    let (site, open) = (place.work().join("site/images"), place.work().join("open"));
+    std::fs::create_dir_all(&site).expect("directories");
+    std::fs::write(site.join("logo.png"), "a picture").expect("a file");
+    let work = place.work().display().to_string();
+    place.cli(&["checkpoint", "rm", "--dir", &work, "site"]).refused(1, "there is no checkpoint site");
+    assert!(site.join("logo.png").exists());
+    std::fs::create_dir(&open).expect("a directory");
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("chmod");
+    place.cli(&["checkpoint", "create", "--dir", &open.display().to_string(), "c"]).refused(1, "can change");
+    place.detach("d", &[], "sleep 600");
+    place.cli(&["start", "--checkpoint", "k", "d"]).refused(1, "is of c, not of d");
     place.cli(&["run", "-d", "--name", "process", "--", "sleep", "600"]).ok();
     place.cli(&["checkpoint", "create", "process"]).refused(1, "only containers can be checkpointed");
     place.cli(&["pause", "c"]).ok();

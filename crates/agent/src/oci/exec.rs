@@ -59,18 +59,29 @@ impl Run {
         let path = |path: &std::path::Path| ByteString::from(path.as_os_str());
         let mut arguments: Vec<ByteString> = vec!["exec".into(), "--detach".into(), "--process".into(), path(&process)];
         arguments.extend(["--pid-file".into(), path(&pid)]);
-        if let Some(size) = launch.tty {
-            let console = Console::open(&mut target, size, shared)?;
+        let console = launch.tty.map(|size| Console::open(&mut target, size, shared)).transpose()?;
+        if let Some(console) = &console {
             arguments.extend(["--console-socket".into(), console.address(shared)]);
-            container.consoles.push(console);
         }
         arguments.push(container.id.as_str().into());
+        // A pid that is read is of this call.
+        let _ = fs::remove_file(&pid);
         child::watch(&mut target, shared)?;
         let null = std::io::stdin();
         let connected = [0, 1, 2].map(|index| lifecycle::stream(index, &theirs, &[None, None, None], &null));
         let streams = if launch.tty.is_some() { CallStreams::Own } else { CallStreams::Theirs(connected) };
-        let call = Call::begin(Purpose::Exec(exec), container, &arguments, streams, OCI_CALL_MAX_MS, shared)?;
-        container.calls.push(call);
+        let call = Call::begin(Purpose::Exec(exec), container, &arguments, streams, OCI_CALL_MAX_MS, shared);
+        match call {
+            Ok(call) => container.calls.push(call),
+            Err(failure) => {
+                if let Some(console) = console {
+                    console.close(shared);
+                }
+                let _ = fs::remove_file(&process);
+                return Err(failure);
+            }
+        }
+        container.consoles.extend(console);
         target.held = true;
         target.starting = true;
         Ok(target)
@@ -205,7 +216,8 @@ const LOG_TAIL: u64 = 64 * 1024;
 pub(super) fn criu_error(log: &std::path::Path) -> Option<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
 
-    let mut file = fs::File::open(log).ok()?;
+    // The directory may be one that others can write to, and this thread must not wait.
+    let mut file = hostler_linux::streams::open_plain(log).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL))).ok()?;
     let mut bytes = Vec::new();

@@ -140,6 +140,8 @@ impl Run {
             }
             _ => vec!["create".into()],
         };
+        // A pid that is read is of this call.
+        let _ = fs::remove_file(pid_file(shared));
         arguments.extend(["--bundle".into(), path(&container.bundle), "--pid-file".into(), path(&pid_file(shared))]);
         if let Some(console) = container.consoles.first() {
             arguments.extend(["--console-socket".into(), console.address(shared)]);
@@ -361,7 +363,7 @@ impl Run {
         }
         container.consoles.drain(..).for_each(|console| console.close(shared));
         // What runc's `delete` does besides is to remove the state and the groups, and so do we.
-        let is_over = self.group.as_ref().is_none_or(is_empty);
+        let is_over = self.group.as_ref().is_some_and(is_empty);
         if container.launch.oci.kind == OciKind::Runc && !container.has_delete && is_over {
             return self.deleted(Ok(()), shared);
         }
@@ -378,13 +380,15 @@ impl Run {
             eprintln!("hostler-agent: run {}: {}; removing it by hand", self.id, failure.message);
         }
         let _ = fs::remove_dir_all(container.state_directory());
-        clean(container);
-        container.stage = Stage::Gone;
         if let Some(group) = &self.group
             && !is_empty(group)
+            && !group.kill_all().unwrap_or(false)
         {
-            let _ = group.kill_all();
+            // Somebody still has the user ids: the node gives them back when it removes the rest.
+            container.users = None;
         }
+        clean(container);
+        container.stage = Stage::Gone;
         if self.committed.is_some() {
             self.remove_records(shared);
             self.remove_group();
@@ -488,7 +492,8 @@ fn write_bundle(container: &mut Container, stdio: &Stdio, shared: &Shared) -> Re
     })?;
     let has_hooks = |kind: &str| config["hooks"][kind].as_array().is_some_and(|hooks| !hooks.is_empty());
     container.has_poststart = has_hooks("poststart");
-    container.has_delete = has_hooks("poststop") || !config["linux"]["intelRdt"].is_null();
+    // Without a path the groups are the OCI runtime's own choice.
+    container.has_delete = cgroups_path.is_none() || has_hooks("poststop") || !config["linux"]["intelRdt"].is_null();
     let write = || {
         match fs::create_dir(&container.bundle) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

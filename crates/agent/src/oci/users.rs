@@ -38,8 +38,12 @@ impl Claim {
             let path = directory.join(slot.to_string());
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(mut file) => {
-                    file.write_all(run.to_string().as_bytes())?;
-                    return Ok(Self { first: FIRST + slot * COUNT, path });
+                    let claim = Self { first: FIRST + slot * COUNT, path };
+                    if let Err(error) = file.write_all(run.to_string().as_bytes()) {
+                        claim.release();
+                        return Err(error);
+                    }
+                    return Ok(claim);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),

@@ -15,7 +15,7 @@ use hostler_model::spec::{Rlimit, RlimitKind};
 use hostler_model::workload::{Identity, StartFailure, StartFailureKind};
 
 use super::{
-    ChildSetup, ChildStream, KINDS, Mounts, OomScore, READY, REPORT_MAX, Start, Strings, Terminal, errno_text, shorten,
+    ChildSetup, ChildStream, KINDS, OomScore, READY, REPORT_MAX, Start, Strings, Terminal, errno_text, shorten,
 };
 use crate::{clock, confine, procfs, signals};
 
@@ -39,7 +39,7 @@ pub(crate) fn check(result: libc::c_int, kind: StartFailureKind, what: impl std:
     if result == -1 { fail(kind, what) } else { Ok(()) }
 }
 
-fn shown(path: &CStr) -> String {
+pub(crate) fn shown(path: &CStr) -> String {
     format!("{:?}", shorten(&path.to_string_lossy()))
 }
 
@@ -237,14 +237,7 @@ fn set_up_plainly(setup: &ChildSetup<'_>, control: Option<&OwnedFd>, parent: u32
         // Raising one's own score is always allowed; a kernel without the file has no score to reset.
         let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     }
-    match setup.mounts {
-        Mounts::Shared => {}
-        Mounts::Own => keep_mounts()?,
-        Mounts::Without(path) => {
-            keep_mounts()?;
-            unmount(path)?;
-        }
-    }
+    super::mounts::enter(setup.mounts)?;
     connect(setup, control)?;
     take_terminal(setup)?;
     set_limits(&setup.program.rlimits)?;
@@ -307,25 +300,6 @@ fn die_with(parent: u32) -> Result<(), Failure> {
         exit();
     }
     Ok(())
-}
-
-/// From here on mounts are seen by this process and its children alone.
-fn keep_mounts() -> Result<(), Failure> {
-    let kind = StartFailureKind::System;
-    // SAFETY: the path ends in NUL; the other pointers may be null for a change of propagation.
-    unsafe {
-        check(libc::unshare(libc::CLONE_NEWNS), kind, "make a mount namespace")?;
-        let flags = libc::MS_REC | libc::MS_SLAVE;
-        let null = std::ptr::null();
-        check(libc::mount(null, c"/".as_ptr(), null, flags, null.cast()), kind, "keep mounts to itself")
-    }
-}
-
-/// Takes a mount out of sight.
-fn unmount(path: &CStr) -> Result<(), Failure> {
-    // SAFETY: the path ends in NUL.
-    let unmounted = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-    check(unmounted, StartFailureKind::System, format_args!("unmount {}", shown(path)))
 }
 
 /// Puts the given streams in their places, the socket behind them, and closes everything else.

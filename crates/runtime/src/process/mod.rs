@@ -103,16 +103,17 @@ fn is_plain(launch: &Launch) -> bool {
 
 /// An agent of an older build would pass over what it does not know, and run the program with all its rights.
 fn is_too_old(agent: &Agent, launch: &Launch) -> bool {
-    launch.program.confinement.is_some() && agent.version() < PROTOCOL_CONFINEMENT
+    let confines = launch.program.confinement.is_some() || launch.container.is_some();
+    confines && agent.version() < PROTOCOL_CONFINEMENT
 }
 
-/// From this version on agents know of confinement.
+/// From this version on agents know of confinement and of containers.
 const PROTOCOL_CONFINEMENT: u16 = 3;
 
 fn too_old() -> StartFailure {
     failure(
         StartFailureKind::Isolation,
-        "the agent that took the run is of an older build, which cannot isolate; start it again",
+        "the agent that took the run is of an older build, which can neither isolate nor make containers; start it again",
     )
 }
 

@@ -19,7 +19,7 @@ use hostler_supervisor::{CheckpointOrder, Order, Request};
 use super::answer::{Answer, Asked, Body, OptionalBody, json};
 use super::workloads::workload_of;
 use super::{Door, Peer};
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{Checkpoints, check_directory};
 
 impl Door {
     /// The node's own directory of a namespace, or another one that the node's owner names.
@@ -30,7 +30,10 @@ impl Door {
                 let detail = "only the node's owner may say where checkpoints are";
                 Err(Problem::new(ProblemKind::Forbidden, detail).into())
             }
-            Some(path) if path.is_absolute() => Ok(Checkpoints::within(path)),
+            Some(path) if path.is_absolute() => {
+                check_directory(&path)?;
+                Ok(Checkpoints::within(path))
+            }
             Some(path) => {
                 let detail = format!("directory {} must be an absolute path", path.display());
                 Err(Problem::new(ProblemKind::MalformedRequest, detail).into())
@@ -212,7 +215,14 @@ pub(crate) async fn start(
     may_enter(&caller, &workload, &door.node.users)?;
     let directory = body.directory.as_ref().map(|directory| directory.as_path().to_owned());
     let checkpoints = door.checkpoints(&caller, workload.namespace.as_str(), directory)?;
-    let (_, restore) = looked_up(checkpoints, name).await?;
+    let (view, restore) = looked_up(checkpoints, name).await?;
+    if view.workload != workload.id {
+        let detail = format!(
+            "checkpoint {} is of {}, not of {}; for a new workload: hostler checkpoint restore {0}",
+            restore.checkpoint, view.workload_name, workload.name
+        );
+        return Err(Problem::new(ProblemKind::Conflict, detail).into());
+    }
     door.ask(Request::Restore(workload.id, Box::new(restore))).await
 }
 
