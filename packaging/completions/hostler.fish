@@ -109,8 +109,8 @@ complete -c hostler -n "__fish_hostler_using_subcommand doctor" -s h -l help -d 
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l name -d 'Name of the workload; made from the program\'s name when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s e -l env -d 'Environment variable; a KEY alone takes your value' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l env-file -d 'File of KEY=VALUE lines, or KEY for your value; --env wins over it' -r -F
-complete -c hostler -n "__fish_hostler_using_subcommand run" -s w -l workdir -d 'Working directory; the current one when absent' -r -F
-complete -c hostler -n "__fish_hostler_using_subcommand run" -s u -l user -d 'Who the program runs as; yourself when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s w -l workdir -d 'Working directory; the current one when absent, in a container or with --isolate /' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s u -l user -d 'Who the program runs as; yourself when absent, in a container root or whom the bundle says' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l max-time -d 'Longest time a run may take, such as 10s or 2h' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l start-timeout -d 'Longest time until the program has started' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l stop-signal -d 'First signal of a stop; TERM when absent' -r
@@ -157,15 +157,15 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l private-tmp -d '
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l landlock -d 'What it may read, execute or write, and nothing else, by the kernel\'s landlock: read:PATH, exec:PATH or write:PATH' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l oci -d 'Run this OCI bundle, a directory with a config.json; COMMAND is then what it says itself unless it is given' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l rootfs -d 'Run COMMAND in a container with this directory as its root' -r -F
-complete -c hostler -n "__fish_hostler_using_subcommand run" -s v -l volume -d 'A file or directory of this machine that is seen in it' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s v -l volume -d 'A file or directory of this machine that is seen in it (of --isolate as well)' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l tmpfs -d 'An empty directory in memory; options are size=, mode= and exec' -r
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l hostname -d 'Its host name; the workload\'s name when absent. Of containers and isolated processes, as are --volume, --cap-add, --security-opt and --net' -r
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l cap-add -d 'Give it this capability, such as NET_ADMIN' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l hostname -d 'Its host name; the workload\'s name when absent (of --isolate as well)' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l cap-add -d 'Give it this capability, such as NET_ADMIN; --cap-drop ALL with it leaves this one (of --isolate as well)' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l cap-drop -d 'Take this capability away, or ALL of them' -r
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l security-opt -d 'no-new-privileges=false, seccomp=unconfined or a FILE, apparmor=PROFILE, systempaths=unconfined' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l security-opt -d '(Of --isolate as well) no-new-privileges=false, seccomp=unconfined or a FILE, apparmor=PROFILE, systempaths=unconfined' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l device -d 'A device of this machine that it may use' -r
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l net -l network -d 'Its network: none, host, or a network namespace by name or path' -r
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l userns -d 'Its user ids: host for those of this machine, auto for 65,536 of its own' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l net -l network -d 'Its network: none (when absent: a loopback device and nothing else), host, or a network namespace by name or path (of --isolate as well)' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l userns -d 'Its user ids: host (when absent) for those of this machine, so that its root is root here, or auto for 65,536 of its own' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l oci-runtime -d 'What makes it: runc, crun or a path; the node\'s when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l oci-runtime-arg -d 'Argument of that program, before its command' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s l -l label -d 'Mark for filters' -r

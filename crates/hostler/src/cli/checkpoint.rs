@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 use hostler_model::{CheckpointName, WorkloadName};
 
 pub(super) const CHECKPOINT_EXAMPLES: &str = "Examples:\n  hostler checkpoint create web\n  hostler checkpoint create --exit db before-upgrade\n  \
-     hostler checkpoint ls\n  hostler start --checkpoint before-upgrade db\n  hostler checkpoint restore --name db2 before-upgrade";
+     hostler checkpoint ls\n  hostler start --checkpoint before-upgrade db\n  hostler checkpoint restore --name db2 before-upgrade\n\n\
+     Needs CRIU, and an OCI runtime that was built with it; `hostler doctor` says whether they are there. Of containers only, and for the\n\
+     node's owner. With --exit the container stays stopped.";
 
 /// `hostler checkpoint …`
 #[derive(Debug, Subcommand)]

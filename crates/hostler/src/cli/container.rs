@@ -25,32 +25,33 @@ pub struct ContainerArguments {
     /// Its root cannot be written to
     #[arg(long, requires = "container", help_heading = HEADING)]
     pub read_only: bool,
-    /// A file or directory of this machine that is seen in it
+    /// A file or directory of this machine that is seen in it (of --isolate as well)
     #[arg(long, short, value_name = "SOURCE:TARGET[:ro]", value_parser = volume, requires = "confined", help_heading = HEADING)]
     pub volume: Vec<Volume>,
     /// An empty directory in memory; options are size=, mode= and exec
     #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = text::tmpfs, requires = "container", help_heading = HEADING)]
     pub tmpfs: Vec<Tmpfs>,
-    /// Its host name; the workload's name when absent. Of containers and isolated processes, as are --volume, --cap-add,
-    /// --security-opt and --net
+    /// Its host name; the workload's name when absent (of --isolate as well)
     #[arg(long, value_name = "NAME", requires = "confined", help_heading = HEADING)]
     pub hostname: Option<String>,
-    /// Give it this capability, such as NET_ADMIN
+    /// Give it this capability, such as NET_ADMIN; --cap-drop ALL with it leaves this one (of --isolate as well)
     #[arg(long, value_name = "CAPABILITY", requires = "confined", help_heading = HEADING)]
     pub cap_add: Vec<Capability>,
     /// Take this capability away, or ALL of them
     #[arg(long, value_name = "CAPABILITY", value_parser = text::cap_drop, requires = "container", help_heading = HEADING)]
     pub cap_drop: Vec<CapDrop>,
-    /// no-new-privileges=false, seccomp=unconfined or a FILE, apparmor=PROFILE, systempaths=unconfined
+    /// (Of --isolate as well) no-new-privileges=false, seccomp=unconfined or a FILE, apparmor=PROFILE, systempaths=unconfined
     #[arg(long, value_name = "OPTION", value_parser = text::security_option, requires = "confined", help_heading = HEADING)]
     pub security_opt: Vec<SecurityOption>,
     /// A device of this machine that it may use
     #[arg(long, value_name = "SOURCE[:TARGET[:rwm]]", value_parser = text::device, requires = "container", help_heading = HEADING)]
     pub device: Vec<Device>,
-    /// Its network: none, host, or a network namespace by name or path
+    /// Its network: none (when absent: a loopback device and nothing else), host, or a network namespace by name or path
+    /// (of --isolate as well)
     #[arg(long, visible_alias = "network", value_name = "NETWORK", value_parser = text::network, requires = "confined", help_heading = HEADING)]
     pub net: Option<Network>,
-    /// Its user ids: host for those of this machine, auto for 65,536 of its own
+    /// Its user ids: host (when absent) for those of this machine, so that its root is root here, or auto for 65,536 of
+    /// its own
     #[arg(long, value_name = "USERS", value_parser = text::userns, requires = "container", help_heading = HEADING)]
     pub userns: Option<Userns>,
     /// Let it do whatever the node may

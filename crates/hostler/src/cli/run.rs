@@ -48,10 +48,10 @@ pub struct Run {
     /// File of KEY=VALUE lines, or KEY for your value; --env wins over it
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Working directory; the current one when absent
+    /// Working directory; the current one when absent, in a container or with --isolate /
     #[arg(long, short, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// Who the program runs as; yourself when absent
+    /// Who the program runs as; yourself when absent, in a container root or whom the bundle says
     #[arg(long, short, value_name = "UID[:GID]")]
     pub user: Option<String>,
     /// Leave it to itself and print its id once it runs

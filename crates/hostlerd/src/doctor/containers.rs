@@ -19,7 +19,11 @@ fn runtimes(survey: &Survey) -> Check {
         Ok(found) => {
             let version = if found.version.is_empty() { "says no version" } else { &found.version };
             let others = survey.others.iter().map(|other| format!(", {} ({})", other.program.display(), other.version));
-            let detail = format!("made by {} ({version}){}", found.program.display(), others.collect::<String>());
+            let detail = format!(
+                "made by {} ({version}) unless another is asked for{}",
+                found.program.display(),
+                others.collect::<String>()
+            );
             match found.kind {
                 OciKind::Other => limited(
                     name,
@@ -54,7 +58,7 @@ mod tests {
         let survey = |runtime, criu| Survey { runtime, others: vec![found(OciKind::Crun)], criu };
         let good = checks(&survey(Ok(found(OciKind::Runc)), Ok("criu 4".to_owned())));
         assert!(good.iter().all(|check| check.status == CheckStatus::Ok));
-        assert!(good[0].detail.contains("/usr/bin/x (x version 1), /usr/bin/x"));
+        assert!(good[0].detail.contains("/usr/bin/x (x version 1) unless another is asked for, /usr/bin/x"));
         let bad = checks(&survey(Err("none".to_owned()), Err("no criu".to_owned())));
         assert!(bad.iter().all(|check| check.status == CheckStatus::Limited && check.mend.is_some()));
         assert_eq!(checks(&survey(Ok(found(OciKind::Other)), Ok(String::new())))[0].status, CheckStatus::Limited);
