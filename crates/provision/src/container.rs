@@ -82,12 +82,25 @@ fn shown(path: &ByteString) -> String {
 pub(crate) fn identity(container: &Container, user: Option<&str>) -> Result<Identity, Problem> {
     let root = match (&container.rootfs, &container.bundle) {
         (Some(rootfs), _) => rootfs.as_path().to_owned(),
-        (None, Some(bundle)) => bundle.as_path().join("rootfs"),
+        (None, Some(bundle)) => root_of(bundle.as_path()),
         (None, None) => PathBuf::from("/nonexistent"),
     };
     let etc = root.join("etc");
     let users = if is_plain(&root, &etc) { Users::of(etc.join("passwd"), etc.join("group")) } else { Users::nobody() };
-    users.resolve(user.unwrap_or("0"))
+    users.resolve(user.unwrap_or("0")).map_err(|mut problem| {
+        problem.detail = problem.detail.replace("on this machine", &format!("in {}", etc.display()));
+        problem
+    })
+}
+
+/// The root directory of a bundle, as its configuration says; the OCI runtime will say what is wrong with that.
+fn root_of(bundle: &Path) -> PathBuf {
+    let file = bundle.join("config.json");
+    let is_file = file.metadata().is_ok_and(|found| found.is_file() && found.len() <= limits::OCI_CONFIG_MAX as u64);
+    let config = is_file.then(|| std::fs::read(&file).ok()).flatten();
+    let config: Option<serde_json::Value> = config.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let path = config.as_ref().and_then(|config| config["root"]["path"].as_str());
+    bundle.join(path.unwrap_or("rootfs"))
 }
 
 /// A link in a container's root would be followed on this machine, and a FIFO never ends.

@@ -50,6 +50,14 @@ fn relative_paths(oci: Oci) {
     assert_eq!(run(&place, &bundle, &[]).ok(), "relative to the bundle");
     // And the bundle itself may be named relative to where the command is typed.
     assert_eq!(run(&place, "bundle", &[]).ok(), "relative to the bundle");
+    // Its root is where it says, and so are the names of its users.
+    let (config, root) = (place.work().join("bundle/config.json"), place.work().join("bundle/other"));
+    std::fs::rename(place.work().join("bundle/rootfs"), &root).expect("a move");
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    std::fs::write(&config, text.replace("\"rootfs\"", "\"other\"")).expect("a configuration");
+    std::fs::write(root.join("etc/passwd"), "web:x:71:72::/:/bin/sh\n").expect("users");
+    assert_eq!(run(&place, &bundle, &["--user", "web", "--", "id", "-u"]).ok(), "71");
+    run(&place, &bundle, &["--user", "nosuch", "--", "id"]).refused(125, "bundle/other/etc");
     place.finish();
 }
 
