@@ -53,8 +53,8 @@ impl Checkpoints {
         self.of(name).join(IMAGES)
     }
 
-    /// Makes room for a new one; the directory for its images.
-    pub fn begin(&self, name: &CheckpointName) -> Result<PathBuf, Problem> {
+    /// Makes room for a new one; the directory for its images, and what keeps it from being removed meanwhile.
+    pub fn begin(&self, name: &CheckpointName) -> Result<(PathBuf, File), Problem> {
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
         make(&self.0).map_err(|error| internal("make the directory", &self.0, &error))?;
         let directory = self.of(name);
@@ -72,7 +72,8 @@ impl Checkpoints {
         let (images, mark) = (directory.join(IMAGES), directory.join(MARK));
         File::create_new(&mark).map_err(|error| internal("make the file", &mark, &error))?;
         make(&images).map_err(|error| internal("make the directory", &images, &error))?;
-        Ok(images)
+        let lock = File::open(&directory).and_then(|lock| lock.lock().map(|()| lock));
+        Ok((images, lock.map_err(|error| internal("lock", &directory, &error))?))
     }
 
     /// Brings the images to the disk, and then says that they are complete. The size of everything is filled in.
@@ -103,6 +104,10 @@ impl Checkpoints {
             directory.join(FILE).is_file() || images.join(INVENTORY).is_file() || directory.join(MARK).is_file();
         if !images.is_dir() || !is_ours {
             return Err(missing(name, &self.0));
+        }
+        let lock = File::open(&directory).map_err(|error| internal("open", &directory, &error))?;
+        if lock.try_lock().is_err() {
+            return Err(Problem::new(ProblemKind::Conflict, format!("checkpoint {name} is being made")));
         }
         // From here on it is no checkpoint any more, whatever happens.
         let _ = fs::remove_file(directory.join(FILE));
@@ -234,12 +239,14 @@ mod tests {
         let checkpoints = Checkpoints::within(dir.path().join("all"));
         let name: CheckpointName = "one".parse().expect("a name");
         assert!(checkpoints.list().is_empty() && checkpoints.get(&name).is_err() && checkpoints.remove(&name).is_err());
-        let images = checkpoints.begin(&name).expect("room");
+        let (images, lock) = checkpoints.begin(&name).expect("room");
         fs::write(images.join("pages"), [0; 100]).expect("write");
         assert!(checkpoints.list().is_empty(), "not yet complete");
         assert_eq!(checkpoints.begin(&name).expect_err("taken").kind, ProblemKind::NameInUse);
         let made = checkpoints.complete(view("one")).expect("complete");
         assert_eq!(made.size_bytes, 100);
+        assert_eq!(checkpoints.remove(&name).expect_err("under way").kind, ProblemKind::Conflict);
+        drop(lock);
         let found = checkpoints.get(&name).expect("there");
         assert_eq!((found.size_bytes, found.directory.as_path()), (100, dir.path().join("all/one").as_path()));
         assert_eq!(checkpoints.list().len(), 1);
@@ -248,5 +255,39 @@ mod tests {
         assert!(checkpoints.get(&name).expect_err("damaged").detail.contains("no sense"));
         checkpoints.remove(&name).expect("removed");
         assert!(fs::read_dir(dir.path().join("all")).expect("there").next().is_none());
+        // What is left of one that nobody finishes can be removed, and an image that CRIU has finished is not tidied away.
+        let (images, lock) = checkpoints.begin(&name).expect("room");
+        drop(lock);
+        fs::write(images.join(INVENTORY), "all there is").expect("write");
+        let old = SystemTime::now() - Duration::from_millis(4 * limits::OCI_CHECKPOINT_MAX_MS);
+        File::open(dir.path().join("all/one")).and_then(|directory| directory.set_modified(old)).expect("older");
+        checkpoints.tidy();
+        assert!(images.join(INVENTORY).exists());
+        fs::remove_file(images.join(INVENTORY)).expect("none");
+        checkpoints.tidy();
+        assert!(!images.exists());
+    }
+
+    #[test]
+    fn what_others_can_change_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("temp dir");
+        let safe = dir.path().join("safe/below");
+        check_directory(&safe).expect("not there yet");
+        fs::create_dir_all(&safe).expect("directories");
+        check_directory(&safe).expect("private");
+        fs::set_permissions(dir.path().join("safe"), fs::Permissions::from_mode(0o777)).expect("chmod");
+        assert!(check_directory(&safe).expect_err("open").detail.contains("mode 777"));
+        std::os::unix::fs::symlink(&safe, dir.path().join("link")).expect("a link");
+        assert!(check_directory(&dir.path().join("link/new")).is_err());
+        // Only a plain file of our own says what is to run.
+        let (link, name) = (dir.path().join("n/checkpoint.json"), "n".parse().expect("a name"));
+        fs::create_dir(dir.path().join("n")).expect("a directory");
+        std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+        assert!(Checkpoints::within(dir.path().to_owned()).get(&name).is_err());
+        assert_eq!(
+            Checkpoints::within(dir.path().to_owned()).remove(&name).expect_err("foreign").kind,
+            ProblemKind::NotFound
+        );
     }
 }

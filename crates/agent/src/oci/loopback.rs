@@ -17,9 +17,10 @@ const STATE_MAX: u64 = 64 * 1024;
 pub(super) fn hook_into(root: &mut Map<String, Value>) {
     let namespaces = root["linux"]["namespaces"].as_array();
     let is_own = |namespace: &Value| namespace["type"] == "network" && namespace["path"].is_null();
-    let Ok(agent) = std::env::current_exe() else { return };
+    // Its file may have been replaced since.
+    let agent = format!("/proc/{}/exe", std::process::id());
     if namespaces.is_some_and(|namespaces| namespaces.iter().any(is_own)) {
-        let hook = json!({ "path": agent.to_string_lossy(), "args": ["hostler-agent", ARGUMENT], "timeout": 5 });
+        let hook = json!({ "path": agent, "args": ["hostler-agent", ARGUMENT], "timeout": 5 });
         list(part(root, "hooks"), "createRuntime").push(hook);
     }
 }

@@ -112,7 +112,7 @@ async fn make(
     workload: hostler_model::WorkloadId,
 ) -> Answer<CheckpointView> {
     let name = view.name.clone();
-    let images = {
+    let (images, lock) = {
         let (checkpoints, name) = (checkpoints.clone(), name.clone());
         aside(move || checkpoints.begin(&name)).await?
     };
@@ -123,6 +123,7 @@ async fn make(
         Ok(_) => aside(move || finishing.complete(view).and_then(|view| finishing.get(&view.name))).await,
         Err(problem) => Err(problem.into()),
     };
+    drop(lock);
     if outcome.is_err() {
         let _ = aside(move || checkpoints.remove(&name)).await;
     }
