@@ -186,6 +186,13 @@ fn what_a_program_can_try(oci: Oci) {
                 "{name} is answered by {answer:?} in:\n{said}"
             );
         }
+        // Processes of the machine cannot be traced: there are none to be seen.
+        let script = "import ctypes, errno, sys; c = ctypes.CDLL(None, use_errno=True); \
+                      r = c.ptrace(16, int(sys.argv[1]), 0, 0); print(r, errno.errorcode.get(ctypes.get_errno()))";
+        let host = std::process::id().to_string();
+        let command = ["--rootfs", &root, "--read-only", "--", "python3", "-c", script, &host];
+        let traced = place.cli(&[&["run", "--oci-runtime", oci.name][..], &command].concat()).ok();
+        assert!(matches!(traced.as_str(), "-1 ESRCH" | "-1 EPERM"), "{traced}");
         // Not everything is refused to everybody.
         let granted = run(&["--privileged"]);
         assert!(granted.contains("unshare mount: -") && granted.contains("keyctl: -"), "{granted}");
