@@ -6,6 +6,7 @@
 //! fresh one, which adopts what runs.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod agent_binary;
 mod checkpoints;
 mod config;

@@ -25,7 +25,7 @@ pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Id
 }
 
 /// The same for what starts later: its program may not be there yet, for others that come before may bring it.
-pub(crate) fn accept_later(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
+pub fn accept_later(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
     caller.admit()?;
     spec.check()?;
     pattern::check(spec)?;

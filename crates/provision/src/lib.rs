@@ -24,7 +24,7 @@ pub mod program;
 pub mod stack;
 pub mod users;
 
-pub use accept::{accept_exec, accept_workload, may_enter};
+pub use accept::{accept_exec, accept_later, accept_workload, may_enter};
 pub use caller::{Caller, Scope};
 pub use pattern::Pattern;
 pub use stack::{AcceptedStack, accept_stack};

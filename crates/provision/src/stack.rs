@@ -10,10 +10,8 @@ use hostler_model::stack::probe::ReadyWhen;
 use hostler_model::stack::{Mistake, Stack, UnitPlan, check};
 use hostler_model::workload::Identity;
 
-use crate::accept::accept_later;
 use crate::caller::Caller;
 use crate::pattern::Pattern;
-use crate::users::Users;
 
 /// A stack, verified.
 #[derive(Debug)]
@@ -26,13 +24,12 @@ pub struct AcceptedStack {
     pub mistakes: Vec<Mistake>,
 }
 
-/// Checks a stack and resolves who its units run as. `machine` completes a spec with what is
-/// this node's, and says what of it this machine cannot give.
+/// Checks a stack. `accept` completes a unit's spec with what is this node's, judges it as that of a workload, and says
+/// who it runs as.
 pub fn accept_stack(
     caller: &Caller,
     stack: &Stack,
-    users: &Users,
-    machine: impl Fn(&mut Spec) -> Result<(), Problem>,
+    accept: impl Fn(&mut Spec) -> Result<Identity, Problem>,
 ) -> Result<AcceptedStack, Problem> {
     caller.admit()?;
     let mut checked = check(stack);
@@ -50,7 +47,7 @@ pub fn accept_stack(
             checked.drop_unit(&name, "ready.match", why);
             continue;
         }
-        match machine(&mut plan.spec).and_then(|()| accept_later(caller, &plan.spec, users)) {
+        match accept(&mut plan.spec) {
             Ok(identity) => drop(identities.insert(name, identity)),
             Err(problem) => checked.refuse_unit(&name, &problem.detail),
         }
@@ -74,14 +71,17 @@ fn looks_around(plan: &UnitPlan) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accept::accept_later;
+    use crate::users::Users;
 
     fn accepted(caller: Caller, json: &str) -> (Vec<String>, Vec<String>) {
         let stack: Stack = serde_json::from_str(json).expect("a stack");
-        let machine = |spec: &mut Spec| match spec.limits.pids {
+        let users = Users::default();
+        let accept = |spec: &mut Spec| match spec.limits.pids {
             Some(7) => Err(Problem::new(hostler_model::ProblemKind::LimitUnavailable, "no sevens here")),
-            _ => Ok(()),
+            _ => accept_later(&caller, spec, &users),
         };
-        let accepted = accept_stack(&caller, &stack, &Users::default(), machine).expect("admitted");
+        let accepted = accept_stack(&caller, &stack, accept).expect("admitted");
         let names = accepted.units.keys().map(ToString::to_string).collect();
         (names, accepted.mistakes.iter().map(ToString::to_string).collect())
     }

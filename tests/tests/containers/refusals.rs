@@ -85,6 +85,19 @@ fn other_callers(oci: Oci) {
         let command = [&["run", "--rootfs", &rootfs], options, &["--", "true"]].concat();
         place.command(&command).uid(4242).run().refused(125, "containers can be run by the node's owner only");
     }
+    // Not even asked who it is: that would be done with the node's rights.
+    let (theirs, mark, file) = (place.work().join("theirs"), place.work().join("mark"), place.work().join("s.toml"));
+    std::fs::write(&theirs, format!("#!/bin/sh\ntouch {}\necho runc\n", mark.display())).expect("a program");
+    std::fs::set_permissions(&theirs, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let container = format!("container = {{ rootfs = {rootfs:?}, oci_runtime = {:?} }}", theirs.display().to_string());
+    std::fs::write(&file, format!("[job.j]\ncommand = \"true\"\n{container}\n")).expect("a stack");
+    place
+        .command(&["run", "--rootfs", &rootfs, "--oci-runtime", &theirs.to_string_lossy(), "--", "true"])
+        .uid(4242)
+        .run();
+    let applied = place.command(&["stack", "apply", &file.to_string_lossy()]).uid(4242).run();
+    assert!(applied.code != 0 && applied.err().contains("the node's owner only"), "{applied:?}");
+    assert!(!mark.exists(), "it was run");
     place.detach("c", &[], "sleep 600");
     for command in [&["exec", "c", "--", "true"][..], &["pause", "c"], &["checkpoint", "create", "c"], &["kill", "c"]] {
         let done = place.command(command).uid(4242).run();

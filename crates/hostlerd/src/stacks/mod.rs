@@ -13,14 +13,11 @@ use std::sync::Arc;
 use hostler_model::ids::{Namespace, QueueName, StackName, UnitName};
 use hostler_model::stack::{Mistake, Stack};
 use hostler_model::{Problem, ProblemKind};
-use hostler_provision::{Caller, accept_stack};
+use hostler_provision::{Caller, accept_later, accept_stack};
 use hostler_supervisor::stack::{Retry, Wanted};
-use hostler_supervisor::{ApplyStack, Request, schedule};
+use hostler_supervisor::{ApplyStack, Request};
 
-use crate::clock;
-use crate::doors::http::workloads::check_rlimits;
-use crate::isolation;
-use crate::limited::check_limits;
+use crate::accept::judge;
 use crate::node::Node;
 
 /// A stack as it should be.
@@ -35,15 +32,7 @@ pub(crate) struct Accepted {
 
 /// What of a stack can be on this node.
 pub(crate) fn accept(node: &Node, caller: &Caller, stack: &Stack) -> Result<Accepted, Problem> {
-    let accepted = accept_stack(caller, stack, &node.users, |spec| {
-        isolation::resolve(node, caller, spec)?;
-        if let Some(container) = &spec.container {
-            node.oci.find(container.oci_runtime.as_ref())?;
-        }
-        check_limits(node, caller, &spec.limits)?;
-        spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))?;
-        check_rlimits(caller, &spec.rlimits)
-    })?;
+    let accepted = accept_stack(caller, stack, |spec| judge(node, caller, spec, accept_later))?;
     let wanted = |(name, (plan, identity))| (name, Wanted { plan: Arc::new(plan), identity });
     let units = accepted.units.into_iter().map(wanted).collect();
     Ok(Accepted { units, queues: accepted.queues, mistakes: accepted.mistakes })

@@ -78,7 +78,7 @@ async fn run(
     let gone = || Problem::new(ProblemKind::NotFound, format!("workload {id} is gone"));
     let workload = door.node.view.get(id).ok_or_else(gone)?;
     let stdin = request.interactive;
-    super::workloads::check_rlimits(caller, &request.rlimits)?;
+    crate::accept::check_rlimits(caller, &request.rlimits)?;
     let asked = ExecAsked {
         command: request.command,
         env: request.env,

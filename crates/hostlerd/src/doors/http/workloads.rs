@@ -11,20 +11,19 @@ use hostler_api::types::{
     WorkloadList, WorkloadView,
 };
 use hostler_linux::clock;
-use hostler_linux::spawn::hard_limit;
 use hostler_model::ids::WorkloadId;
-use hostler_model::spec::{Rlimit, Spec};
+use hostler_model::spec::Spec;
 use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
 use hostler_provision::{Caller, accept_workload};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Create, Request, schedule};
+use hostler_supervisor::{Create, Request};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
 use super::{Door, Peer};
+use crate::accept::judge;
 use crate::filter::Filter;
-use crate::isolation;
 use crate::limited::check_limits;
 use crate::metrics::Operation;
 use crate::node::{random, view};
@@ -85,10 +84,6 @@ pub(crate) async fn create(
 }
 
 /// Here and not in the decider: that a date never comes takes a while to find out.
-fn check_schedule(spec: &Spec) -> Result<(), Problem> {
-    spec.schedule.as_ref().map_or(Ok(()), |plan| schedule::check(plan, clock::wall_ms()))
-}
-
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Answer<Option<String>> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| !text.is_empty() && text.len() <= limits::IDEMPOTENCY_KEY_MAX);
@@ -245,31 +240,9 @@ impl Door {
         mut spec: Spec,
         idempotency: Option<(String, String)>,
     ) -> Answer<Create> {
-        isolation::resolve(&self.node, caller, &mut spec)?;
-        let identity = accept_workload(caller, &spec, &self.node.users)?;
-        check_limits(&self.node, caller, &spec.limits)?;
-        if let Some(container) = &spec.container {
-            self.node.oci.find(container.oci_runtime.as_ref())?;
-        }
-        check_rlimits(caller, &spec.rlimits)?;
-        check_schedule(&spec)?;
+        let identity = judge(&self.node, caller, &mut spec, accept_workload)?;
         let id = WorkloadId::from_bytes(random());
         Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, restore: None, hook_of: None })
-    }
-}
-
-/// The agent sets limits as root. Without asking, a workload gets the daemon's own; beyond these only the node's owner
-/// may go.
-pub(crate) fn check_rlimits(caller: &Caller, rlimits: &[Rlimit]) -> Result<(), Problem> {
-    let raised =
-        |rlimit: &&Rlimit| hard_limit(rlimit.kind).is_some_and(|most| rlimit.hard.is_none_or(|hard| hard > most));
-    match rlimits.iter().find(raised) {
-        Some(rlimit) if !caller.is_owner() => {
-            let detail =
-                format!("user {} may not raise the limit {:?} above the daemon's own", caller.uid, rlimit.kind);
-            Err(Problem::new(ProblemKind::Forbidden, detail))
-        }
-        _ => Ok(()),
     }
 }
 
