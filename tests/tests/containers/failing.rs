@@ -32,6 +32,13 @@ impl Stage {
         Self { place, stand_in }
     }
 
+    /// The same of which nothing is spared: of runc it is known what its `start` and `delete` do, so it is only called
+    /// for these when it does not say that it is runc.
+    fn called_for_all(oci: Oci) -> Self {
+        let stage = Self::new(oci, Setup::new());
+        if oci.name == "runc" { Self { stand_in: stage.stand_in.unknown(), ..stage } } else { stage }
+    }
+
     /// `hostler run` of a script with the stand-in.
     fn run(&self, options: &[&str], script: &str) -> hostler_tests::Output {
         let (program, rootfs) = (self.stand_in.program(), self.place.rootfs());
@@ -91,11 +98,7 @@ fn at_create(oci: Oci) {
 }
 
 fn at_start(oci: Oci) {
-    let mut stage = Stage::new(oci, Setup::new());
-    // Of runc more is known than that it has a `start`, so it is only called when it does not say that it is runc.
-    if oci.name == "runc" {
-        stage.stand_in = stage.stand_in.unknown();
-    }
+    let stage = Stage::called_for_all(oci);
     let cases = [
         (Wrong::Fail, "stand-in could not start the container: the stand-in was told to fail"),
         (Wrong::FailSilently, "it ended with code 3 and said nothing"),
@@ -153,7 +156,7 @@ fn at_exec(oci: Oci) {
 
 /// The end is told with its own code whatever becomes of what is left.
 fn at_delete(oci: Oci) {
-    let stage = Stage::new(oci, Setup::new());
+    let stage = Stage::called_for_all(oci);
     let cases = [
         Wrong::Fail,
         Wrong::FailSilently,
