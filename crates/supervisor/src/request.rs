@@ -9,7 +9,7 @@ use hostler_model::record::{IdempotencyKey, Record};
 use hostler_model::seldom::Seldom;
 use hostler_model::spec::{Limits, Spec};
 use hostler_model::units::Signal;
-use hostler_model::workload::{Desired, Identity, RunState, Workload};
+use hostler_model::workload::{Desired, Identity, Run, RunState, Workload};
 use hostler_model::{Namespace, Now, Problem, ProblemKind, limits};
 
 use crate::fires;
@@ -367,10 +367,7 @@ impl State {
 
     pub(crate) fn kill(&mut self, id: WorkloadId, signal: Signal, exec: Option<ExecId>, out: &mut Outcome) -> Answer {
         let workload = self.find(id)?;
-        let Some(run) = workload.live_run() else {
-            return Err(conflict(format!("{} is not running: it is {}", workload.name, workload.phase().as_str())));
-        };
-        refuse_paused(&workload)?;
+        let run = may_be_signalled(&workload)?;
         match exec {
             Some(exec) => {
                 if !run.execs.iter().any(|known| known.id == exec) {
@@ -478,6 +475,15 @@ impl State {
         }
         Reply::Stopping(count)
     }
+}
+
+/// The run of a workload that takes signals.
+pub fn may_be_signalled(workload: &Workload) -> Result<&Run, Problem> {
+    let Some(run) = workload.live_run() else {
+        return Err(conflict(format!("{} is not running: it is {}", workload.name, workload.phase().as_str())));
+    };
+    refuse_paused(workload)?;
+    Ok(run)
 }
 
 /// What stands still takes no signal and no second program.

@@ -183,7 +183,11 @@ fn a_paused_one_can_be_stopped(oci: Oci) {
         place.cli(&["pause", name]).ok();
         match verb {
             // A signal would wait in it until it goes on.
-            "kill" => drop(place.cli(&["kill", name]).refused(1, "resume it first")),
+            "kill" => {
+                place.cli(&["kill", name]).refused(1, "resume it first");
+                let pid = place.main_pid(name).to_string();
+                place.cli(&["kill", "--pid", &pid, name]).refused(1, "resume it first");
+            }
             "rm" => drop(place.cli(&["rm", "-f", name]).ok()),
             _ => drop(place.cli(&["stop", name]).ok()),
         }

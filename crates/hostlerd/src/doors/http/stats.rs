@@ -99,7 +99,7 @@ fn ticks() -> tokio::time::Interval {
 }
 
 /// The run that has processes.
-pub(super) fn live_run(workload: &Workload) -> Result<RunId, Problem> {
+fn live_run(workload: &Workload) -> Result<RunId, Problem> {
     workload.live_run().map(|run| run.id).ok_or_else(|| {
         let detail = format!("{} has no processes: it is {}", workload.name, workload.phase().as_str());
         Problem::new(ProblemKind::Conflict, detail)

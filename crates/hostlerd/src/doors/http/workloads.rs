@@ -17,7 +17,7 @@ use hostler_model::workload::Workload;
 use hostler_model::{Namespace, Problem, ProblemKind, RunId, limits};
 use hostler_provision::{Caller, accept_workload};
 use hostler_supervisor::input::Reply;
-use hostler_supervisor::{Create, Request};
+use hostler_supervisor::{Create, Request, may_be_signalled};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Asked, Body, OptionalBody, Refusal, json};
@@ -159,7 +159,7 @@ pub(crate) async fn kill(
             Err(Problem::new(ProblemKind::MalformedRequest, "exec and pid do not go together").into())
         }
         Some(pid) => {
-            let run = super::stats::live_run(&workload)?;
+            let run = may_be_signalled(&workload)?.id;
             let sent = door.node.runtime.signal_process(run, pid, body.signal).await;
             sent.map_err(|error| super::stats::no_answer(&error))?;
             Ok(json(StatusCode::OK, &WorkloadView::from(workload)))
