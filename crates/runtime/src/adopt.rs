@@ -297,7 +297,7 @@ impl Scan<'_> {
         }
     }
 
-    /// What the OCI runtime remembers of runs that are nowhere.
+    /// What the OCI runtime remembers of runs that are nowhere, and user ids that these have.
     fn containers(&self, spoken_for: &HashSet<RunId>, kept: &HashSet<String>) {
         let state = &self.shared.settings.oci_state;
         let (remembered, _) = entries::<RunId>(state);
@@ -306,7 +306,8 @@ impl Scan<'_> {
                 && !kept.contains(&run.to_string())
                 && !remains::run_dir(&self.shared.settings, *run).exists()
         };
-        remembered.into_iter().filter(gone).for_each(|run| crate::oci::forget(state, run));
+        let known: HashSet<_> = remembered.into_iter().chain(crate::oci::owners(state)).collect();
+        known.into_iter().filter(gone).for_each(|run| crate::oci::forget(state, run));
     }
 
     /// Groups that are named like a run, and belong to none that was found.

@@ -125,6 +125,8 @@ fn daemon_and_agent_die(oci: Oci) {
         signal(agent, 9);
         until_gone(agent);
     }
+    // One that was killed before its run had a directory.
+    std::os::unix::fs::symlink("0a1b2c3d4e5f-1", place.root().join("user-ids/7")).expect("a claim");
     place.start();
     until_gone(pid);
     until_gone(paused);

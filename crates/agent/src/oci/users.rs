@@ -1,9 +1,9 @@
-//! User ids of this machine that one container has for itself: 65,536 of them, claimed by a file, so that no two
-//! containers of a node share any.
+//! User ids of this machine that one container has for itself: 65,536 of them, claimed by a link that names its run, so
+//! that no two containers of a node share any. A link is there whole or not at all, whoever is killed meanwhile.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use hostler_model::RunId;
@@ -36,15 +36,8 @@ impl Claim {
         for offset in 0..TRIES {
             let slot = hash.wrapping_add(offset) % SLOTS;
             let path = directory.join(slot.to_string());
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(mut file) => {
-                    let claim = Self { first: FIRST + slot * COUNT, path };
-                    if let Err(error) = file.write_all(run.to_string().as_bytes()) {
-                        claim.release();
-                        return Err(error);
-                    }
-                    return Ok(claim);
-                }
+            match symlink(run.to_string(), &path) {
+                Ok(()) => return Ok(Self { first: FIRST + slot * COUNT, path }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }

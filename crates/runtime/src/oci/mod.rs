@@ -4,7 +4,7 @@
 //! The OCI runtime is not asked here: what it made beside processes is a cgroup, which is killed and removed as any
 //! run's is, and a directory in which it remembers the container. Mounts and namespaces go with the last process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hostler_model::RunId;
 use hostler_model::rundir::USERS_DIRECTORY;
@@ -18,10 +18,21 @@ pub(crate) fn forget(state: &Path, run: RunId) {
     if remembered.exists() {
         remove_dir(&remembered);
     }
-    let Ok(claims) = std::fs::read_dir(state.with_file_name(USERS_DIRECTORY)) else { return };
-    for claim in claims.flatten() {
-        if std::fs::read(claim.path()).is_ok_and(|owner| owner == name.as_bytes()) {
-            let _ = std::fs::remove_file(claim.path());
-        }
+    for (claim, _) in claims(state).into_iter().filter(|(_, owner)| *owner == run) {
+        let _ = std::fs::remove_file(claim);
     }
+}
+
+/// Runs that have user ids for themselves.
+pub(crate) fn owners(state: &Path) -> impl Iterator<Item = RunId> {
+    claims(state).into_iter().map(|(_, owner)| owner)
+}
+
+fn claims(state: &Path) -> Vec<(PathBuf, RunId)> {
+    let entries = std::fs::read_dir(state.with_file_name(USERS_DIRECTORY)).into_iter().flatten().flatten();
+    let owned = entries.filter_map(|entry| {
+        let owner = std::fs::read_link(entry.path()).ok()?.to_str()?.parse().ok()?;
+        Some((entry.path(), owner))
+    });
+    owned.collect()
 }
