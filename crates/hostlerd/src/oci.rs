@@ -1,7 +1,8 @@
 //! Which OCI runtimes this machine has: found by name or path, and asked once who they are.
 
 use std::collections::HashMap;
-use std::io::Read as _;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hostler_linux::streams;
 use hostler_model::container::Container;
 use hostler_model::launch::{OciKind, OciRuntime};
 use hostler_model::{ByteString, Problem, ProblemKind, config};
@@ -203,9 +205,18 @@ fn said(program: &Path, arguments: &[&str], longest: Duration) -> Option<Said> {
     }
     let success = child.wait().ok()?.success();
     let mut bytes = Vec::new();
-    child.stdout.take()?.take(SAID_MAX).read_to_end(&mut bytes).ok()?;
-    child.stderr.take()?.take(SAID_MAX).read_to_end(&mut bytes).ok()?;
+    read_said(child.stdout.take()?, &mut bytes).ok()?;
+    read_said(child.stderr.take()?, &mut bytes).ok()?;
     Some(Said { text: String::from_utf8_lossy(&bytes).into_owned(), success })
+}
+
+/// What is there: somebody whom it has left behind may hold the other end for ever.
+fn read_said(pipe: impl Read + AsFd, said: &mut Vec<u8>) -> io::Result<()> {
+    streams::set_nonblocking(&pipe)?;
+    match pipe.take(SAID_MAX).read_to_end(said) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -227,6 +238,7 @@ mod tests {
             ("runc", "echo 'crun version 1.8.1'; echo spec", OciKind::Crun),
             ("c", "echo mine 3", OciKind::Other),
             ("d", "exit 1", OciKind::Other),
+            ("e", "echo runc version 1; sleep 5 & exit 0", OciKind::Runc),
         ];
         for (name, script, kind) in cases {
             let path = stand_in(dir.path(), name, script);
