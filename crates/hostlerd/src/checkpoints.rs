@@ -10,14 +10,13 @@ use std::time::{Duration, SystemTime};
 use hostler_api::checkpoints::CheckpointView;
 use hostler_linux::{process, streams};
 use hostler_model::ids::CheckpointName;
+use hostler_model::launch::CRIU_INVENTORY as INVENTORY;
 use hostler_model::{Problem, ProblemKind, limits};
 
 /// Tells what a checkpoint is of.
 const FILE: &str = "checkpoint.json";
 /// Where its images are.
 const IMAGES: &str = "images";
-/// Among the images: what CRIU writes whenever it makes some.
-const INVENTORY: &str = "inventory.img";
 /// There from the beginning until it is complete.
 const MARK: &str = "unfinished";
 

@@ -96,6 +96,9 @@ pub struct Restore {
     pub options: CheckpointOptions,
 }
 
+/// Among the images of a checkpoint: the file that CRIU writes whenever it makes some.
+pub const CRIU_INVENTORY: &str = "inventory.img";
+
 /// What a checkpoint may contain, besides processes and their memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

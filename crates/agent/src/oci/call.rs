@@ -105,7 +105,7 @@ impl Call {
                 None => Mounts::Shared,
             },
             // Those that make a program in the container: it inherits the filter.
-            filter: container.filter.as_ref().filter(|_| matches!(purpose, Purpose::Create | Purpose::Exec(_))),
+            filter: container.filter.filter(|_| matches!(purpose, Purpose::Create | Purpose::Exec(_))),
             oom_score: shared.config.oom_score,
             start: Start::AtOnce,
         };

@@ -47,7 +47,7 @@ fn texts(list: &[ByteString], what: &str) -> Result<Vec<String>, StartFailure> {
 }
 
 /// Makes it; with the filter of system calls that belongs around the OCI runtime, if there is one.
-pub(super) fn make(asked: &Asked<'_>) -> Result<(Value, Option<Profile>), StartFailure> {
+pub(super) fn make(asked: &Asked<'_>) -> Result<(Value, Option<&'static seccomp::Program>), StartFailure> {
     let mut outer = None;
     let mut config = match &asked.container.container.bundle {
         Some(bundle) => of_bundle(bundle.as_path())?,
@@ -107,7 +107,7 @@ fn of_bundle(bundle: &Path) -> Result<Value, StartFailure> {
 }
 
 /// A container without a bundle.
-fn base(asked: &Asked<'_>, outer: &mut Option<Profile>) -> Result<Value, StartFailure> {
+fn base(asked: &Asked<'_>, outer: &mut Option<&'static seccomp::Program>) -> Result<Value, StartFailure> {
     let container = &asked.container.container;
     let path = container.rootfs.as_ref().ok_or_else(|| failure("the container has neither bundle nor rootfs"))?;
     let named: Vec<_> = defaults::capabilities().map(Capability::oci_name).collect();
@@ -124,9 +124,9 @@ fn base(asked: &Asked<'_>, outer: &mut Option<Profile>) -> Result<Value, StartFa
     });
     if container.seccomp == Seccomp::Default && !container.privileged {
         let kept: Vec<_> = capabilities(container).collect();
-        let layers = seccomp::layers::layers(&kept);
-        linux["seccomp"] = as_json(&layers.inner)?;
-        *outer = Some(layers.outer);
+        linux["seccomp"] = as_json(&seccomp::layers::inner(&kept))?;
+        let filter = seccomp::layers::outer();
+        *outer = Some(filter.map_err(|error| failure(format!("the filter of system calls: {error}")))?);
     }
     Ok(json!({
         "ociVersion": defaults::OCI_VERSION,

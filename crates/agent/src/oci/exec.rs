@@ -5,7 +5,7 @@ use std::fs;
 use hostler_linux::clock;
 use hostler_model::ByteString;
 use hostler_model::ids::ExecId;
-use hostler_model::launch::{CheckpointOptions, ExecLaunch};
+use hostler_model::launch::{CRIU_INVENTORY, CheckpointOptions, ExecLaunch};
 use hostler_model::limits::{OCI_CALL_MAX_MS, OCI_CHECKPOINT_MAX_MS, OWNER_GRACE_MS};
 use hostler_model::spec::Stdio;
 use hostler_model::workload::{StartFailure, StartFailureKind};
@@ -66,11 +66,11 @@ impl Run {
         arguments.push(container.id.as_str().into());
         // A pid that is read is of this call.
         let _ = fs::remove_file(&pid);
-        child::watch(&mut target, shared)?;
         let null = std::io::stdin();
         let connected = [0, 1, 2].map(|index| lifecycle::stream(index, &theirs, &[None, None, None], &null));
         let streams = if launch.tty.is_some() { CallStreams::Own } else { CallStreams::Theirs(connected) };
-        let call = Call::begin(Purpose::Exec(exec), container, &arguments, streams, OCI_CALL_MAX_MS, shared);
+        let call = child::watch(&mut target, shared)
+            .and_then(|()| Call::begin(Purpose::Exec(exec), container, &arguments, streams, OCI_CALL_MAX_MS, shared));
         match call {
             Ok(call) => container.calls.push(call),
             Err(failure) => {
@@ -189,7 +189,7 @@ impl Run {
         {
             let _ = group.thaw();
         }
-        let made = images.as_ref().is_some_and(|images| images.as_path().join(INVENTORY).is_file());
+        let made = images.as_ref().is_some_and(|images| images.as_path().join(CRIU_INVENTORY).is_file());
         let outcome = match outcome {
             // An OCI runtime that says that all is well is not believed without a sign of CRIU.
             Ok(()) if !made => {
@@ -205,9 +205,6 @@ impl Run {
         shared.send(&FromAgent::Done { request, error });
     }
 }
-
-/// Among the images: what CRIU writes whenever it makes some.
-const INVENTORY: &str = "inventory.img";
 
 /// Of CRIU's log, what is read at its end, bytes.
 const LOG_TAIL: u64 = 64 * 1024;

@@ -1,15 +1,15 @@
-//! Create, start, delete. Each is a call of the OCI runtime, but for the start of a container of runc: that waits at a
-//! FIFO in its state directory for somebody to read from it, and so it starts when we do, without another process.
+//! Create, start, delete. Each is a call of the OCI runtime, but for two of runc. A container of its waits at a FIFO in
+//! its state directory for somebody to read from it, and so it starts when we do, without another process; and its
+//! `delete` mostly does no more than we do anyhow.
 //!
-//! Whatever goes wrong, in whichever step, everything of the container is killed, `delete` is called, and what even that
-//! leaves (its cgroup, its state) is removed by hand.
+//! Whatever goes wrong, in whichever step, everything of the container is killed, `delete` is called where there is
+//! something that only it does, and what is left (its cgroup, its state) is removed by hand.
 
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use hostler_linux::cgroup::{Group, Hierarchies};
-use hostler_linux::confine::seccomp;
 use hostler_linux::epoll::Interest;
 use hostler_linux::process::Reaped;
 use hostler_linux::spawn::ChildStream;
@@ -484,12 +484,8 @@ fn write_bundle(container: &mut Container, stdio: &Stdio, shared: &Shared) -> Re
         cgroups_path: cgroups_path.as_deref(),
         user_ids_from: container.users.as_ref().map_or(0, |claim| claim.first),
     };
-    let (config, outer) = config::make(&asked)?;
-    let filter = outer.map(|outer| seccomp::compile(&outer)).transpose();
-    container.filter = filter.map_err(|error| StartFailure {
-        kind: StartFailureKind::Sandbox,
-        message: format!("the filter of system calls: {error}"),
-    })?;
+    let (config, filter) = config::make(&asked)?;
+    container.filter = filter;
     let has_hooks = |kind: &str| config["hooks"][kind].as_array().is_some_and(|hooks| !hooks.is_empty());
     container.has_poststart = has_hooks("poststart");
     // Without a path the groups are the OCI runtime's own choice.
@@ -510,12 +506,12 @@ fn users_directory(container: &Container) -> PathBuf {
     state.with_file_name(USERS_DIRECTORY)
 }
 
-/// Takes away what was made for it here.
 /// Whether no process is in it.
 fn is_empty(group: &Group) -> bool {
     group.members().is_ok_and(|pids| pids.is_empty())
 }
 
+/// Takes away what was made for it here.
 fn clean(container: &mut Container) {
     // The directory is kept for the next: on ext4 it costs more to make one than all the rest.
     let _ = fs::remove_file(container.bundle.join("config.json"));

@@ -81,7 +81,7 @@ pub(crate) struct Container {
     /// It has something that only `delete` does.
     has_delete: bool,
     /// The outer filter of its system calls, when it has the default profile.
-    filter: Option<seccomp::Program>,
+    filter: Option<&'static seccomp::Program>,
     /// Where a checkpoint under way goes.
     images: Option<ByteString>,
     /// User ids that it has for itself.

@@ -10,34 +10,37 @@
 //! Programs of other kinds than the machine's own (32 bits) are ended by the outer filter.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use hostler_model::Capability;
 
 use super::numbers::number;
 use super::profile::{Action, Argument, Comparison, NEW_NAMESPACES, Profile, Rule, default, rules};
+use super::program::{ProfileError, Program, compile};
 
 /// What an OCI runtime does for a container, beyond what the holder of all capabilities is permitted.
 const MAKING: [&str; 4] = ["add_key", "keyctl", "pivot_root", "request_key"];
 
-/// Both filters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layers {
-    /// Around the OCI runtime and everything that it starts.
-    pub outer: Profile,
-    /// For the OCI runtime to put on the container's programs.
-    pub inner: Profile,
-}
-
 /// The kind of programs that this machine itself is.
 const NATIVE: &str = if cfg!(target_arch = "x86_64") { "SCMP_ARCH_X86_64" } else { "SCMP_ARCH_AARCH64" };
 
-/// The filters of a container that keeps these capabilities.
-#[must_use]
-pub fn layers(kept: &[Capability]) -> Layers {
+/// The outer one, the same for all containers: around the OCI runtime and everything that it starts. Made once.
+pub fn outer() -> Result<&'static Program, ProfileError> {
+    static OUTER: LazyLock<Result<Program, ProfileError>> = LazyLock::new(|| compile(&around()));
+    OUTER.as_ref().map_err(Clone::clone)
+}
+
+fn around() -> Profile {
     let all: Vec<Capability> = Capability::all().collect();
     let mut outer = default(&all);
     outer.architectures = vec![NATIVE.into()];
     outer.syscalls[0].names.extend(MAKING.map(Cow::Borrowed));
+    outer
+}
+
+/// The inner one of a container that keeps these capabilities: for the OCI runtime to put on its programs.
+#[must_use]
+pub fn inner(kept: &[Capability]) -> Profile {
     let permitted = rules(kept);
     let is_permitted = |name: &str| {
         permitted
@@ -45,12 +48,8 @@ pub fn layers(kept: &[Capability]) -> Layers {
             .any(|rule| rule.action == Action::Allow && rule.args.is_empty() && rule.names.iter().any(|it| it == name))
     };
     let depends = |name: &str| permitted.iter().any(|rule| rule.names.iter().any(|it| it == name));
-    let refused: Vec<_> = outer.syscalls[0]
-        .names
-        .iter()
-        .filter(|name| number(name).is_some() && !is_permitted(name) && !depends(name))
-        .cloned()
-        .collect();
+    let mut refused = around().syscalls.swap_remove(0).names;
+    refused.retain(|name| number(name).is_some() && !is_permitted(name) && !depends(name));
     let mut inner = vec![Rule { names: refused, action: Action::Errno, errno_ret: None, args: Vec::new() }];
     if !kept.contains(&Capability::SYS_ADMIN) {
         let flags = (0..u64::BITS).map(|bit| 1 << bit).filter(|flag| NEW_NAMESPACES & flag != 0);
@@ -63,18 +62,17 @@ pub fn layers(kept: &[Capability]) -> Layers {
     }
     // What is refused in another way than the rest, such as `clone3`.
     inner.extend(permitted.iter().filter(|rule| rule.action == Action::Errno).cloned());
-    let inner = Profile {
+    Profile {
         default_action: Action::Allow,
         default_errno_ret: None,
         architectures: vec![NATIVE.into()],
         syscalls: inner,
-    };
-    Layers { outer, inner }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::program::{compile, tests::run};
+    use super::super::program::tests::run;
     use super::*;
 
     #[test]
@@ -83,15 +81,15 @@ mod tests {
         for names in sets {
             let kept: Vec<Capability> = names.iter().map(|name| name.parse().expect("known")).collect();
             let whole = compile(&default(&kept)).expect("compiles");
-            let Layers { outer, inner } = layers(&kept);
+            let inner = inner(&kept);
             assert!(inner.syscalls.iter().map(|rule| rule.names.len()).sum::<usize>() < 80);
-            let (outer, inner) = (compile(&outer).expect("compiles"), compile(&inner).expect("compiles"));
+            let (outer, inner) = (outer().expect("compiles"), compile(&inner).expect("compiles"));
             let allow = libc::SECCOMP_RET_ALLOW;
             for number in 0..=600 {
                 for first in [0, 1, 2, 38, 39, 40, 0x8, 0xffff_ffff, 0x1000_0000, 0x2000_0000, 0x7e02_0000, 0x11] {
                     let args = [first, 0, 0, 0, 0, 0];
                     let expected = run(&whole, number, args);
-                    let found = match run(&outer, number, args) {
+                    let found = match run(outer, number, args) {
                         answer if answer == allow => run(&inner, number, args),
                         refused => refused,
                     };
