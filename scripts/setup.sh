@@ -6,7 +6,7 @@
 #   scripts/setup.sh build    checks for cargo, rustc, a C compiler, make; installs nothing but Debian packages
 #   scripts/setup.sh test     … and the test runner (cargo-nextest), and what tests of containers run (setup-containers.sh)
 #   scripts/setup.sh check    … and rustfmt, clippy, the licence and ban checker (cargo-deny)
-#   scripts/setup.sh bench    … as build, and task-spooler, beside which jobs from queues are measured
+#   scripts/setup.sh bench    … as build, and what is measured beside: task-spooler, runc, containerd
 set -eu
 
 RUST_MIN=1.95.0
@@ -110,12 +110,34 @@ need_check() {
 # A peer that is missing is left out of the report, which says so.
 need_bench() {
     need_build
-    command -v tsp >/dev/null 2>&1 && return 0
     if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then
         debian tsp task-spooler "jobs from queues are measured beside it"
+        debian runc runc "containers are measured beside it"
+        debian busybox busybox-static "containers are measured with it as their root"
+        unpack_containerd || say "containerd could not be had: what is measured beside it will be left out"
     else
-        say "task-spooler is not here: what is measured beside it will be left out"
+        for peer in tsp runc busybox containerd; do
+            command -v "$peer" >/dev/null 2>&1 || say "$peer is not here: what is measured beside it will be left out"
+        done
     fi
+}
+
+# containerd is unpacked into target/tools and not installed: its package starts a service.
+unpack_containerd() {
+    command -v containerd >/dev/null 2>&1 && command -v ctr >/dev/null 2>&1 && return 0
+    say "fetching from Debian: containerd: containers are measured beside it"
+    new="$TOOLS/containerd.new"
+    rm -rf "$new"
+    mkdir -p "$new" "$TOOLS/bin"
+    fetch() { (cd "$new" && apt-get download containerd </dev/null >/dev/null 2>&1); }
+    if { fetch || { apt-get update </dev/null >/dev/null 2>&1 && fetch; }; } &&
+        dpkg-deb -x "$new"/containerd_*.deb "$new/root"; then
+        for program in containerd containerd-shim-runc-v2 ctr; do
+            install -m 755 "$new/root/usr/bin/$program" "$TOOLS/bin/"
+        done
+    fi
+    rm -rf "$new"
+    [ -x "$TOOLS/bin/containerd" ]
 }
 
 case "${1:-}" in
