@@ -53,6 +53,12 @@ problem_kinds! {
     LimitUnavailable = "limit-unavailable", 422, "This machine cannot give the limit";
     /// No program is there that makes containers.
     OciRuntimeMissing = "oci-runtime-missing", 422, "There is no OCI runtime";
+    /// No network of this name is there.
+    UnknownNetwork = "unknown-network", 422, "There is no such network";
+    /// Networks, or what was asked of one, cannot be had on this machine.
+    NetworkUnavailable = "network-unavailable", 422, "This machine cannot give the network";
+    /// Everything of the kind is in use; some will be free again.
+    TryAgain = "try-again", 503, "There is none left at the moment";
     /// Not allowed for this caller.
     Forbidden = "forbidden", 403, "The caller may not do this";
     /// No such workload, run, exec or page.

@@ -138,6 +138,8 @@ macro_rules! text_serde {
     };
 }
 
+pub(crate) use text_serde;
+
 hex_id! {
     /// A workload, for as long as it exists.
     WorkloadId, 6, "a workload id"
@@ -157,6 +159,15 @@ hex_id! {
 hex_id! {
     /// Short mark in every machine-global name of a node; 15 characters is all a link name has.
     NodeTag, 3, "a node tag"
+}
+
+hex_id! {
+    /// A network: part of the names of its links, and so as short as they have to be.
+    NetworkId, 3, "a network id"
+}
+hex_id! {
+    /// A set-up in a network: a namespace with an interface and addresses.
+    SetupId, 4, "a set-up id"
 }
 
 /// One incarnation of a workload: `<workload id>-<number>`, numbers from 1 upwards.
@@ -262,6 +273,10 @@ name_type! {
 name_type! {
     /// A queue's name, unique in its namespace.
     QueueName, "queue name", limits::NAME_LENGTH_MAX
+}
+name_type! {
+    /// A network's name, unique in its namespace.
+    NetworkName, "network name", limits::NETWORK_NAME_LENGTH_MAX
 }
 name_type! {
     /// A stack's name, unique in its namespace. It has no dot, so that `<stack>.<unit>` has one meaning.

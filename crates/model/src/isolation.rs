@@ -202,8 +202,16 @@ impl Isolation {
         {
             return Err(invalid("isolation.profile", "must be 1 to 64 lower-case letters, digits or dashes"));
         }
-        if let Some(Network::Namespace(path)) = &self.network {
-            check_path("isolation.network.namespace", path)?;
+        match &self.network {
+            Some(Network::Namespace(path)) => check_path("isolation.network.namespace", path)?,
+            Some(Network::Named(attachment)) => {
+                let name = &attachment.name;
+                let what = format!(
+                    "cannot be {name}: networks are for containers; a namespace of the machine is written as a path, /run/netns/{name}"
+                );
+                return Err(invalid("isolation.network", &what));
+            }
+            _ => {}
         }
         if let Some(Seccomp::File(path)) = &self.seccomp {
             check_path("isolation.seccomp.file", path)?;

@@ -17,6 +17,7 @@
 //! - [`event`]: the numbered facts that readers follow
 //! - [`hook`]: what is done when something happens to a run
 //! - [`launch`]: what the agent is told to start, fully resolved
+//! - [`network`]: networks, and how workloads are attached to them
 //! - [`queue`]: what is known of a queue, and of a wait in it
 //! - [`record`]: what the store keeps
 //! - [`stack`]: services and jobs that belong together, as they are written and as they are kept
@@ -44,6 +45,7 @@ pub mod isolation;
 pub mod launch;
 pub mod limits;
 pub mod log_stream;
+pub mod network;
 pub mod outcome;
 pub mod process;
 pub mod queue;
@@ -65,8 +67,8 @@ pub use capability::Capability;
 pub use error::{Problem, ProblemKind};
 pub use exit::{Cause, Exit, ExitStatus};
 pub use ids::{
-    CheckpointName, ExecId, Namespace, NodeTag, QueueName, RunId, SandboxId, StackName, StoreId, UnitName, WorkloadId,
-    WorkloadName,
+    CheckpointName, ExecId, Namespace, NetworkId, NetworkName, NodeTag, QueueName, RunId, SandboxId, SetupId,
+    StackName, StoreId, UnitName, WorkloadId, WorkloadName,
 };
 pub use isolation::Isolation;
 pub use spec::Spec;

@@ -319,6 +319,57 @@ pub const SCHEDULE_MISSED_COUNT_MAX: u32 = 1_000;
 /// Timers and fires decided in one step; the others follow at once, after whatever else waits.
 pub const DUE_PER_STEP: usize = 256;
 
+/// Longest name of a network, bytes.
+pub const NETWORK_NAME_LENGTH_MAX: usize = 64;
+/// Networks of a node.
+pub const NETWORKS_MAX: usize = 1_024;
+/// Networks that one stack describes.
+pub const STACK_NETWORKS_MAX: usize = 16;
+/// Resolvers named in one place.
+pub const NETWORK_DNS_MAX: usize = 8;
+/// Other names of a workload in its network.
+pub const NETWORK_ALIASES_MAX: usize = 16;
+/// Published ports of one workload.
+pub const PUBLISH_MAX: usize = 64;
+/// Slowest and fastest rate that can be asked for, bytes a second.
+pub const NETWORK_RATE_MIN: u64 = 1_000;
+/// See above.
+pub const NETWORK_RATE_MAX: u64 = 1 << 37;
+/// Longest CNI configuration list, bytes.
+pub const CNI_LIST_MAX: usize = 256 * 1024;
+/// Plugins of one CNI configuration list.
+pub const CNI_PLUGINS_MAX: usize = 16;
+/// What a CNI plugin may answer, bytes.
+pub const CNI_ANSWER_MAX: usize = 1024 * 1024;
+/// Longest time of one call of a CNI plugin, unless configured otherwise, milliseconds.
+pub const CNI_CALL_MAX_MS: u64 = 30_000;
+/// Longest time of a call of `nft` or `tc`, milliseconds.
+pub const NETWORK_TOOL_MAX_MS: u64 = 10_000;
+/// Longest wait for the kernel's answer to one netlink request, milliseconds.
+pub const NETLINK_MAX_MS: u64 = 5_000;
+/// Set-ups of one network, unless configured otherwise.
+pub const SETUPS_MAX: u32 = 1_024;
+/// Set-ups that are made, cleaned or removed at one time.
+pub const SETUP_WORK_PARALLEL: usize = 4;
+/// First wait after a set-up could not be made, milliseconds; doubles with each failure in a row.
+pub const SETUP_BACKOFF_INITIAL_MS: u64 = 250;
+/// Longest of these waits, milliseconds.
+pub const SETUP_BACKOFF_MAX_MS: u64 = 60_000;
+/// Between two looks whether the processes of a set-up that was given back are gone, milliseconds.
+pub const SETUP_LOOK_AGAIN_MS: u64 = 20;
+/// How long that is waited for before it is removed under them, milliseconds.
+pub const SETUP_USER_GONE_MAX_MS: u64 = 15_000;
+/// Seconds after which a caller who found a network full may try again.
+pub const NETWORK_RETRY_AFTER_S: u32 = 2;
+/// Questions about names that one network forwards at one time.
+pub const DNS_FORWARDED_MAX: usize = 256;
+/// Longest wait for one resolver's answer, milliseconds.
+pub const DNS_UPSTREAM_MAX_MS: u64 = 2_000;
+/// Connections for questions about names that one network serves at one time.
+pub const DNS_CONNECTIONS_MAX: usize = 32;
+/// How long an answer about a name in a network may be kept, seconds.
+pub const DNS_TTL_S: u32 = 5;
+
 /// Below this free space no new work is accepted, bytes.
 pub const FREE_SPACE_MIN: u64 = 64 * 1024 * 1024;
 /// The file given up when the disk is full, so that ends can still be recorded, bytes.

@@ -12,14 +12,15 @@ use super::Finding;
 pub(crate) const UNSAFE_ROOM: &str = "hostler-linux";
 
 /// Crates of this workspace that each crate may name. Those not listed may name any: tests, bench and xtask.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("hostler-model", &[]),
     ("hostler-supervisor", &["hostler-model"]),
     ("hostler-wire", &["hostler-model"]),
     ("hostler-linux", &["hostler-model"]),
     ("hostler-agent", &["hostler-linux", "hostler-model", "hostler-wire"]),
     ("hostler-store", &["hostler-model"]),
-    ("hostler-runtime", &["hostler-linux", "hostler-model", "hostler-wire"]),
+    ("hostler-network", &["hostler-linux", "hostler-model"]),
+    ("hostler-runtime", &["hostler-linux", "hostler-model", "hostler-network", "hostler-wire"]),
     ("hostler-provision", &["hostler-model"]),
     ("hostler-api", &["hostler-model"]),
     (
@@ -28,6 +29,7 @@ const EDGES: [(&str, &[&str]); 11] = [
             "hostler-api",
             "hostler-linux",
             "hostler-model",
+            "hostler-network",
             "hostler-provision",
             "hostler-runtime",
             "hostler-store",
@@ -42,13 +44,16 @@ const EDGES: [(&str, &[&str]); 11] = [
 const FREE: [&str; 3] = ["hostler-bench", "hostler-tests", "xtask"];
 
 /// Crates from outside that only these rooms name.
-const HEAVY: [(&str, &[&str]); 15] = [
+const HEAVY: [(&str, &[&str]); 19] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
     ("croner", &["hostler-supervisor"]),
     ("hyper", &["hostler-api", "hostlerd"]),
     ("jiff", &["hostler", "hostler-supervisor"]),
     ("libc", &["hostler-linux"]),
+    ("netlink-packet-core", &["hostler-network"]),
+    ("netlink-packet-route", &["hostler-network"]),
+    ("netlink-sys", &["hostler-network"]),
     ("prometheus-client", &["hostlerd"]),
     ("redb", &["hostler-store"]),
     ("regex", &["hostler-provision"]),
@@ -56,6 +61,7 @@ const HEAVY: [(&str, &[&str]); 15] = [
     ("rustls-native-certs", &["hostlerd"]),
     ("schemars", &["hostler-api", "hostler-model"]),
     ("sd-notify", &["hostlerd"]),
+    ("simple-dns", &["hostler-network"]),
     ("tokio-rustls", &["hostlerd"]),
     ("tracing-subscriber", &["hostlerd"]),
 ];

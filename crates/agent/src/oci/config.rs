@@ -291,6 +291,7 @@ fn linux_of(root: &mut Map<String, Value>, asked: &Asked<'_>) -> Result<(), Star
         namespaces.retain(|namespace| namespace["type"] != "network");
         match network {
             Network::Host => {}
+            Network::Named(_) => return Err(failure("the node gave the container no place in its network")),
             Network::None => namespaces.push(json!({ "type": "network" })),
             Network::Namespace(path) => {
                 namespaces.push(json!({ "type": "network", "path": text(path, "network namespace")? }));

@@ -129,7 +129,7 @@ impl Room {
     pub(crate) fn restrict_paths(&self) -> Result<(), crate::spawn::child::Failure> {
         let shares = match self.isolation().network() {
             Network::Host => landlock::Sharing::Network,
-            Network::None | Network::Namespace(_) => landlock::Sharing::Nothing,
+            Network::None | Network::Namespace(_) | Network::Named(_) => landlock::Sharing::Nothing,
         };
         landlock::restrict(self.isolation().landlock.as_ref(), shares)
     }

@@ -19,7 +19,7 @@ const ALWAYS: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE
 fn flags(isolation: &Isolation) -> libc::c_int {
     match isolation.network() {
         Network::Host => ALWAYS,
-        Network::None | Network::Namespace(_) => ALWAYS | libc::CLONE_NEWNET,
+        Network::None | Network::Namespace(_) | Network::Named(_) => ALWAYS | libc::CLONE_NEWNET,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::bytes::ByteString;
 use crate::capability::Capability;
 use crate::error::{Problem, ProblemKind};
 use crate::limits;
+use crate::network::Attachment;
 use crate::spec::invalid;
 
 /// A container. Exactly one of `bundle` and `rootfs`.
@@ -181,6 +182,19 @@ pub enum Network {
     Host,
     /// That of this namespace, such as `/run/netns/blue`.
     Namespace(ByteString),
+    /// A network of the workload's namespace: see `hostler network`.
+    Named(Box<Attachment>),
+}
+
+impl Network {
+    /// How it is attached to a network of the node, if it is.
+    #[must_use]
+    pub fn attachment(&self) -> Option<&Attachment> {
+        match self {
+            Self::Named(attachment) => Some(attachment),
+            _ => None,
+        }
+    }
 }
 
 /// Whose user ids are seen.
@@ -244,8 +258,10 @@ impl Container {
         if self.devices.len() > limits::DEVICES_MAX {
             return Err(invalid("container.devices", &format!("has more than {} entries", limits::DEVICES_MAX)));
         }
-        if let Some(Network::Namespace(path)) = &self.network {
-            check_path("container.network.namespace", path)?;
+        match &self.network {
+            Some(Network::Namespace(path)) => check_path("container.network.namespace", path)?,
+            Some(Network::Named(attachment)) => attachment.check("container.network.named")?,
+            _ => {}
         }
         if let Seccomp::File(path) = &self.seccomp {
             check_path("container.seccomp.file", path)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{All, CapDrop, Device, Network, Seccomp, Tmpfs, Userns, Volume};
 use crate::bytes::ByteString;
+use crate::network as networks;
 use crate::units::parse_size_bytes;
 
 /// One `--security-opt`.
@@ -123,15 +124,13 @@ pub fn userns(text: &str) -> Result<Userns, String> {
     }
 }
 
-/// `none`, `host`, a path of a network namespace, or a name as `ip netns` has it.
+/// `none`, `host`, the path of a network namespace, or a network of the node: `NAME[,ip=ADDRESS][,alias=NAME]…`.
 pub fn network(text: &str) -> Result<Network, String> {
     match text {
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
-        "" | "." | ".." => Err(format!("{text:?} is no network: write none, host, or a network namespace")),
         path if path.starts_with('/') => Ok(Network::Namespace(path.into())),
-        name if !name.contains('/') => Ok(Network::Namespace(format!("/run/netns/{name}").into())),
-        _ => Err(format!("{text:?} is no network: a namespace's path must be absolute")),
+        name => networks::text::attachment(name).map(|attachment| Network::Named(Box::new(attachment))),
     }
 }
 
@@ -170,7 +169,9 @@ mod tests {
                 .iter()
                 .all(|bad| security_option(bad).is_err())
         );
-        assert_eq!(network("blue"), Ok(Network::Namespace("/run/netns/blue".into())));
+        assert_eq!(network("/run/netns/blue"), Ok(Network::Namespace("/run/netns/blue".into())));
+        let blue = network("blue,alias=db").expect("a network");
+        assert_eq!(blue.attachment().map(|to| (to.name.as_str(), to.aliases.len())), Some(("blue", 1)));
         assert!(["", "..", "a/b"].iter().all(|bad| network(bad).is_err()));
     }
 }
