@@ -14,6 +14,7 @@
 //! - [`daemon`]: what the daemon needs beside that
 //! - [`device`]: device nodes
 //! - [`net`]: unix sockets, at any depth of directories, and who is at their other end
+//! - [`netns`]: network namespaces that are kept by a file; [`netlink`]: sockets to the kernel's network configuration
 //! - [`memory`]: making the allocator give back what it does not need
 //!
 //! Not here: decisions, protocols, retries.
@@ -28,6 +29,8 @@ pub mod inotify;
 pub mod look;
 pub mod memory;
 pub mod net;
+pub mod netlink;
+pub mod netns;
 pub mod pidfd;
 pub mod process;
 pub mod procfs;

@@ -147,6 +147,11 @@ fn numbers_in(directory: &str) -> io::Result<Vec<u32>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
+/// Every process of this machine.
+pub fn processes() -> io::Result<Vec<u32>> {
+    numbers_in("/proc")
+}
+
 fn parent_of_each() -> io::Result<HashMap<u32, Vec<u32>>> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for pid in numbers_in("/proc")? {

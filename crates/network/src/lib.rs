@@ -25,6 +25,12 @@
 #![forbid(unsafe_code)]
 
 #[allow(dead_code, reason = "not used yet")]
+mod book;
+#[allow(dead_code, reason = "not used yet")]
 mod cni;
 #[allow(dead_code, reason = "not used yet")]
 mod dns;
+#[allow(dead_code, reason = "not used yet")]
+mod netlink;
+#[allow(dead_code, reason = "not used yet")]
+mod pool;

@@ -44,7 +44,7 @@ const EDGES: [(&str, &[&str]); 12] = [
 const FREE: [&str; 3] = ["hostler-bench", "hostler-tests", "xtask"];
 
 /// Crates from outside that only these rooms name.
-const HEAVY: [(&str, &[&str]); 19] = [
+const HEAVY: [(&str, &[&str]); 18] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
     ("croner", &["hostler-supervisor"]),
@@ -53,7 +53,6 @@ const HEAVY: [(&str, &[&str]); 19] = [
     ("libc", &["hostler-linux"]),
     ("netlink-packet-core", &["hostler-network"]),
     ("netlink-packet-route", &["hostler-network"]),
-    ("netlink-sys", &["hostler-network"]),
     ("prometheus-client", &["hostlerd"]),
     ("redb", &["hostler-store"]),
     ("regex", &["hostler-provision"]),

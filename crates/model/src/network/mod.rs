@@ -322,7 +322,7 @@ impl NetworkSpec {
             _ => {}
         }
         if let Some(subnet6) = self.subnet6.filter(|subnet6| !subnet6.is_usable()) {
-            return Err(invalid("subnet6", &format!("{subnet6} must be a unicast range from /48 to /112")));
+            return Err(invalid("subnet6", &format!("{subnet6} must be a unicast range from /48 to /96")));
         }
         Ok(())
     }

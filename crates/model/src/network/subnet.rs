@@ -174,7 +174,7 @@ impl Subnet6 {
             || first.is_unspecified()
             || first.is_loopback()
             || first.segments()[0] & 0xffc0 == 0xfe80;
-        (48..=112).contains(&self.length()) && !bad
+        (48..=96).contains(&self.length()) && !bad
     }
 }
 

@@ -1,0 +1,227 @@
+//! The lease book: which set-ups there are, what they have and who has taken them, durable over a crash of the daemon.
+//!
+//! A file of lines, each with its checksum, in the order in which things were decided; now and then it is written anew with
+//! what still counts. It is not synced to the disk for each line: what is leased is gone with a loss of power anyhow, but for
+//! the leases of CNI plugins, which are. A last line that was torn is as if it had never been written: it was written
+//! before anything was done for it.
+
+pub(crate) mod leases;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use leases::{Entry, Leases};
+
+/// Lines beyond what counts, before it is written anew.
+const SPARE_LINES: usize = 4_096;
+/// Longest book that is read, bytes.
+const BOOK_MAX: u64 = 256 * 1024 * 1024;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Title {
+    boot_id: String,
+}
+
+/// Whether a line has to survive a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    OverCrash,
+    OverPowerLoss,
+}
+
+/// The book, open.
+#[derive(Debug)]
+pub(crate) struct Book {
+    path: PathBuf,
+    boot_id: String,
+    file: File,
+    lines: usize,
+    leases: Leases,
+}
+
+impl Book {
+    /// Opens it, or begins one. Of an earlier boot only what CNI plugins have to undo counts.
+    pub(crate) fn open(path: &Path, boot_id: &str) -> io::Result<Self> {
+        let (title, mut leases) = match read(path) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, Leases::default()),
+            Err(error) => return Err(error),
+        };
+        if title.is_none_or(|title| title.boot_id != boot_id) {
+            let old: Vec<_> = leases.all().filter(|lease| !lease.cni).map(|lease| lease.setup).collect();
+            old.into_iter().for_each(|setup| leases.apply(Entry::Free(setup)));
+        }
+        let file = write_anew(path, boot_id, &leases)?;
+        let lines = leases.len();
+        Ok(Self { path: path.to_owned(), boot_id: boot_id.to_owned(), file, lines, leases })
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub(crate) fn leases_mut(&mut self) -> &mut Leases {
+        &mut self.leases
+    }
+
+    /// Writes a line, and then it is so.
+    pub(crate) fn write(&mut self, entry: Entry, keep: Keep) -> io::Result<()> {
+        let mut line = Vec::new();
+        encode(&entry, &mut line)?;
+        self.file.write_all(&line)?;
+        if keep == Keep::OverPowerLoss {
+            self.file.sync_data()?;
+        }
+        self.lines += 1;
+        self.leases.apply(entry);
+        if self.lines > 2 * self.leases.len() + SPARE_LINES {
+            self.shorten();
+        }
+        Ok(())
+    }
+
+    /// The line cannot be written, and it is so all the same: the next daemon finds it out by looking.
+    pub(crate) fn write_or_remember(&mut self, entry: Entry) {
+        if let Err(error) = self.write(entry.clone(), Keep::OverCrash) {
+            tracing::warn!(%error, book = %self.path.display(), "writing the lease book");
+            self.leases.apply(entry);
+        }
+    }
+
+    /// Where that is impossible, it goes on as it is.
+    fn shorten(&mut self) {
+        if let Ok(file) = write_anew(&self.path, &self.boot_id, &self.leases) {
+            self.file = file;
+            self.lines = self.leases.len();
+        }
+    }
+}
+
+fn encode(value: &impl Serialize, line: &mut Vec<u8>) -> io::Result<()> {
+    let json = serde_json::to_vec(value)?;
+    write!(line, "{:08x} ", crc32fast::hash(&json))?;
+    line.extend_from_slice(&json);
+    line.push(b'\n');
+    Ok(())
+}
+
+/// What a line says, if it is whole.
+fn decode<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
+    let (sum, json) = (line.get(..8)?, line.get(9..)?);
+    let sum = u32::from_str_radix(std::str::from_utf8(sum).ok()?, 16).ok()?;
+    if sum != crc32fast::hash(json) { None } else { serde_json::from_slice(json).ok() }
+}
+
+fn read(path: &Path) -> io::Result<(Option<Title>, Leases)> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(BOOK_MAX).read_to_end(&mut bytes)?;
+    Ok(parse(&bytes))
+}
+
+fn parse(bytes: &[u8]) -> (Option<Title>, Leases) {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    let title = lines.next().and_then(decode);
+    let mut leases = Leases::default();
+    // What comes behind a line that is not whole was written by nobody.
+    lines.map_while(decode).for_each(|entry| leases.apply(entry));
+    (title, leases)
+}
+
+fn write_anew(path: &Path, boot_id: &str, leases: &Leases) -> io::Result<File> {
+    let mut bytes = Vec::new();
+    encode(&Title { boot_id: boot_id.to_owned() }, &mut bytes)?;
+    leases.entries().try_for_each(|entry| encode(&entry, &mut bytes))?;
+    let new = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&bytes)?;
+    file.sync_data()?;
+    fs::rename(&new, path)?;
+    OpenOptions::new().append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leases::Lease;
+    use super::*;
+    use hostler_model::ids::{NetworkId, SetupId};
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    fn lease(number: u8, cni: bool) -> Lease {
+        Lease {
+            setup: SetupId::from_bytes([number; 4]),
+            network: NetworkId::from_bytes([1; 3]),
+            ip: Some(Ipv4Addr::new(10, 0, 0, number)),
+            ip6: None,
+            cni,
+            made: false,
+            user: None,
+        }
+    }
+
+    fn setups(book: &Book) -> Vec<SetupId> {
+        book.leases().all().map(|lease| lease.setup).collect()
+    }
+
+    #[test]
+    fn over_crashes_and_boots() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("leases");
+        let mut book = Book::open(&path, "one").expect("new");
+        for number in 1..=3 {
+            book.write(Entry::Lease(lease(number, number == 3)), Keep::OverCrash).expect("written");
+        }
+        book.write(Entry::Free(SetupId::from_bytes([1; 4])), Keep::OverPowerLoss).expect("written");
+        drop(book);
+        assert_eq!(setups(&Book::open(&path, "one").expect("again")).len(), 2);
+        let later = Book::open(&path, "two").expect("after a reboot");
+        assert_eq!(setups(&later), [SetupId::from_bytes([3; 4])], "only what CNI plugins have to undo");
+    }
+
+    #[test]
+    fn it_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("leases");
+        let mut book = Book::open(&path, "one").expect("new");
+        for _ in 0..3 * SPARE_LINES {
+            book.write(Entry::Lease(lease(1, false)), Keep::OverCrash).expect("written");
+        }
+        let size = std::fs::metadata(&path).expect("there").len();
+        assert!(size < 200 * (SPARE_LINES as u64 + 100), "{size}");
+        drop(book);
+        assert_eq!(setups(&Book::open(&path, "one").expect("again")).len(), 1);
+    }
+
+    proptest! {
+        /// However much of the last lines was written: what comes before them counts.
+        #[test]
+        fn torn_anywhere(ops in proptest::collection::vec((1_u8..9, any::<bool>()), 1..20), cut in any::<prop::sample::Index>()) {
+            let mut bytes = Vec::new();
+            encode(&Title { boot_id: "one".to_owned() }, &mut bytes).expect("a title");
+            let mut ends = vec![(bytes.len(), Vec::new())];
+            let mut leases = Leases::default();
+            for (number, free) in ops {
+                let entry = if free { Entry::Free(SetupId::from_bytes([number; 4])) } else { Entry::Lease(lease(number, false)) };
+                encode(&entry, &mut bytes).expect("an entry");
+                leases.apply(entry);
+                ends.push((bytes.len(), leases.all().cloned().collect()));
+            }
+            let cut = cut.index(bytes.len() + 1);
+            let (title, read) = parse(&bytes[..cut]);
+            let expected = ends.iter().rev().find(|(end, _)| *end <= cut);
+            prop_assert_eq!(title.is_some(), expected.is_some());
+            let found: Vec<_> = read.all().cloned().collect();
+            prop_assert_eq!(found, expected.map(|(_, leases)| leases.clone()).unwrap_or_default());
+        }
+
+        #[test]
+        fn rubbish_is_no_book(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! Links, addresses and routes, asked of the kernel: what is needed of them here, and nothing else.
+//!
+//! Several requests travel in one piece and are carried out one after another; each is answered.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use hostler_linux::netlink::Socket;
+use hostler_model::limits;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoTun, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use thiserror::Error;
+
+/// What the kernel did not do.
+#[derive(Debug, Error)]
+#[error("cannot {doing}: {said}")]
+pub(crate) struct NetlinkError {
+    pub(crate) doing: String,
+    pub(crate) said: String,
+    /// The system's number for it; 0 when it has none.
+    pub(crate) errno: i32,
+}
+
+impl NetlinkError {
+    fn new(doing: &str, error: &io::Error) -> Self {
+        Self { doing: doing.to_owned(), said: error.to_string(), errno: error.raw_os_error().unwrap_or(0) }
+    }
+
+    /// It was not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        const ENODEV: i32 = 19;
+        self.errno == ENODEV
+    }
+
+    /// It was there already.
+    pub(crate) fn is_there(&self) -> bool {
+        const EEXIST: i32 = 17;
+        self.errno == EEXIST
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, NetlinkError>;
+
+/// One request, and what it is for.
+pub(crate) struct Request {
+    doing: String,
+    message: RouteNetlinkMessage,
+    flags: u16,
+}
+
+fn request(doing: impl Into<String>, message: RouteNetlinkMessage, flags: u16) -> Request {
+    Request { doing: doing.into(), message, flags: NLM_F_REQUEST | NLM_F_ACK | flags }
+}
+
+const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+/// An address with the length of its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Prefixed {
+    pub(crate) address: IpAddr,
+    pub(crate) length: u8,
+}
+
+/// What is said of a link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) kind: Option<String>,
+    pub(crate) mac: Vec<u8>,
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
+    /// The bridge it belongs to, by its index.
+    pub(crate) bridge: Option<u32>,
+}
+
+/// A route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Route {
+    /// `None` for a default route.
+    pub(crate) to: Option<Prefixed>,
+    pub(crate) via: Option<IpAddr>,
+    pub(crate) link: Option<u32>,
+}
+
+/// A connection to the kernel.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// To the network of this thread.
+    pub(crate) fn open() -> Result<Self> {
+        let socket = Socket::open(Duration::from_millis(limits::NETLINK_MAX_MS));
+        let socket = socket.map_err(|error| NetlinkError::new("open a netlink socket", &error))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Has all of them done, in order; the first failure is told, after all were tried.
+    pub(crate) fn all(&mut self, requests: Vec<Request>) -> Result<()> {
+        let first = self.sequence + 1;
+        let mut bytes = Vec::new();
+        for request in &requests {
+            self.sequence += 1;
+            write(&mut bytes, request.message.clone(), request.flags, self.sequence);
+        }
+        let doing = requests.first().map(|request| request.doing.clone()).unwrap_or_default();
+        let failed = |error: io::Error| NetlinkError::new(&doing, &error);
+        self.socket.send(&bytes).map_err(failed)?;
+        let mut answered = 0;
+        let mut outcome = Ok(());
+        while answered < requests.len() {
+            let piece = self.socket.receive().map_err(failed)?;
+            for message in messages(piece) {
+                let message = message.map_err(failed)?;
+                let at = message.header.sequence_number.wrapping_sub(first) as usize;
+                let (NetlinkPayload::Error(answer), Some(request)) = (message.payload, requests.get(at)) else {
+                    continue;
+                };
+                answered += 1;
+                if answer.code.is_some() && outcome.is_ok() {
+                    outcome = Err(NetlinkError::new(&request.doing, &answer.to_io()));
+                }
+            }
+        }
+        outcome
+    }
+
+    pub(crate) fn one(&mut self, request: Request) -> Result<()> {
+        self.all(vec![request])
+    }
+
+    fn dump(
+        &mut self,
+        doing: &str,
+        question: RouteNetlinkMessage,
+        mut each: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<()> {
+        self.sequence += 1;
+        let mut bytes = Vec::new();
+        write(&mut bytes, question, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
+        let failed = |error: io::Error| NetlinkError::new(doing, &error);
+        self.socket.send(&bytes).map_err(failed)?;
+        loop {
+            let piece = self.socket.receive().map_err(failed)?;
+            for message in messages(piece) {
+                let message = message.map_err(failed)?;
+                if message.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::InnerMessage(inner) => each(inner),
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(answer) if answer.code.is_some() => return Err(failed(answer.to_io())),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// All links.
+    pub(crate) fn links(&mut self) -> Result<Vec<Link>> {
+        let mut found = Vec::new();
+        self.dump("list links", RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+            if let RouteNetlinkMessage::NewLink(message) = message {
+                found.push(link_of(&message));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// The link of this name.
+    pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.sequence += 1;
+        let mut bytes = Vec::new();
+        write(&mut bytes, RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST, self.sequence);
+        let failed = |error: io::Error| NetlinkError::new(&format!("look at link {name}"), &error);
+        self.socket.send(&bytes).map_err(failed)?;
+        loop {
+            let piece = self.socket.receive().map_err(failed)?;
+            for message in messages(piece) {
+                let message = message.map_err(failed)?;
+                if message.header.sequence_number != self.sequence {
+                    continue;
+                }
+                return match message.payload {
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(found)) => Ok(Some(link_of(&found))),
+                    NetlinkPayload::Error(answer) => {
+                        let error = failed(answer.to_io());
+                        if error.is_missing() { Ok(None) } else { Err(error) }
+                    }
+                    _ => continue,
+                };
+            }
+        }
+    }
+
+    /// All addresses, each with the index of its link.
+    pub(crate) fn addresses(&mut self) -> Result<Vec<(u32, Prefixed)>> {
+        let mut found = Vec::new();
+        self.dump("list addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
+            let RouteNetlinkMessage::NewAddress(message) = message else { return };
+            let of = |attribute: &AddressAttribute| match attribute {
+                AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            };
+            let or = |attribute: &AddressAttribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            };
+            let local = message.attributes.iter().find_map(of);
+            if let Some(address) = local.or_else(|| message.attributes.iter().find_map(or)) {
+                found.push((message.header.index, Prefixed { address, length: message.header.prefix_len }));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// All routes of the main table.
+    pub(crate) fn routes(&mut self) -> Result<Vec<Route>> {
+        let mut found = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut question = RouteMessage::default();
+            question.header.address_family = family;
+            self.dump("list routes", RouteNetlinkMessage::GetRoute(question), |message| {
+                if let RouteNetlinkMessage::NewRoute(message) = message
+                    && message.header.table == RouteHeader::RT_TABLE_MAIN
+                    && message.header.kind == RouteType::Unicast
+                {
+                    found.push(route_of(&message));
+                }
+            })?;
+        }
+        Ok(found)
+    }
+}
+
+fn write(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16, sequence: u32) {
+    let mut packet = NetlinkMessage::from(message);
+    packet.header.flags = flags;
+    packet.header.sequence_number = sequence;
+    packet.finalize();
+    let at = bytes.len();
+    // Each begins at a multiple of four.
+    bytes.resize(at + packet.buffer_len().next_multiple_of(4), 0);
+    packet.serialize(&mut bytes[at..]);
+}
+
+/// The messages of one piece.
+fn messages(piece: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> + '_ {
+    let mut rest = piece;
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
+        let whole = rest.get(..length).filter(|whole| whole.len() >= 16)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(NetlinkMessage::deserialize(whole).map_err(|error| io::Error::other(format!("{error}"))))
+    })
+}
+
+fn link_of(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: None,
+        mac: Vec::new(),
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        bridge: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.bridge = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+fn route_of(message: &RouteMessage) -> Route {
+    let plain = |address: &RouteAddress| match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    };
+    let mut route = Route { to: None, via: None, link: None };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => {
+                let length = message.header.destination_prefix_length;
+                route.to = plain(to).map(|address| Prefixed { address, length });
+            }
+            RouteAttribute::Gateway(via) => route.via = plain(via),
+            RouteAttribute::Oif(index) => route.link = Some(*index),
+            _ => {}
+        }
+    }
+    route
+}
+
+fn up(message: &mut LinkMessage) {
+    message.header.flags |= LinkFlags::Up;
+    message.header.change_mask |= LinkFlags::Up;
+}
+
+fn named(name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+}
+
+/// A bridge with this address, up.
+pub(crate) fn new_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Request {
+    let mut message = named(name);
+    up(&mut message);
+    message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    message.attributes.push(LinkAttribute::Mtu(mtu));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    request(format!("make the bridge {name}"), RouteNetlinkMessage::NewLink(message), NEW)
+}
+
+/// One end of a pair.
+pub(crate) struct End<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mac: Option<[u8; 6]>,
+}
+
+/// A pair of links, both up: one here, the other in the network that is held by this number.
+pub(crate) fn new_pair(here: &End<'_>, there: &End<'_>, network: RawFd, mtu: u32) -> Request {
+    let end = |end: &End<'_>| {
+        let mut message = named(end.name);
+        up(&mut message);
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        message.attributes.extend(end.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
+        message
+    };
+    let mut peer = end(there);
+    peer.attributes.push(LinkAttribute::NetNsFd(network));
+    let mut message = end(here);
+    let data = InfoData::Veth(InfoVeth::Peer(peer));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)]));
+    request(
+        format!("make the pair of links {} and {}", here.name, there.name),
+        RouteNetlinkMessage::NewLink(message),
+        NEW,
+    )
+}
+
+/// A link by its name comes up.
+pub(crate) fn raise(name: &str) -> Request {
+    let mut message = named(name);
+    up(&mut message);
+    request(format!("bring up {name}"), RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// A link becomes part of a bridge.
+pub(crate) fn join(name: &str, bridge: u32) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::Controller(bridge));
+    request(format!("put {name} into its bridge"), RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// A link goes, and its other end with it.
+pub(crate) fn remove(name: &str) -> Request {
+    request(format!("remove the link {name}"), RouteNetlinkMessage::DelLink(named(name)), 0)
+}
+
+/// An address for a link. One of IPv6 is used at once: nobody else can have it.
+pub(crate) fn address(link: u32, prefixed: Prefixed) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.index = link;
+    message.header.prefix_len = prefixed.length;
+    message.header.scope = AddressScope::Universe;
+    message.attributes.push(AddressAttribute::Local(prefixed.address));
+    message.attributes.push(AddressAttribute::Address(prefixed.address));
+    match prefixed.address {
+        IpAddr::V4(address) => {
+            message.header.family = AddressFamily::Inet;
+            let hosts = u32::MAX.checked_shr(prefixed.length.into()).unwrap_or(0);
+            message.attributes.push(AddressAttribute::Broadcast(Ipv4Addr::from_bits(address.to_bits() | hosts)));
+        }
+        IpAddr::V6(_) => {
+            message.header.family = AddressFamily::Inet6;
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+    }
+    let doing = format!("give out the address {}/{}", prefixed.address, prefixed.length);
+    request(doing, RouteNetlinkMessage::NewAddress(message), NEW)
+}
+
+/// Everything that is not near goes there.
+pub(crate) fn default_route(gateway: IpAddr) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.header.address_family = if gateway.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    request(format!("set the default route to {gateway}"), RouteNetlinkMessage::NewRoute(message), NEW)
+}
+
+/// A hardware address of our own making, for this number.
+pub(crate) fn mac_of(prefix: [u8; 2], number: [u8; 4]) -> [u8; 6] {
+    // Locally administered, one machine only.
+    [(prefix[0] & 0xfc) | 0x02, prefix[1], number[0], number[1], number[2], number[3]]
+}
+
+/// As people write it.
+pub(crate) fn mac_text(mac: &[u8]) -> String {
+    let parts: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    parts.join(":")
+}
+
+/// The address of a range's first, for IPv6 link-local ones: made by the kernel, and nobody's lease.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(address) => {
+            address.segments()[0] & 0xffc0 == Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0).segments()[0]
+        }
+    }
+}
