@@ -12,9 +12,11 @@
 //! - [`epoll`], [`timer`], [`signals`]: what an event loop waits for
 //! - [`streams`]: pipes, terminals, descriptors
 //! - [`daemon`]: what the daemon needs beside that
+//! - [`failpoint`]: where a test lets the daemon die
 //! - [`device`]: device nodes
 //! - [`net`]: unix sockets, at any depth of directories, and who is at their other end
 //! - [`netns`]: network namespaces that are kept by a file; [`netlink`]: sockets to the kernel's network configuration
+//! - [`tap`]: links for virtual machines; [`tool`]: programs that do one thing and end
 //! - [`memory`]: making the allocator give back what it does not need
 //!
 //! Not here: decisions, protocols, retries.
@@ -25,6 +27,7 @@ pub mod confine;
 pub mod daemon;
 pub mod device;
 pub mod epoll;
+pub mod failpoint;
 pub mod inotify;
 pub mod look;
 pub mod memory;
@@ -37,5 +40,7 @@ pub mod procfs;
 pub mod signals;
 pub mod spawn;
 pub mod streams;
+pub mod tap;
 pub mod timer;
+pub mod tool;
 pub mod usage;

@@ -69,6 +69,30 @@ pub fn is_unix_stream(socket: impl AsFd) -> bool {
         && rustix::net::sockopt::socket_domain(&socket).is_ok_and(|domain| domain == rustix::net::AddressFamily::UNIX)
 }
 
+/// Keeps a port of this machine from others: nothing is received on it.
+pub fn reserve_port(address: std::net::SocketAddr, kind: PortKind) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let kind = match kind {
+        PortKind::Tcp => SocketType::STREAM,
+        PortKind::Udp => SocketType::DGRAM,
+    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if address.is_ipv6() {
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Which ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the protocols' own")]
+pub enum PortKind {
+    Tcp,
+    Udp,
+}
+
 /// A connected pair of sockets that keep messages apart, both closed at exec.
 pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};

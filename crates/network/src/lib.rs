@@ -23,14 +23,17 @@
 //!
 //! Not here: which networks there should be (the supervisor's), and when a run begins or is over (the runtime's).
 #![forbid(unsafe_code)]
+#![allow(dead_code, reason = "not used yet")]
 
-#[allow(dead_code, reason = "not used yet")]
 mod book;
-#[allow(dead_code, reason = "not used yet")]
+mod bridge;
 mod cni;
-#[allow(dead_code, reason = "not used yet")]
 mod dns;
-#[allow(dead_code, reason = "not used yet")]
+mod names;
 mod netlink;
-#[allow(dead_code, reason = "not used yet")]
 mod pool;
+mod rules;
+mod setup;
+#[cfg(test)]
+mod tests;
+mod tool;

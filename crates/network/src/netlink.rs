@@ -13,9 +13,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoTun, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -48,6 +46,11 @@ impl NetlinkError {
         const EEXIST: i32 = 17;
         self.errno == EEXIST
     }
+}
+
+/// It was there a moment ago.
+pub(crate) fn gone(name: &str) -> NetlinkError {
+    NetlinkError { doing: format!("find {name}"), said: "it is gone".to_owned(), errno: 0 }
 }
 
 pub(crate) type Result<T> = std::result::Result<T, NetlinkError>;
@@ -332,10 +335,10 @@ fn named(name: &str) -> LinkMessage {
 }
 
 /// A bridge with this address, up.
-pub(crate) fn new_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Request {
+pub(crate) fn new_bridge(name: &str, mac: Option<[u8; 6]>, mtu: u32) -> Request {
     let mut message = named(name);
     up(&mut message);
-    message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
     message.attributes.push(LinkAttribute::Mtu(mtu));
     message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
     request(format!("make the bridge {name}"), RouteNetlinkMessage::NewLink(message), NEW)
@@ -345,13 +348,16 @@ pub(crate) fn new_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Request {
 pub(crate) struct End<'a> {
     pub(crate) name: &'a str,
     pub(crate) mac: Option<[u8; 6]>,
+    /// Its number; any when absent.
+    pub(crate) index: Option<u32>,
 }
 
-/// A pair of links, both up: one here, the other in the network that is held by this number.
+/// A pair of links: one here, up; the other in the network that is held by this number, not up yet, for the kernel
+/// cannot have that of the second end of a pair.
 pub(crate) fn new_pair(here: &End<'_>, there: &End<'_>, network: RawFd, mtu: u32) -> Request {
     let end = |end: &End<'_>| {
         let mut message = named(end.name);
-        up(&mut message);
+        message.header.index = end.index.unwrap_or(0);
         message.attributes.push(LinkAttribute::Mtu(mtu));
         message.attributes.extend(end.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
         message
@@ -359,13 +365,11 @@ pub(crate) fn new_pair(here: &End<'_>, there: &End<'_>, network: RawFd, mtu: u32
     let mut peer = end(there);
     peer.attributes.push(LinkAttribute::NetNsFd(network));
     let mut message = end(here);
+    up(&mut message);
     let data = InfoData::Veth(InfoVeth::Peer(peer));
     message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)]));
-    request(
-        format!("make the pair of links {} and {}", here.name, there.name),
-        RouteNetlinkMessage::NewLink(message),
-        NEW,
-    )
+    let doing = format!("make the pair of links {} and {}", here.name, there.name);
+    request(doing, RouteNetlinkMessage::NewLink(message), NEW)
 }
 
 /// A link by its name comes up.
@@ -375,9 +379,10 @@ pub(crate) fn raise(name: &str) -> Request {
     request(format!("bring up {name}"), RouteNetlinkMessage::SetLink(message), 0)
 }
 
-/// A link becomes part of a bridge.
+/// A link becomes part of a bridge, and comes up.
 pub(crate) fn join(name: &str, bridge: u32) -> Request {
     let mut message = named(name);
+    up(&mut message);
     message.attributes.push(LinkAttribute::Controller(bridge));
     request(format!("put {name} into its bridge"), RouteNetlinkMessage::SetLink(message), 0)
 }

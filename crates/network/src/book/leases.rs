@@ -152,8 +152,8 @@ impl Leases {
             Entry::Lease(lease) => {
                 let addresses = self.addresses.entry(lease.network).or_default();
                 if let Some(before) = self.all.get(&lease.setup) {
-                    before.ip.iter().for_each(|ip| drop(addresses.used.remove(ip)));
-                    before.ip6.iter().for_each(|ip6| drop(addresses.used6.remove(ip6)));
+                    before.ip.iter().for_each(|ip| _ = addresses.used.remove(ip));
+                    before.ip6.iter().for_each(|ip6| _ = addresses.used6.remove(ip6));
                 }
                 addresses.used.extend(lease.ip);
                 addresses.used6.extend(lease.ip6);
@@ -162,8 +162,8 @@ impl Leases {
             Entry::Free(setup) => {
                 let Some(lease) = self.all.remove(&setup) else { return };
                 if let Some(addresses) = self.addresses.get_mut(&lease.network) {
-                    lease.ip.iter().for_each(|ip| drop(addresses.used.remove(ip)));
-                    lease.ip6.iter().for_each(|ip6| drop(addresses.used6.remove(ip6)));
+                    lease.ip.iter().for_each(|ip| _ = addresses.used.remove(ip));
+                    lease.ip6.iter().for_each(|ip6| _ = addresses.used6.remove(ip6));
                 }
             }
         }

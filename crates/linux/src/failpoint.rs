@@ -1,4 +1,4 @@
-//! Stand-in points: places where a test lets the daemon die. They exist in builds with debug assertions only; a
+//! Stand-in points: places where a test lets the program die. They exist in builds with debug assertions only; a
 //! release has none.
 //!
 //! `HOSTLER_TEST_FAILPOINT=name` kills the daemon, as `kill -9` would, the first time it gets there; `name:3` the
@@ -21,7 +21,7 @@ pub fn hit(name: &str) {
         && left.fetch_sub(1, Ordering::SeqCst) == 1
     {
         eprintln!("failpoint {name}: the daemon dies here");
-        hostler_linux::daemon::kill_self();
+        crate::daemon::kill_self();
     }
 }
 

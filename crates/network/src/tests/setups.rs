@@ -1,0 +1,159 @@
+//! Set-ups with real traffic.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use hostler_linux::netns;
+use hostler_model::ids::{NodeTag, SetupId};
+use hostler_model::network::{Bridge, NetworkRecord, NetworkSpec};
+
+use super::{on_a_machine, record, tag};
+use crate::netlink::Netlink;
+use crate::setup::{self, Kind, Plan, Users};
+use crate::{bridge, names};
+
+fn plan(tag: NodeTag, number: u8, record: &NetworkRecord, bridge: &Bridge, index: u32) -> Plan {
+    Plan {
+        tag,
+        setup: SetupId::from_bytes([0, 0, 0, number]),
+        kind: Kind::Container,
+        ip: bridge.subnet.nth(number.into()),
+        ip6: bridge.subnet6.map(|subnet6| subnet6.nth(number.into())),
+        bridge: bridge.clone(),
+        bridge_index: index,
+        internal: record.spec.internal,
+        mtu: bridge::mtu(record),
+    }
+}
+
+fn inside<T: Send>(plan: &Plan, work: impl FnOnce() -> T + Send) -> T {
+    netns::within(&names::namespace(plan.tag, plan.setup), work).expect("entered")
+}
+
+/// A word from one to the other.
+fn talk(from: &Plan, to: &Plan, address: IpAddr) {
+    let listener = inside(to, || TcpListener::bind(SocketAddr::new(address, 0)).expect("bound"));
+    let address = listener.local_addr().expect("an address");
+    let mut client =
+        inside(from, move || TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("connected"));
+    let (mut server, peer) = listener.accept().expect("accepted");
+    assert!(peer.ip() == IpAddr::V4(from.ip) || Some(peer.ip()) == from.ip6.map(IpAddr::V6), "{peer}");
+    client.write_all(b"hello").expect("sent");
+    let mut heard = [0; 5];
+    server.read_exact(&mut heard).expect("heard");
+    assert_eq!(&heard, b"hello");
+}
+
+#[test]
+fn two_talk_and_nothing_is_left() {
+    let tag = tag();
+    on_a_machine(|| {
+        let (record, bridge) = record(NetworkSpec::default(), "10.0.0.0/24", Some("fd00::/64"));
+        let index = bridge::ensure(tag, &record, &bridge).expect("a bridge");
+        assert_eq!(bridge::ensure(tag, &record, &bridge).expect("again"), index);
+        let plans = [2, 3].map(|number| plan(tag, number, &record, &bridge, index));
+        for plan in &plans {
+            setup::make(plan).expect("made");
+            assert_eq!(setup::flaw(plan, Users::None).expect("looked at"), None);
+        }
+        talk(&plans[0], &plans[1], plans[1].ip.into());
+        talk(&plans[1], &plans[0], plans[0].ip6.expect("it has one").into());
+        for plan in &plans {
+            assert_eq!(setup::flaw(plan, Users::None).expect("looked at"), None, "what was said leaves no trace");
+            setup::remove(tag, plan.setup).expect("removed");
+            setup::remove(tag, plan.setup).expect("removed again");
+            assert!(!names::namespace(tag, plan.setup).exists());
+        }
+        bridge::remove(tag, record.id).expect("removed");
+        bridge::remove(tag, record.id).expect("removed again");
+        let links = Netlink::open().and_then(|mut netlink| netlink.links()).expect("links");
+        assert!(links.iter().all(|link| names::owned(tag, &link.name).is_none()), "{links:?}");
+    });
+}
+
+#[test]
+fn whatever_was_changed_is_found() {
+    let tag = tag();
+    on_a_machine(|| {
+        let (record, bridge) = record(NetworkSpec::default(), "10.0.0.0/24", None);
+        let index = bridge::ensure(tag, &record, &bridge).expect("a bridge");
+        let plan = plan(tag, 2, &record, &bridge, index);
+        let ip = |arguments: &'static str| {
+            move || {
+                let done = std::process::Command::new("ip").args(arguments.split(' ')).output().expect("ip");
+                assert!(done.status.success(), "{arguments}: {done:?}");
+            }
+        };
+        let changes = [
+            ("link set eth0 down", "changed"),
+            ("link set eth0 address 02:00:00:00:00:01", "changed"),
+            ("addr add 10.0.0.9/24 dev eth0", "addresses"),
+            ("addr del 10.0.0.2/24 dev eth0", "addresses"),
+            ("route del default", "routes"),
+            ("route add 10.9.0.0/16 via 10.0.0.1", "routes"),
+            ("link add left type bridge", "left"),
+        ];
+        for (change, word) in changes {
+            setup::make(&plan).expect("made");
+            inside(&plan, ip(change));
+            let flaw = setup::flaw(&plan, Users::None).expect("looked at").expect(change);
+            assert!(flaw.contains(word), "{change}: {flaw}");
+            setup::remove(tag, plan.setup).expect("removed");
+        }
+        setup::make(&plan).expect("made");
+        let held = inside(&plan, || std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        assert!(setup::flaw(&plan, Users::None).expect("looked at").is_some_and(|flaw| flaw.contains("socket")));
+        assert_eq!(setup::flaw(&plan, Users::May).expect("looked at"), None, "a live workload may have some");
+        drop(held);
+        assert_eq!(setup::flaw(&plan, Users::None).expect("looked at"), None);
+        Netlink::open().and_then(|mut it| it.one(crate::netlink::remove(&names::outer(tag, plan.setup)))).expect("cut");
+        assert!(setup::flaw(&plan, Users::May).expect("looked at").is_some_and(|flaw| flaw.contains("gone")));
+        setup::remove(tag, plan.setup).expect("removed");
+        bridge::remove(tag, record.id).expect("removed");
+    });
+}
+
+#[test]
+fn one_for_a_virtual_machine() {
+    let tag = tag();
+    on_a_machine(|| {
+        let (record, bridge) = record(NetworkSpec { internal: true, ..NetworkSpec::default() }, "10.0.0.0/24", None);
+        let index = bridge::ensure(tag, &record, &bridge).expect("a bridge");
+        let plan = Plan { kind: Kind::VirtualMachine { owner: 4242 }, ..plan(tag, 2, &record, &bridge, index) };
+        setup::make(&plan).expect("made");
+        assert_eq!(setup::flaw(&plan, Users::None).expect("looked at"), None);
+        inside(&plan, || {
+            let mut netlink = Netlink::open().expect("netlink");
+            let links = netlink.links().expect("links");
+            let of = |name: &str| links.iter().find(|link| link.name == name).unwrap_or_else(|| panic!("{links:?}"));
+            let bridge = of(names::INNER_BRIDGE).index;
+            assert_eq!((of("eth0").bridge, of("tap0").bridge), (Some(bridge), Some(bridge)));
+            assert!(of("tap0").kind.as_deref() == Some("tun") && of("tap0").up);
+            let four = netlink.addresses().expect("addresses").into_iter().filter(|(_, it)| it.address.is_ipv4());
+            assert_eq!(four.filter(|(_, it)| !it.address.is_loopback()).count(), 0, "addresses are the guest's");
+        });
+        setup::remove(tag, plan.setup).expect("removed");
+        bridge::remove(tag, record.id).expect("removed");
+    });
+}
+
+#[test]
+fn rates_are_kept_both_ways() {
+    let tag = tag();
+    on_a_machine(|| {
+        let (record, bridge) = record(NetworkSpec::default(), "10.0.0.0/24", None);
+        let index = bridge::ensure(tag, &record, &bridge).expect("a bridge");
+        let plan = plan(tag, 2, &record, &bridge, index);
+        setup::make(&plan).expect("made");
+        setup::limit_rate(tag, plan.setup, 1_000_000).expect("limited");
+        let show = |link: &str| {
+            let done = std::process::Command::new("tc").args(["qdisc", "show", "dev", link]).output().expect("tc");
+            String::from_utf8_lossy(&done.stdout).into_owned()
+        };
+        let shown = [show(&names::outer(tag, plan.setup)), inside(&plan, || show("eth0"))];
+        assert!(shown.iter().all(|shown| shown.contains("tbf") && shown.contains("rate 8Mbit")), "{shown:?}");
+        setup::remove(tag, plan.setup).expect("removed");
+        bridge::remove(tag, record.id).expect("removed");
+    });
+}
