@@ -10,14 +10,19 @@
 //! A set-up is a network namespace with an interface, its addresses, and its other end in the network. Its addresses are
 //! *leased*: written in the lease book before anything is made, crossed out after everything is undone.
 //!
+//! A request passes [`Networks`] → `take` (one short lock; a filled pool answers at once) → a job of its network → `work`
+//! (threads that may block; a few for each network, so that one whose plugins hang holds up no other).
+//!
+//! - `state`: what all parts share, and the queues of jobs
+//! - `take`: set-ups for runs, and back; `work`: the jobs; `removal`: taking set-ups away, many at once
 //! - `pool`: when one is made, cleaned, removed, and who gets it; pure
 //! - `book`: the lease book, durable over a crash of the daemon
-//! - `netlink`: links, addresses, routes
-//! - `setup`: making, proving and removing one; `bridge`: the same of a network
-//! - `rules`: the table of nftables; `tool`: calling `nft` and `tc`
-//! - `cni`: networks that CNI plugins make
-//! - `dns`: names of workloads, answered at each bridge
+//! - `choose`: from what was asked for to a network; `view`: how it all stands
 //! - `reconcile`: what is there against what should be, after a crash
+//! - `setup`, `bridge`: making, proving and removing on the machine; `netlink`: links, addresses, routes
+//! - `rules`: the table of nftables; `tool`: calling `nft` and `tc`; `names`: names on the machine
+//! - `cni`: networks that CNI plugins make
+//! - `dns`: names of workloads, answered at each bridge; `files`: what a workload reads of that
 //!
 //! Names on the machine begin with `h<node tag>` and map back to ids: only what is ours is ever touched.
 //!
@@ -27,13 +32,205 @@
 
 mod book;
 mod bridge;
+mod choose;
 mod cni;
 mod dns;
+mod files;
 mod names;
 mod netlink;
 mod pool;
+mod reconcile;
+mod removal;
 mod rules;
 mod setup;
+mod state;
+mod take;
 #[cfg(test)]
 mod tests;
 mod tool;
+mod view;
+mod work;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hostler_model::ids::{Namespace, NetworkName, NodeTag, RunId, SetupId};
+use hostler_model::network::{Attachment, Subnet4};
+use hostler_model::{Problem, ProblemKind, limits};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+pub use choose::node_range6;
+pub use files::machine_files;
+pub use reconcile::Adopted;
+pub use view::Survey;
+
+use state::Shared;
+
+/// Where things are, and how many set-ups to keep.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// In every name on the machine.
+    pub tag: NodeTag,
+    /// For the lease book and what CNI plugins answered.
+    pub directory: PathBuf,
+    /// Networks can be made: the daemon is root.
+    pub privileged: bool,
+    /// Which networks have pools, by name; of other namespaces than the owner's as `namespace/name`.
+    pub pools: BTreeMap<String, PoolSize>,
+    /// Where networks that ask for no range get one.
+    pub ranges: Subnet4,
+    /// The node's own unique local range of IPv6.
+    pub range6: [u8; 5],
+    /// Where CNI plugins are.
+    pub cni_path: Vec<PathBuf>,
+    /// Longest call of one, milliseconds.
+    pub cni_call_max_ms: u64,
+}
+
+/// How many set-ups of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSize {
+    /// Kept ready.
+    pub idle: u32,
+    /// At most.
+    pub max: u32,
+}
+
+impl Default for PoolSize {
+    fn default() -> Self {
+        Self { idle: 0, max: limits::SETUPS_MAX }
+    }
+}
+
+/// Whether a run can change its network, so that nobody may have it after him.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// It has no right to.
+    Ordinary,
+    /// It has.
+    Administers,
+}
+
+/// A run's wish for a place in a network.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Whose.
+    pub run: RunId,
+    /// Of which namespace the network is.
+    pub namespace: Namespace,
+    /// Which network, and how.
+    pub attachment: Attachment,
+    /// By which names others find it; the first is the workload's.
+    pub names: Vec<String>,
+    /// What it sees as its own name.
+    pub hostname: String,
+    /// What it may do to it.
+    pub rights: Rights,
+}
+
+/// A run's place in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetUp {
+    /// Which.
+    pub id: SetupId,
+    /// The network namespace.
+    pub path: PathBuf,
+    /// Its IPv4 address.
+    pub ip: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ip6: Option<Ipv6Addr>,
+    /// What its `/etc/hosts` says.
+    pub hosts: String,
+    /// What its `/etc/resolv.conf` says.
+    pub resolv: String,
+}
+
+/// The answer to a wish.
+#[derive(Debug)]
+pub enum Take {
+    /// At once.
+    Ready(SetUp),
+    /// Later; the wish is taken back by [`Networks::release`].
+    Later(oneshot::Receiver<Result<SetUp, NetworkError>>),
+}
+
+/// Why there is no place in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NetworkError {
+    /// No such network.
+    #[error("there is no network {1} in namespace {0}")]
+    Unknown(Namespace, NetworkName),
+    /// It is not there on this machine.
+    #[error("network {0} cannot be used: {1}")]
+    Broken(NetworkName, String),
+    /// Its addresses, or what of them was asked for, cannot be had.
+    #[error("network {0}: {1}")]
+    Address(NetworkName, String),
+    /// The port is published by another run.
+    #[error("{0} is published by run {1}")]
+    PortPublished(String, RunId),
+    /// The port is somebody else's.
+    #[error("{0} cannot be published: {1}")]
+    Port(String, String),
+    /// It could not be made.
+    #[error("a place in network {0} could not be made: {1}")]
+    Failed(NetworkName, String),
+    /// It is going away.
+    #[error("network {0} is being removed")]
+    Removed(NetworkName),
+    /// Not on this node.
+    #[error("networks need a node that runs as root")]
+    Unprivileged,
+    /// The lease book cannot be written.
+    #[error("the lease book cannot be written: {0}")]
+    Book(String),
+}
+
+impl NetworkError {
+    /// As a refusal.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Unknown(namespace, name) => hostler_model::network::unknown(namespace, name),
+            other => Problem::new(ProblemKind::NetworkUnavailable, other.to_string()),
+        }
+    }
+}
+
+/// The handle. Clones share everything.
+#[derive(Clone)]
+pub struct Networks {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Networks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Networks").field("tag", &self.shared.settings.tag).finish_non_exhaustive()
+    }
+}
+
+impl Networks {
+    /// Knows of no network yet. [`Networks::adopt`] comes next.
+    #[must_use]
+    pub fn new(settings: Settings, handle: tokio::runtime::Handle) -> Self {
+        Self { shared: Shared::new(settings, handle) }
+    }
+
+    /// A place for a run, in a network of its namespace.
+    pub fn take(&self, ask: Ask) -> Result<Take, NetworkError> {
+        self.shared.take(ask)
+    }
+
+    /// The run is over, or wants no place any more: for who never had one nothing is done.
+    pub fn release(&self, run: RunId) {
+        self.shared.release(run);
+    }
+
+    /// Begins to keep set-ups ready, and to make what was found missing.
+    pub fn fill(&self) {
+        self.shared.fill();
+    }
+}

@@ -157,3 +157,40 @@ fn rates_are_kept_both_ways() {
         bridge::remove(tag, record.id).expect("removed");
     });
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn how_long() {
+    let tag = tag();
+    on_a_machine(|| {
+        let (record, bridge) = record(NetworkSpec::default(), "10.0.0.0/16", None);
+        let index = bridge::ensure(tag, &record, &bridge).expect("a bridge");
+        for threads in [1, 2, 4] {
+            let plans: Vec<_> = (2..102).map(|number| plan(tag, number, &record, &bridge, index)).collect();
+            let each = |work: &(dyn Fn(&Plan) + Sync)| {
+                let began = std::time::Instant::now();
+                std::thread::scope(|scope| {
+                    for part in plans.chunks(plans.len().div_ceil(threads)) {
+                        scope.spawn(move || part.iter().for_each(work));
+                    }
+                });
+                began.elapsed().as_secs_f64() * 1000.0 / plans.len() as f64
+            };
+            println!("{threads}: make {:.2} ms", each(&|plan| setup::make(plan).expect("made")));
+            println!("{threads}: flaw {:.2} ms", each(&|plan| drop(setup::flaw(plan, Users::None).expect("looked"))));
+            println!("{threads}: again {:.2} ms", each(&|plan| {
+                drop(netns::release(&names::namespace(tag, plan.setup)));
+            }));
+            let began = std::time::Instant::now();
+            let mut rounds = 0;
+            while Netlink::open().and_then(|mut it| it.links()).expect("links").iter().any(|link| matches!(names::owned(tag, &link.name), Some(names::Owned::Setup(_)))) {
+                rounds += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            println!("{threads}: gone {:.2} ms, {rounds}", began.elapsed().as_secs_f64() * 10.0);
+            each(&|plan| setup::make(plan).expect("made"));
+            println!("{threads}: remove {:.2} ms", each(&|plan| setup::remove(tag, plan.setup).expect("removed")));
+        }
+        bridge::remove(tag, record.id).expect("removed");
+    });
+}

@@ -1,0 +1,363 @@
+//! The jobs of a network, on threads that may block.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use hostler_linux::net::{PortKind, reserve_port};
+use hostler_linux::{failpoint, netns};
+use hostler_model::ids::{NetworkId, RunId, SetupId};
+use hostler_model::limits;
+use hostler_model::network::{Protocol, Publish, text};
+
+use crate::book::leases::Entry;
+use crate::dns::Resolver;
+use crate::pool::{Next, Spoiled};
+use crate::rules::{self, Net as RulesNet, Port};
+use crate::setup::{self, SetupError, Users};
+use crate::state::{Job, Returned, Shared, Stage, State, tell};
+use crate::{NetworkError, bridge, cni, names};
+
+impl Shared {
+    pub(crate) fn carry_out(self: &Arc<Self>, id: NetworkId, job: Job) {
+        match job {
+            Job::Ensure => self.ensure(id),
+            Job::Unmake => self.unmake(id),
+            Job::Make(setup) => self.make(id, setup),
+            Job::Finish(run) => self.finish(id, run),
+            Job::Return(returned) => self.take_back(id, returned),
+            Job::Undo { setup, attempt } => self.undo(id, setup, attempt),
+        }
+    }
+
+    fn ensure(self: &Arc<Self>, id: NetworkId) {
+        let record = match self.state().nets.get(&id) {
+            Some(net) => net.record.clone(),
+            None => return,
+        };
+        let made = match &record.bridge {
+            Some(bridge) => self.ensure_bridge(&record, bridge),
+            None => cni::List::parse(record.spec.cni.as_deref().unwrap_or_default())
+                .map(|_| (0, None))
+                .map_err(|error| error.to_string()),
+        };
+        let mut guard = self.state();
+        let Some(net) = guard.nets.get_mut(&id) else { return };
+        match made {
+            Ok((index, resolver)) => {
+                (net.stage, net.failures) = (Stage::Ready(index), 0);
+                net.resolver = resolver.or(net.resolver.take());
+                self.zone_changed(&mut guard, id);
+            }
+            Err(why) => {
+                tracing::warn!(network = %record.name, why, "a network cannot be made");
+                let wait_ms = (limits::SETUP_BACKOFF_INITIAL_MS << net.failures.min(16)).min(limits::SETUP_BACKOFF_MAX_MS);
+                net.failures += 1;
+                net.stage = Stage::Broken(why);
+                if !net.removed {
+                    self.enqueue_later(id, Job::Ensure, wait_ms);
+                }
+            }
+        }
+    }
+
+    fn ensure_bridge(
+        self: &Arc<Self>,
+        record: &hostler_model::network::NetworkRecord,
+        bridge: &hostler_model::network::Bridge,
+    ) -> Result<(u32, Option<Resolver>), String> {
+        let index = bridge::ensure(self.settings.tag, record, bridge).map_err(|error| error.to_string())?;
+        self.apply_rules(Some(record.id)).map_err(|error| error.to_string())?;
+        if self.state().nets.get(&record.id).is_some_and(|net| net.resolver.is_some()) {
+            return Ok((index, None));
+        }
+        let mut listen = vec![IpAddr::V4(bridge.gateway)];
+        listen.extend(bridge.gateway6.map(IpAddr::V6));
+        let name = names::bridge(self.settings.tag, record.id);
+        let zone = crate::files::zone(&self.state(), record.id).unwrap_or_default();
+        let _entered = self.handle.enter();
+        let resolver = Resolver::start(&self.handle, &listen, Some(&name), zone);
+        resolver.map(|resolver| (index, Some(resolver))).map_err(|error| format!("names cannot be answered in it: {error}"))
+    }
+
+    /// Writes the whole table anew, of the networks that stand and this one.
+    pub(crate) fn apply_rules(&self, also: Option<NetworkId>) -> Result<(), crate::tool::ToolError> {
+        let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (nets, ports) = {
+            let state = self.state();
+            let stands = |id: &NetworkId, stage: &Stage| matches!(stage, Stage::Ready(_)) || also == Some(*id);
+            let nets = state.nets.iter().filter(|(id, net)| stands(id, &net.stage)).filter_map(|(id, net)| {
+                let bridge = net.record.bridge.as_ref()?;
+                Some(RulesNet {
+                    bridge: names::bridge(self.settings.tag, *id),
+                    subnet: bridge.subnet,
+                    subnet6: bridge.subnet6,
+                    internal: net.record.spec.internal,
+                })
+            });
+            (nets.collect::<Vec<_>>(), published(&state))
+        };
+        if nets.is_empty() && ports.is_empty() {
+            return rules::remove(self.settings.tag);
+        }
+        rules::apply(self.settings.tag, &nets, &ports)
+    }
+
+    fn unmake(self: &Arc<Self>, id: NetworkId) {
+        let net = self.state().nets.remove(&id);
+        let Some(net) = net else { return };
+        // Its sockets first: they are bound to the bridge.
+        drop(net.resolver);
+        let removed = if net.record.bridge.is_some() {
+            let removed = bridge::remove(self.settings.tag, id);
+            removed.map_err(|error| error.to_string()).and(self.apply_rules(None).map_err(|error| error.to_string()))
+        } else {
+            Ok(())
+        };
+        if let Err(error) = removed {
+            tracing::warn!(network = %net.record.name, error, "what is left of a network goes when the daemon comes up again");
+        }
+        if let Some(book) = &mut self.state().book {
+            book.leases_mut().forget(id);
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn make(self: &Arc<Self>, id: NetworkId, setup: SetupId) {
+        enum Way {
+            Bridge(Box<setup::Plan>),
+            Plugins(Arc<cni::List>, cni::Wishes),
+        }
+        let way = {
+            let state = self.state();
+            let Some(net) = state.nets.get(&id) else { return };
+            let Some(lease) = state.lease(setup) else { return };
+            let plan = net.plan(&self.settings, lease).map(|plan| Way::Bridge(Box::new(plan)));
+            plan.or_else(|| Some(Way::Plugins(net.list.clone()?, self.wishes(&state, id, setup)))).ok_or_else(|| {
+                match &net.stage {
+                    Stage::Broken(why) => why.clone(),
+                    _ => "its configuration list makes no sense".to_owned(),
+                }
+            })
+        };
+        let made = match way {
+            Ok(Way::Bridge(plan)) => setup::make(&plan).map(|()| None).map_err(|error| error.to_string()),
+            Ok(Way::Plugins(list, wishes)) => self.add(&list, setup, wishes).map(Some).map_err(|error| error.to_string()),
+            Err(why) => Err(why),
+        };
+        let mut guard = self.state();
+        match made {
+            Ok(outcome) => {
+                guard.change_lease(setup, |lease| {
+                    lease.made = true;
+                    if let Some(outcome) = &outcome {
+                        (lease.ip, lease.ip6) = (outcome.first_ip4(), outcome.first_ip6());
+                    }
+                });
+                failpoint::hit("setup-made");
+                let next = guard.nets.get_mut(&id).map_or(Next::Nothing, |net| net.pool.made(setup));
+                self.next(&mut guard, id, setup, next);
+            }
+            Err(why) => {
+                let now_ms = self.now_ms();
+                let Some(net) = guard.nets.get_mut(&id) else { return };
+                let name = net.name().clone();
+                tracing::warn!(network = %name, %setup, why, "a set-up could not be made");
+                let run = net.pool.failed(setup, &why, now_ms);
+                if let Some(run) = run {
+                    tell(&mut guard, run, Err(NetworkError::Failed(name, why)));
+                }
+                self.start_removal(&mut guard, id, setup);
+            }
+        }
+    }
+
+    /// Carries on with a set-up that is ready.
+    fn next(self: &Arc<Self>, state: &mut State, id: NetworkId, setup: SetupId, next: Next) {
+        match next {
+            Next::Run(run) => match self.bind(state, id, run, setup) {
+                Some(set_up) => tell(state, run, Ok(set_up)),
+                None => self.enqueue(state, id, Job::Finish(run)),
+            },
+            Next::Idle => {
+                if state.lease(setup).is_some_and(|lease| lease.user.is_some()) {
+                    state.change_lease(setup, |lease| lease.user = None);
+                }
+            }
+            Next::Remove => self.start_removal(state, id, setup),
+            Next::Nothing => {}
+        }
+    }
+
+    /// Publishes ports and limits the rate of a run's place.
+    fn finish(self: &Arc<Self>, id: NetworkId, run: RunId) {
+        let (setup, ports, rate) = {
+            let state = self.state();
+            // It has gone meanwhile.
+            let Some(place) = state.runs.get(&run) else { return };
+            let Some(lease) = place.setup.and_then(|setup| state.lease(setup)) else { return };
+            let port = |publish: &Publish| Port { publish: *publish, ip: lease.ip, ip6: lease.ip6 };
+            let ports: Vec<_> = place.published.iter().map(port).collect();
+            (lease.setup, ports, place.ask.attachment.rate_bytes_per_s)
+        };
+        let done = self.publish(run, &ports).and_then(|()| match rate {
+            Some(rate) => {
+                let limited = setup::limit_rate(self.settings.tag, setup, rate);
+                limited.map_err(|error| self.failed(id, &error.to_string()))
+            }
+            None => Ok(()),
+        });
+        failpoint::hit("setup-finished");
+        let mut guard = self.state();
+        match done {
+            Ok(()) => {
+                if let Some(set_up) = self.set_up(&guard, run) {
+                    tell(&mut guard, run, Ok(set_up));
+                }
+            }
+            Err(error) => {
+                // It has a place all the same, and gives it back like any other.
+                let sender = guard.runs.get_mut(&run).and_then(|place| place.answer.take());
+                drop(guard);
+                self.release(run);
+                if let Some(sender) = sender {
+                    let _ = sender.send(Err(error));
+                }
+            }
+        }
+    }
+
+    fn failed(&self, id: NetworkId, why: &str) -> NetworkError {
+        let name = self.state().nets.get(&id).map(|net| net.name().clone());
+        name.map_or_else(|| NetworkError::Book(why.to_owned()), |name| NetworkError::Failed(name, why.to_owned()))
+    }
+
+    fn publish(&self, run: RunId, ports: &[Port]) -> Result<(), NetworkError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let mut kept = Vec::new();
+        for port in ports {
+            let shown = || format!("port {}", text::published(&port.publish));
+            if !port.leads() {
+                let why = "its network has no address of that family, or nothing can be led from there";
+                return Err(NetworkError::Port(shown(), why.to_owned()));
+            }
+            let kind = match port.publish.protocol {
+                Protocol::Tcp => PortKind::Tcp,
+                Protocol::Udp => PortKind::Udp,
+            };
+            for address in addresses_of(port) {
+                match reserve_port(SocketAddr::new(address, port.publish.host_port), kind) {
+                    Ok(socket) => kept.push(socket),
+                    Err(error) => return Err(NetworkError::Port(shown(), error.to_string())),
+                }
+            }
+        }
+        let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        rules::publish(self.settings.tag, ports).map_err(|error| NetworkError::Port("a port".to_owned(), error.to_string()))?;
+        self.state().ports.insert(run, kept);
+        Ok(())
+    }
+
+    /// A set-up that its run has left: nobody may be in it any more before it is used again, or goes.
+    fn take_back(self: &Arc<Self>, id: NetworkId, mut returned: Returned) {
+        let setup = returned.setup;
+        if !returned.ports.is_empty() {
+            let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Err(error) = rules::unpublish(self.settings.tag, &returned.ports) {
+                tracing::warn!(run = %returned.run, %error, "published ports stay until the rules are written anew");
+            }
+            self.state().ports.remove(&returned.run);
+            returned.ports.clear();
+        }
+        failpoint::hit("setup-unpublished");
+        let waited_ms = self.now_ms().saturating_sub(returned.since_ms);
+        if self.is_in_use(setup) && waited_ms < limits::SETUP_USER_GONE_MAX_MS {
+            self.enqueue_later(id, Job::Return(returned), limits::SETUP_LOOK_AGAIN_MS);
+            return;
+        }
+        let plan = {
+            let state = self.state();
+            let Some(net) = state.nets.get(&id) else { return };
+            let keeps = net.pool.place(setup) == Some(crate::pool::Place::Cleaning);
+            state.lease(setup).filter(|_| keeps).and_then(|lease| net.plan(&self.settings, lease))
+        };
+        let flaw = match plan {
+            Some(plan) => setup::flaw(&plan, Users::None),
+            None => self.flaw_of_plugins(id, setup),
+        };
+        let flaw = flaw.unwrap_or_else(|error| Some(error.to_string()));
+        failpoint::hit("setup-cleaned");
+        let mut guard = self.state();
+        let Some(net) = guard.nets.get_mut(&id) else { return };
+        match net.pool.place(setup) {
+            Some(crate::pool::Place::Cleaning) => {
+                if let Some(flaw) = &flaw {
+                    tracing::debug!(%setup, flaw, "a set-up is not used again");
+                }
+                let next = net.pool.cleaned(setup, if flaw.is_some() { Spoiled::Yes } else { Spoiled::No });
+                self.next(&mut guard, id, setup, next);
+            }
+            _ => self.start_removal(&mut guard, id, setup),
+        }
+    }
+
+    /// Whether a process is in its network. What cannot be found out counts as one.
+    fn is_in_use(&self, setup: SetupId) -> bool {
+        match netns::identity(&names::namespace(self.settings.tag, setup)) {
+            Ok(Some(identity)) => netns::processes(identity).map_or(true, |pids| !pids.is_empty()),
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// Plugins say whether all is as they have made it; sockets that are left they do not know of.
+    fn flaw_of_plugins(&self, id: NetworkId, setup: SetupId) -> Result<Option<String>, SetupError> {
+        let keeps = self.state().nets.get(&id).is_some_and(|net| net.pool.place(setup) == Some(crate::pool::Place::Cleaning));
+        if !keeps {
+            return Ok(None);
+        }
+        if let Some(flaw) = setup::sockets_in(&names::namespace(self.settings.tag, setup))? {
+            return Ok(Some(flaw));
+        }
+        Ok(self.check(setup).err().map(|error| error.to_string()))
+    }
+
+    /// Writes down that nothing of it is left.
+    pub(crate) fn gone(self: &Arc<Self>, state: &mut State, id: NetworkId, setup: SetupId) {
+        failpoint::hit("setup-freed");
+        if let Some(book) = &mut state.book {
+            book.write_or_remember(Entry::Free(setup));
+        }
+        if let Some(net) = state.nets.get_mut(&id) {
+            net.pool.removed(setup);
+        }
+        self.settle(state, id);
+    }
+}
+
+/// Addresses of this machine at which a published port is kept from others.
+fn addresses_of(port: &Port) -> Vec<IpAddr> {
+    match port.publish.host {
+        Some(host) => vec![host],
+        None => {
+            let mut all = Vec::new();
+            all.extend(port.ip.map(|_| IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)));
+            all.extend(port.ip6.map(|_| IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)));
+            all
+        }
+    }
+}
+
+/// Every port that is to be in the rules.
+fn published(state: &State) -> Vec<Port> {
+    let of = |run: &RunId| state.ports.contains_key(run);
+    let places = state.runs.iter().filter(|(run, _)| of(run)).map(|(_, place)| place);
+    places
+        .flat_map(|place| {
+            let lease = place.setup.and_then(|setup| state.lease(setup));
+            let (ip, ip6) = lease.map_or((None, None), |lease| (lease.ip, lease.ip6));
+            place.published.iter().map(move |publish| Port { publish: *publish, ip, ip6 })
+        })
+        .collect()
+}
