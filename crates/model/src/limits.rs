@@ -343,6 +343,16 @@ pub const CNI_PLUGINS_MAX: usize = 16;
 pub const CNI_ANSWER_MAX: usize = 1024 * 1024;
 /// Longest time of one call of a CNI plugin, unless configured otherwise, milliseconds.
 pub const CNI_CALL_MAX_MS: u64 = 30_000;
+/// Longest name of a network in a CNI configuration list, and of a plugin, bytes: both become file names.
+pub const CNI_NAME_LENGTH_MAX: usize = 255;
+/// Of what a CNI plugin says on its way to an error, what is kept, bytes.
+pub const CNI_SAID_MAX: usize = 2_048;
+/// Longest record of what CNI plugins have set up, bytes: a list and an answer, escaped.
+pub const CNI_RECORD_MAX: usize = 8 * 1024 * 1024;
+/// CNI plugins that are told of.
+pub const CNI_FOUND_MAX: usize = 256;
+/// How long a CNI plugin that was killed is waited for, milliseconds.
+pub const CNI_KILLED_MAX_MS: u64 = 2_000;
 /// Longest time of a call of `nft` or `tc`, milliseconds.
 pub const NETWORK_TOOL_MAX_MS: u64 = 10_000;
 /// Longest wait for the kernel's answer to one netlink request, milliseconds.
