@@ -3,7 +3,7 @@
 //! Questions are read by hand and not by the library that writes the answers: it refuses types that it does not know, and
 //! those have to be passed on as well as any other.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use hostler_model::limits;
 use simple_dns::rdata::{A, AAAA, OPT, PTR, RData};
@@ -42,8 +42,10 @@ const CODE_REFUSED: u16 = 5;
 
 /// How a question came, and so how its answer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
+    /// A datagram for each.
     Udp,
+    /// One after the other, each behind its length.
     Tcp,
 }
 
@@ -281,42 +283,6 @@ impl Question {
 /// Whether an answer says that its sender cannot or will not say: another may.
 pub(super) fn is_failure(answer: &[u8]) -> bool {
     number(answer, 2).is_some_and(|flags| matches!(flags & FLAGS_CODE, CODE_SERVER_FAILURE | CODE_REFUSED))
-}
-
-/// The address that a reverse name is about, or is below.
-pub(super) fn reverse(labels: &[&[u8]]) -> Option<Reverse> {
-    let suffix = |start: usize| labels.len().checked_sub(start).map(|at| labels.split_at(at));
-    let is = |labels: &[&[u8]], family: &str| {
-        labels[0].eq_ignore_ascii_case(family.as_bytes()) && labels[1].eq_ignore_ascii_case(b"arpa")
-    };
-    if let Some((below, [octets @ .., family, arpa])) = suffix(6)
-        && is(&[family, arpa], "in-addr")
-    {
-        let mut address = [0; 4];
-        for (to, label) in address.iter_mut().rev().zip(octets) {
-            *to = std::str::from_utf8(label).ok()?.parse().ok()?;
-        }
-        return Some(Reverse { address: Ipv4Addr::from(address).into(), exact: below.is_empty() });
-    }
-    if let Some((below, [nibbles @ .., family, arpa])) = suffix(34)
-        && is(&[family, arpa], "ip6")
-    {
-        let mut address = 0_u128;
-        for label in nibbles.iter().rev() {
-            let [digit] = label else { return None };
-            address = address << 4 | u128::from(char::from(*digit).to_digit(16)?);
-        }
-        return Some(Reverse { address: Ipv6Addr::from_bits(address).into(), exact: below.is_empty() });
-    }
-    None
-}
-
-/// What a reverse name says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reverse {
-    pub(super) address: IpAddr,
-    /// The name is the address's own, not one below it.
-    pub(super) exact: bool,
 }
 
 /// An answer of a header only.

@@ -7,10 +7,10 @@
 //!                                                     upstream ──► the first resolver that answers
 //! ```
 //! - `message`: reading questions, writing answers, comparing the answers of others with what was asked; pure
-//! - `zone`: what one network knows, and what it says to a question; pure
+//! - `zone`: what one network knows, and what it says to a question; `reverse`: names of addresses; pure
 //! - `machine`: the resolvers of the machine, from its `resolv.conf`
 //! - `upstream`: asking other resolvers
-//! - `server`: sockets, tasks, and their bounds
+//! - `server`: tasks and their bounds; `sockets`: what they listen at
 //!
 //! A name of the network never leaves it: single-label names and reverse names of its ranges are answered here, also when
 //! nothing is known of them. What does leave is passed on byte for byte, and so is its answer; nothing is kept of it.
@@ -19,7 +19,9 @@
 
 mod machine;
 mod message;
+mod reverse;
 mod server;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -28,6 +30,7 @@ mod zone;
 #[allow(unused_imports, reason = "not used yet")]
 pub(crate) use {
     machine::machine_upstreams,
-    server::{DnsError, Resolver},
+    server::Resolver,
+    sockets::DnsError,
     zone::{Client, Outside, Zone},
 };

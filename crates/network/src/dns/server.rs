@@ -1,4 +1,4 @@
-//! The sockets of one network's resolver, and the tasks that serve them.
+//! The tasks of one network's resolver.
 //!
 //! Each address has a task for its datagrams and one for its connections, and those own the tasks of the questions that
 //! they forward: when they are stopped, all is.
@@ -11,51 +11,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hostler_model::limits;
-use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::machine::Machine;
 use super::message::{Code, Question, Transport, Unusable};
+use super::sockets::{DnsError, open};
 use super::upstream::{Asking, framed};
 use super::zone::{Upstreams, Verdict, Zone};
 
 /// Where resolvers listen.
 const PORT: u16 = 53;
-/// Connections that the kernel holds until we take them.
-const BACKLOG: u32 = 64;
-/// Between two attempts to listen at an address that is not usable yet.
-const LISTEN_AGAIN: Duration = Duration::from_millis(20);
-/// Attempts to find a port that is free for datagrams and for connections, where any will do.
-const ANY_PORT_ATTEMPTS: usize = 16;
 /// After a datagram or a connection that could not be taken: for want of memory or descriptors, mostly.
 const TAKE_AGAIN: Duration = Duration::from_millis(100);
-/// Datagrams thrown away that came before the socket was bound to its interface.
-const STRAY_MAX: usize = 1_024;
-
-/// Why a resolver does not listen.
-#[derive(Debug, Error)]
-pub(crate) enum DnsError {
-    /// The address is not there, is somebody else's, or may not be used.
-    #[error("the resolver cannot listen at {address} by {transport}{}", of_interface(interface.as_deref()))]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// UDP or TCP.
-        transport: &'static str,
-        /// The only interface it would be asked from.
-        interface: Option<String>,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-fn of_interface(interface: Option<&str>) -> String {
-    interface.map(|interface| format!(" on {interface}")).unwrap_or_default()
-}
 
 /// What may differ from one resolver to another; tests need ports of their own.
 #[derive(Debug, Clone)]
@@ -347,69 +318,4 @@ async fn read_framed(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let mut packet = vec![0; length];
     stream.read_exact(&mut packet).await?;
     Ok(Some(packet))
-}
-
-type Sockets = (SocketAddr, UdpSocket, TcpListener);
-
-/// Both sockets of an address, at the same port.
-fn open(address: SocketAddr, interface: Option<&str>, deadline: Instant) -> Result<Sockets, DnsError> {
-    let went_wrong = |address, transport, source| DnsError::Listen {
-        address,
-        transport,
-        interface: interface.map(str::to_owned),
-        source,
-    };
-    let mut attempts = ANY_PORT_ATTEMPTS;
-    loop {
-        let datagrams =
-            patient(deadline, || open_udp(address, interface)).map_err(|error| went_wrong(address, "UDP", error))?;
-        let bound = datagrams.local_addr().map_err(|error| went_wrong(address, "UDP", error))?;
-        match patient(deadline, || open_tcp(bound, interface)) {
-            Ok(connections) => return Ok((bound, datagrams, connections)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && attempts > 0 => {
-                attempts -= 1;
-            }
-            Err(error) => return Err(went_wrong(bound, "TCP", error)),
-        }
-    }
-}
-
-/// A new IPv6 address cannot be used while the kernel looks whether somebody else has it.
-fn patient<T>(deadline: Instant, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && Instant::now() < deadline => {
-                std::thread::sleep(LISTEN_AGAIN);
-            }
-            opened => return opened,
-        }
-    }
-}
-
-fn open_udp(address: SocketAddr, interface: Option<&str>) -> io::Result<UdpSocket> {
-    let socket = std::net::UdpSocket::bind(address)?;
-    socket.set_nonblocking(true)?;
-    let socket = UdpSocket::from_std(socket)?;
-    let Some(interface) = interface else { return Ok(socket) };
-    socket.bind_device(Some(interface.as_bytes()))?;
-    // What came in between may have come from anywhere.
-    let socket = socket.into_std()?;
-    let mut byte = [0];
-    for _ in 0..STRAY_MAX {
-        if socket.recv_from(&mut byte).is_err() {
-            break;
-        }
-    }
-    UdpSocket::from_std(socket)
-}
-
-fn open_tcp(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Connections of a resolver that was there before may still be ending.
-    socket.set_reuseaddr(true)?;
-    if let Some(interface) = interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

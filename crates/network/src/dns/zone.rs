@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use hostler_model::network::{Subnet4, Subnet6};
 
-use super::message::{self, Data, Question, TYPE_A, TYPE_AAAA, TYPE_PTR};
+use super::message::{Data, Question, TYPE_A, TYPE_AAAA, TYPE_PTR};
+use super::reverse::reverse;
 
 /// What becomes of questions about names that are not of the network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Zone {
         if let Some(addresses) = key(&labels).and_then(|name| self.names.get(&name)) {
             return Verdict::Known(rotated(addresses, question.kind(), turn));
         }
-        if let Some(reverse) = message::reverse(&labels) {
+        if let Some(reverse) = reverse(&labels) {
             match self.clients.get(&reverse.address) {
                 Some(client) if reverse.exact && !client.names.is_empty() => {
                     let names = client.names.iter().filter(|_| question.kind() == TYPE_PTR);

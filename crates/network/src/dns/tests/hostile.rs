@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::message::{self, Code, Question, Transport, Unusable};
+use super::super::reverse::reverse;
 use super::super::zone::Verdict;
 use super::*;
 
@@ -29,7 +30,7 @@ fn digest(packet: &[u8], answer: &[u8]) {
         }
         let _ = question.passed_on(answer.to_vec(), transport);
     }
-    let _ = (question.is_answered_by(answer, 7), message::is_failure(answer), message::reverse(&question.labels()));
+    let _ = (question.is_answered_by(answer, 7), message::is_failure(answer), reverse(&question.labels()));
 }
 
 fn good() -> impl Strategy<Value = Vec<u8>> {

@@ -208,6 +208,27 @@ async fn it_listens_on_one_interface() {
 }
 
 #[tokio::test]
+async fn it_cannot_be_asked_through_another_interface() {
+    let interfaces = std::fs::read_dir("/sys/class/net").expect("the machine's interfaces");
+    let mut names = interfaces.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    // Among them is a file that says how they are bonded.
+    let Some(other) = names.find(|name| name != "lo" && name != "bonding_masters") else {
+        return eprintln!("skipped: there is only the loopback");
+    };
+    let resolver = match Resolver::start_on(&Handle::current(), 0, &[LOCAL], Some(&other), zone()) {
+        Ok(resolver) => resolver,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let server = resolver.addresses()[0];
+    let client = client(server).await;
+    client.send(&asked(1, "db")).await.expect("sent");
+    let refused = in_time(client.recv(&mut [0; 512])).await.expect_err("nobody is there");
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    let refused = in_time(TcpStream::connect(server)).await.expect_err("nobody is there");
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
 async fn it_listens_at_several_addresses() {
     let listen = [LOCAL, ip("127.0.0.2"), ip("::1")];
     let mut zone = zone();
