@@ -7,7 +7,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hostler_model::limits;
@@ -101,7 +100,6 @@ impl Resolver {
             zone: watch::Sender::new(Arc::new(zone)),
             forwarded: Arc::new(Semaphore::new(limits::DNS_FORWARDED_MAX)),
             connections: Arc::new(Semaphore::new(limits::DNS_CONNECTIONS_MAX)),
-            turn: AtomicUsize::new(0),
             machine: Machine::new(settings.machine),
             listen: listen.to_vec(),
             asking: settings.asking,
@@ -164,7 +162,6 @@ struct Shared {
     zone: watch::Sender<Arc<Zone>>,
     forwarded: Arc<Semaphore>,
     connections: Arc<Semaphore>,
-    turn: AtomicUsize,
     machine: Machine,
     listen: Vec<IpAddr>,
     asking: Asking,
@@ -193,7 +190,9 @@ impl Shared {
             Err(Unusable::Dropped) => return Step::Drop,
             Err(Unusable::Answered(answer)) => return Step::Answer(answer),
         };
-        match zone.answer(&question, source, self.turn.fetch_add(1, Ordering::Relaxed)) {
+        // Not counted: clients that ask for two types each time would keep step, and always find the same replica first.
+        let turn = usize::from_ne_bytes(hostler_linux::daemon::random_bytes());
+        match zone.answer(&question, source, turn) {
             Verdict::Known(data) => Step::Answer(question.known(Code::Fine, &data, transport)),
             Verdict::NoSuchName => Step::Answer(question.known(Code::NoSuchName, &[], transport)),
             Verdict::Ask(upstreams) => match Arc::clone(&self.forwarded).try_acquire_owned() {

@@ -17,14 +17,21 @@ async fn names_are_answered_by_udp_and_tcp() {
             assert_eq!(answer[..2], question[..2]);
         }
     }
-    // Each replica is first once in three turns.
-    let mut firsts = Vec::new();
-    for id in 0..3 {
-        let answer = told(&by_udp(server, &asked(id, "web")).await);
-        firsts.extend(answer.split(' ').next().map(str::to_owned));
-    }
-    firsts.sort();
-    assert_eq!(firsts, ["127.1.0.1", "127.1.0.2", "127.1.0.3"]);
+}
+
+#[tokio::test]
+async fn each_replica_is_first_at_times() {
+    let (_resolver, server) = started(zone(), settings(9, PATIENCE));
+    let mut firsts = std::collections::HashSet::new();
+    in_time(async {
+        while firsts.len() < 3 {
+            // As a libc does, for both families.
+            by_udp(server, &question_of(1, "web", TYPE::AAAA.into(), None)).await;
+            let answer = told(&by_udp(server, &asked(2, "web")).await);
+            firsts.extend(answer.split(' ').next().map(str::to_owned));
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
