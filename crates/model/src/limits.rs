@@ -379,6 +379,16 @@ pub const DNS_UPSTREAM_MAX_MS: u64 = 2_000;
 pub const DNS_CONNECTIONS_MAX: usize = 32;
 /// How long an answer about a name in a network may be kept, seconds.
 pub const DNS_TTL_S: u32 = 5;
+/// Largest question about a name, and largest answer in one datagram, bytes.
+pub const DNS_DATAGRAM_MAX: usize = 4_096;
+/// How long a connection for questions about names may say nothing, or not take an answer, milliseconds.
+pub const DNS_IDLE_MAX_MS: u64 = 5_000;
+/// How long the addresses that a resolver listens at may take to become usable, milliseconds.
+pub const DNS_LISTEN_MAX_MS: u64 = 1_000;
+/// How often the machine's list of resolvers is looked at again, milliseconds.
+pub const DNS_MACHINE_LOOK_MS: u64 = 1_000;
+/// What is read of the machine's list of resolvers, bytes.
+pub const DNS_MACHINE_LIST_MAX: usize = 64 * 1024;
 
 /// Below this free space no new work is accepted, bytes.
 pub const FREE_SPACE_MIN: u64 = 64 * 1024 * 1024;
