@@ -369,6 +369,8 @@ pub const SETUP_BACKOFF_MAX_MS: u64 = 60_000;
 pub const SETUP_LOOK_AGAIN_MS: u64 = 20;
 /// How long that is waited for before it is removed under them, milliseconds.
 pub const SETUP_USER_GONE_MAX_MS: u64 = 15_000;
+/// The same for sockets that some process elsewhere holds, milliseconds.
+pub const SETUP_SOCKETS_GONE_MAX_MS: u64 = 1_000;
 /// Seconds after which a caller who found a network full may try again.
 pub const NETWORK_RETRY_AFTER_S: u32 = 2;
 /// Questions about names that one network forwards at one time.

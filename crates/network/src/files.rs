@@ -7,7 +7,7 @@ use hostler_model::network::{Attachment, Bridge, NetworkRecord};
 
 use crate::book::leases::Lease;
 use crate::cni::Dns;
-use crate::dns::{self, Outside, Zone};
+use crate::dns::{self, Client, Outside, Zone};
 use crate::state::State;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -87,16 +87,20 @@ pub fn machine_files() -> (String, String) {
 pub(crate) fn zone(state: &State, id: NetworkId) -> Option<Zone> {
     let record = &state.nets.get(&id)?.record;
     let bridge = record.bridge.as_ref()?;
-    let mut zone = Zone::new(Some(bridge.subnet), bridge.subnet6);
-    zone.outside = if record.spec.internal { Outside::Refuse } else { Outside::Forward };
+    let mut zone = Zone::default();
     zone.upstreams.clone_from(&record.spec.dns);
+    zone.own = state.own_addresses();
+    (zone.subnet, zone.subnet6) = (Some(bridge.subnet), bridge.subnet6);
+    zone.outside = if record.spec.internal { Outside::Refuse } else { Outside::Forward };
     let leases = state.book.iter().flat_map(|book| book.leases().all());
     for lease in leases.filter(|lease| lease.network == id) {
         // One that has been left already is nobody's.
         let Some(user) = lease.user.as_ref().filter(|user| state.runs.contains_key(&user.run)) else { continue };
-        let addresses: Vec<_> =
-            [lease.ip.map(IpAddr::V4), lease.ip6.map(IpAddr::V6)].into_iter().flatten().collect();
-        zone.add(&user.names, &addresses, &user.dns);
+        let addresses: Vec<_> = [lease.ip.map(IpAddr::V4), lease.ip6.map(IpAddr::V6)].into_iter().flatten().collect();
+        for address in addresses {
+            user.names.iter().for_each(|name| zone.add_name(name, address));
+            zone.set_client(address, Client { names: user.names.clone(), dns: user.dns.clone() });
+        }
     }
     Some(zone)
 }
@@ -128,7 +132,8 @@ mod tests {
         let machine = || vec!["9.9.9.9".parse().expect("an address")];
         assert_eq!(resolv_of_bridge(&bridge), "nameserver 10.0.0.1\noptions ndots:0\n");
         assert_eq!(resolv_of(&to, &record, machine), "nameserver 9.9.9.9\n");
-        let plugins = Dns { nameservers: vec!["10.1.1.1".to_owned()], search: vec!["x.y".to_owned()], ..Dns::default() };
+        let plugins =
+            Dns { nameservers: vec!["10.1.1.1".to_owned()], search: vec!["x.y".to_owned()], ..Dns::default() };
         let text = resolv_of_plugins(&plugins, &to, &record, machine);
         assert_eq!(text, "nameserver 10.1.1.1\nsearch x.y\n");
         to.dns = vec!["1.1.1.1".parse().expect("an address")];

@@ -28,7 +28,6 @@
 //!
 //! Not here: which networks there should be (the supervisor's), and when a run begins or is over (the runtime's).
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "not used yet")]
 
 mod book;
 mod bridge;
@@ -51,18 +50,19 @@ mod tool;
 mod view;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hostler_model::ids::{Namespace, NetworkName, NodeTag, RunId, SetupId};
-use hostler_model::network::{Attachment, Subnet4};
+use hostler_model::ids::{Namespace, NetworkId, NetworkName, NodeTag, RunId, SetupId};
+use hostler_model::network::{Attachment, NetworkRecord, NetworkView, NewNetwork, PoolView, RunNetwork, Subnet4};
 use hostler_model::{Problem, ProblemKind, limits};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-pub use choose::node_range6;
+pub use choose::{default_ranges, node_range6};
 pub use files::machine_files;
 pub use reconcile::Adopted;
 pub use view::Survey;
@@ -229,8 +229,79 @@ impl Networks {
         self.shared.release(run);
     }
 
-    /// Begins to keep set-ups ready, and to make what was found missing.
+    /// Begins to keep set-ups ready.
     pub fn fill(&self) {
         self.shared.fill();
+    }
+
+    /// Compares what is there with what should be, after a start of the daemon: these networks, and these runs that live.
+    /// Blocks, and comes before everything else.
+    pub fn adopt(&self, records: Vec<NetworkRecord>, live: &HashSet<RunId>) -> Adopted {
+        self.shared.adopt(records, live)
+    }
+
+    /// From what is asked for to a network with everything chosen, of these that are known. Blocks for some milliseconds.
+    pub fn choose(
+        &self,
+        namespace: &Namespace,
+        new: NewNetwork,
+        known: &[NetworkRecord],
+        created_at_ms: u64,
+    ) -> Result<NetworkRecord, Problem> {
+        self.shared.choose(namespace, new, known, created_at_ms)
+    }
+
+    /// A network that was decided: it is made.
+    pub fn add(&self, record: Arc<NetworkRecord>) {
+        self.shared.add(record);
+    }
+
+    /// A network that is no longer wanted: it goes when nothing is in it any more.
+    pub fn remove(&self, id: NetworkId) {
+        self.shared.remove(id);
+    }
+
+    /// Waits until a network is there, or it is known why it is not.
+    pub async fn ready(&self, id: NetworkId) -> Result<(), NetworkError> {
+        self.shared.ready(id).await
+    }
+
+    /// Waits until nothing is being made or removed, for this long at most. Whether it came to that.
+    pub async fn quiet(&self, longest: Duration) -> bool {
+        self.shared.quiet(longest).await
+    }
+
+    /// Whether a run that came now would have a place without waiting for another's end: `try-again` if not.
+    pub fn room(&self, namespace: &Namespace, name: &NetworkName) -> Result<(), Problem> {
+        self.shared.room(namespace, name)
+    }
+
+    /// How a network stands.
+    #[must_use]
+    pub fn view(&self, record: &NetworkRecord) -> NetworkView {
+        self.shared.view(record)
+    }
+
+    /// All pools, in order of names.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(Namespace, NetworkName, PoolView)> {
+        self.shared.pools()
+    }
+
+    /// The place of a run.
+    #[must_use]
+    pub fn of_run(&self, run: RunId) -> Option<RunNetwork> {
+        self.shared.of_run(run)
+    }
+
+    /// What this machine has to make networks with. Blocks.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        self.shared.survey()
+    }
+
+    /// Removes what no live run needs; what they need stays as it is.
+    pub async fn shutdown(&self, longest: Duration) {
+        self.shared.shut_down(longest).await;
     }
 }

@@ -13,7 +13,10 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -39,12 +42,6 @@ impl NetlinkError {
     pub(crate) fn is_missing(&self) -> bool {
         const ENODEV: i32 = 19;
         self.errno == ENODEV
-    }
-
-    /// It was there already.
-    pub(crate) fn is_there(&self) -> bool {
-        const EEXIST: i32 = 17;
-        self.errno == EEXIST
     }
 }
 
@@ -209,6 +206,17 @@ impl Netlink {
                     _ => continue,
                 };
             }
+        }
+    }
+
+    /// Whether the kernel knows this kind of link: it is asked for one that cannot be, and says why not.
+    pub(crate) fn can_make(&mut self, kind: &str) -> Result<()> {
+        const EOPNOTSUPP: i32 = 95;
+        let mut message = named("lo");
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]));
+        match self.one(request(format!("make a {kind}"), RouteNetlinkMessage::NewLink(message), NEW)) {
+            Err(error) if error.errno == EOPNOTSUPP => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -385,6 +393,16 @@ pub(crate) fn join(name: &str, bridge: u32) -> Request {
     up(&mut message);
     message.attributes.push(LinkAttribute::Controller(bridge));
     request(format!("put {name} into its bridge"), RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// What comes from a link of a bridge may go back to it: of one who asks for a port of his own at the machine.
+pub(crate) fn send_back(name: &str) -> Request {
+    let mut message = named(name);
+    let data = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let infos = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(data)];
+    message.attributes.push(LinkAttribute::LinkInfo(infos));
+    // The other message, for what it changes, does not look at this part.
+    request(format!("let {name} reach itself"), RouteNetlinkMessage::NewLink(message), 0)
 }
 
 /// A link goes, and its other end with it.

@@ -106,6 +106,11 @@ impl Pool {
         u32::try_from(self.slots.values().filter(|place| which(place)).count()).unwrap_or(u32::MAX)
     }
 
+    /// Whether something of it is on its way in or out.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.slots.values().any(|place| matches!(place, Place::Making(_) | Place::Cleaning | Place::Removing))
+    }
+
     /// Whether nothing is there any more and nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.waiting.is_empty()
@@ -261,14 +266,6 @@ impl Pool {
     pub(crate) fn removed(&mut self, setup: SetupId) {
         if self.place(setup) == Some(Place::Removing) {
             self.slots.remove(&setup);
-        }
-    }
-
-    /// It cannot be given to anybody: what was idle is being removed.
-    pub(crate) fn condemn(&mut self, setup: SetupId) {
-        self.idle.retain(|idle| *idle != setup);
-        if self.slots.contains_key(&setup) {
-            self.slots.insert(setup, Place::Removing);
         }
     }
 

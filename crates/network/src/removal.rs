@@ -128,9 +128,8 @@ impl Shared {
             let _ = std::fs::create_dir_all(directory);
         }
         let path = names::namespace(self.settings.tag, setup);
-        let raised = netns::create(&path, || {
-            Netlink::open().and_then(|mut netlink| netlink.one(crate::netlink::raise("lo")))
-        });
+        let raised =
+            netns::create(&path, || Netlink::open().and_then(|mut netlink| netlink.one(crate::netlink::raise("lo"))));
         match raised {
             Err(error) => return Err(CniError::Namespace(error.to_string())),
             Ok(Err(error)) => return Err(CniError::Namespace(error.to_string())),
@@ -147,7 +146,7 @@ impl Shared {
 
     /// What the plugins answered when they made it.
     pub(crate) fn answered(&self, setup: SetupId) -> Option<Outcome> {
-        cni::cached(&self.cache_path(setup))
+        self.with_call(setup, Wishes::default(), cni::cached)
     }
 
     /// Has plugins undo what they have made; what cannot be undone now is tried again, for as long as it takes.
@@ -169,6 +168,13 @@ impl Shared {
         }
     }
 
+    /// The same for a set-up of a network that is not known any more.
+    pub(crate) fn undo_now(&self, setup: SetupId) -> Result<(), CniError> {
+        self.with_call(setup, Wishes::default(), cni::del)?;
+        netns::release(&names::namespace(self.settings.tag, setup))
+            .map_err(|error| CniError::Namespace(error.to_string()))
+    }
+
     /// What plugins are told that somebody wants.
     pub(crate) fn wishes(&self, state: &State, id: NetworkId, setup: SetupId) -> Wishes {
         let run = state.nets.get(&id).and_then(|net| match net.pool.place(setup) {
@@ -186,5 +192,37 @@ impl Shared {
             rate_bytes_per_s: attachment.rate_bytes_per_s,
             ..Wishes::default()
         }
+    }
+}
+
+impl Shared {
+    /// Nothing new is made; what no live run needs goes.
+    pub(crate) async fn shut_down(self: &Arc<Self>, longest: Duration) {
+        let ids: Vec<_> = {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            state.closed = true;
+            let ids: Vec<_> = state.nets.keys().copied().collect();
+            for id in &ids {
+                let Some(net) = state.nets.get_mut(id) else { continue };
+                let (idle, _) = net.pool.close();
+                idle.into_iter().for_each(|setup| self.start_removal(state, *id, setup));
+            }
+            ids
+        };
+        if !self.settings.privileged || ids.is_empty() {
+            return;
+        }
+        if !self.quiet(longest).await {
+            tracing::warn!("some set-ups of networks are still on their way out; the next start removes them");
+        }
+        {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            let nobody: Vec<_> =
+                ids.into_iter().filter(|id| state.nets.get(id).is_some_and(|it| it.pool.is_empty())).collect();
+            nobody.into_iter().for_each(|id| self.enqueue(state, id, Job::Unmake));
+        }
+        let _ = self.quiet(longest).await;
     }
 }

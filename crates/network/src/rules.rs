@@ -95,10 +95,8 @@ pub(crate) fn table(tag: NodeTag, nets: &[Net], ports: &[Port]) -> String {
         "type ipv6_addr; flags interval",
         &each(&|net| net.subnet6.filter(|_| outward(net)).map(|subnet6| subnet6.to_string())),
     );
-    let back4 = |net: &Net| Some(format!("{} . \"{}\"", net.subnet, net.bridge));
-    text += &set("back4", "type ipv4_addr . ifname; flags interval", &each(&back4));
-    let back6 = |net: &Net| net.subnet6.map(|subnet6| format!("{subnet6} . \"{}\"", net.bridge));
-    text += &set("back6", "type ipv6_addr . ifname; flags interval", &each(&back6));
+    text += &set("own4", "type ipv4_addr; flags interval", &each(&|net| Some(net.subnet.to_string())));
+    text += &set("own6", "type ipv6_addr; flags interval", &each(&|net| Some(net.subnet6?.to_string())));
     let elements: Vec<_> = ports.iter().flat_map(Port::elements).collect();
     for (protocol, family, at) in maps() {
         let name = map_name(protocol, family, at);
@@ -142,8 +140,8 @@ fn chains(bridges: &str) -> String {
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr 127.0.0.0/8 oifname "{bridges}" masquerade
-    ip saddr . oifname @back4 ct status dnat masquerade
-    ip6 saddr . oifname @back6 ct status dnat masquerade
+    ip saddr @own4 oifname "{bridges}" ct status dnat masquerade
+    ip6 saddr @own6 oifname "{bridges}" ct status dnat masquerade
     ip saddr @leaving4 oifname != "{bridges}" masquerade
     ip6 saddr @leaving6 oifname != "{bridges}" masquerade
   }}

@@ -272,6 +272,13 @@ impl Shared {
         }
     }
 
+    /// The same of a network by its id.
+    pub(crate) fn start_jobs_of(self: &Arc<Self>, state: &mut State, id: NetworkId) {
+        if let Some(net) = state.nets.get_mut(&id) {
+            self.start_jobs(net, id);
+        }
+    }
+
     /// Carries out a job some time later.
     pub(crate) fn enqueue_later(self: &Arc<Self>, id: NetworkId, job: Job, wait_ms: u64) {
         let shared = Arc::clone(self);

@@ -60,8 +60,7 @@ impl Shared {
             return Err(NetworkError::Broken(net.name().clone(), why.clone()));
         }
         let (run, wish) = (ask.run, net.wish(&ask));
-        let place =
-            |answer| Place { network: id, ask, setup: None, answer, published: Vec::new(), problem: None };
+        let place = |answer| Place { network: id, ask, setup: None, answer, published: Vec::new(), problem: None };
         match net.pool.take(run, wish) {
             pool::Take::Taken(setup) => {
                 state.runs.insert(run, place(None));
@@ -179,12 +178,16 @@ impl Shared {
     }
 
     /// Leases addresses, and has a set-up made with them.
-    fn start_making(self: &Arc<Self>, state: &mut State, id: NetworkId, run: Option<RunId>) -> Result<(), NetworkError> {
+    fn start_making(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: NetworkId,
+        run: Option<RunId>,
+    ) -> Result<(), NetworkError> {
         let setup = self.fresh_id(state);
-        let wanted = run.and_then(|run| state.runs.get(&run)).map_or(Wanted::default(), |place| Wanted {
-            ip: place.ask.attachment.ip,
-            ip6: place.ask.attachment.ip6,
-        });
+        let wanted = run
+            .and_then(|run| state.runs.get(&run))
+            .map_or(Wanted::default(), |place| Wanted { ip: place.ask.attachment.ip, ip6: place.ask.attachment.ip6 });
         let net = state.nets.get(&id).expect("asked for by those who have it");
         let (record, cni) = (net.record.clone(), net.is_cni());
         let book = self.book(state)?;

@@ -1,6 +1,8 @@
 //! The jobs of a network, on threads that may block.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use hostler_linux::net::{PortKind, reserve_port};
@@ -50,7 +52,8 @@ impl Shared {
             }
             Err(why) => {
                 tracing::warn!(network = %record.name, why, "a network cannot be made");
-                let wait_ms = (limits::SETUP_BACKOFF_INITIAL_MS << net.failures.min(16)).min(limits::SETUP_BACKOFF_MAX_MS);
+                let wait_ms =
+                    (limits::SETUP_BACKOFF_INITIAL_MS << net.failures.min(16)).min(limits::SETUP_BACKOFF_MAX_MS);
                 net.failures += 1;
                 net.stage = Stage::Broken(why);
                 if !net.removed {
@@ -76,7 +79,9 @@ impl Shared {
         let zone = crate::files::zone(&self.state(), record.id).unwrap_or_default();
         let _entered = self.handle.enter();
         let resolver = Resolver::start(&self.handle, &listen, Some(&name), zone);
-        resolver.map(|resolver| (index, Some(resolver))).map_err(|error| format!("names cannot be answered in it: {error}"))
+        resolver
+            .map(|resolver| (index, Some(resolver)))
+            .map_err(|error| format!("names cannot be answered in it: {error}"))
     }
 
     /// Writes the whole table anew, of the networks that stand and this one.
@@ -103,22 +108,29 @@ impl Shared {
     }
 
     fn unmake(self: &Arc<Self>, id: NetworkId) {
-        let net = self.state().nets.remove(&id);
-        let Some(net) = net else { return };
+        let (record, resolver) = match self.state().nets.get_mut(&id) {
+            Some(net) => {
+                net.stage = Stage::Making;
+                (net.record.clone(), net.resolver.take())
+            }
+            None => return,
+        };
         // Its sockets first: they are bound to the bridge.
-        drop(net.resolver);
-        let removed = if net.record.bridge.is_some() {
+        resolver.map(|resolver| self.handle.block_on(resolver.stop()));
+        let removed = if record.bridge.is_some() {
             let removed = bridge::remove(self.settings.tag, id);
             removed.map_err(|error| error.to_string()).and(self.apply_rules(None).map_err(|error| error.to_string()))
         } else {
             Ok(())
         };
         if let Err(error) = removed {
-            tracing::warn!(network = %net.record.name, error, "what is left of a network goes when the daemon comes up again");
+            tracing::warn!(network = %record.name, error, "what is left of a network goes when the daemon comes up again");
         }
-        if let Some(book) = &mut self.state().book {
+        let mut state = self.state();
+        if let Some(book) = &mut state.book {
             book.leases_mut().forget(id);
         }
+        state.nets.remove(&id);
         self.changed.notify_waiters();
     }
 
@@ -141,7 +153,9 @@ impl Shared {
         };
         let made = match way {
             Ok(Way::Bridge(plan)) => setup::make(&plan).map(|()| None).map_err(|error| error.to_string()),
-            Ok(Way::Plugins(list, wishes)) => self.add(&list, setup, wishes).map(Some).map_err(|error| error.to_string()),
+            Ok(Way::Plugins(list, wishes)) => {
+                self.add_by_plugins(&list, setup, wishes).map(Some).map_err(|error| error.to_string())
+            }
             Err(why) => Err(why),
         };
         let mut guard = self.state();
@@ -199,13 +213,11 @@ impl Shared {
             let ports: Vec<_> = place.published.iter().map(port).collect();
             (lease.setup, ports, place.ask.attachment.rate_bytes_per_s)
         };
-        let done = self.publish(run, &ports).and_then(|()| match rate {
-            Some(rate) => {
-                let limited = setup::limit_rate(self.settings.tag, setup, rate);
-                limited.map_err(|error| self.failed(id, &error.to_string()))
-            }
-            None => Ok(()),
-        });
+        let on_bridge = !ports.is_empty() && self.state().nets.get(&id).is_some_and(|net| !net.is_cni());
+        let reach = || if on_bridge { setup::let_reach_itself(self.settings.tag, setup) } else { Ok(()) };
+        let limit = || rate.map_or(Ok(()), |rate| setup::limit_rate(self.settings.tag, setup, rate));
+        let set = || reach().and_then(|()| limit()).map_err(|error| self.failed(id, &error.to_string()));
+        let done = self.publish(run, &ports).and_then(|()| set());
         failpoint::hit("setup-finished");
         let mut guard = self.state();
         match done {
@@ -242,19 +254,12 @@ impl Shared {
                 let why = "its network has no address of that family, or nothing can be led from there";
                 return Err(NetworkError::Port(shown(), why.to_owned()));
             }
-            let kind = match port.publish.protocol {
-                Protocol::Tcp => PortKind::Tcp,
-                Protocol::Udp => PortKind::Udp,
-            };
-            for address in addresses_of(port) {
-                match reserve_port(SocketAddr::new(address, port.publish.host_port), kind) {
-                    Ok(socket) => kept.push(socket),
-                    Err(error) => return Err(NetworkError::Port(shown(), error.to_string())),
-                }
-            }
+            let reserved = reserve(&port.publish, port.ip, port.ip6);
+            kept.extend(reserved.map_err(|error| NetworkError::Port(shown(), error.to_string()))?);
         }
         let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rules::publish(self.settings.tag, ports).map_err(|error| NetworkError::Port("a port".to_owned(), error.to_string()))?;
+        rules::publish(self.settings.tag, ports)
+            .map_err(|error| NetworkError::Port("a port".to_owned(), error.to_string()))?;
         self.state().ports.insert(run, kept);
         Ok(())
     }
@@ -272,7 +277,8 @@ impl Shared {
         }
         failpoint::hit("setup-unpublished");
         let waited_ms = self.now_ms().saturating_sub(returned.since_ms);
-        if self.is_in_use(setup) && waited_ms < limits::SETUP_USER_GONE_MAX_MS {
+        let left = self.is_in_use(setup, waited_ms);
+        if left == InUse::ForNow {
             self.enqueue_later(id, Job::Return(returned), limits::SETUP_LOOK_AGAIN_MS);
             return;
         }
@@ -287,6 +293,7 @@ impl Shared {
             None => self.flaw_of_plugins(id, setup),
         };
         let flaw = flaw.unwrap_or_else(|error| Some(error.to_string()));
+        let flaw = if left == InUse::StillThen { Some("somebody is still in it".to_owned()) } else { flaw };
         failpoint::hit("setup-cleaned");
         let mut guard = self.state();
         let Some(net) = guard.nets.get_mut(&id) else { return };
@@ -302,23 +309,29 @@ impl Shared {
         }
     }
 
-    /// Whether a process is in its network. What cannot be found out counts as one.
-    fn is_in_use(&self, setup: SetupId) -> bool {
-        match netns::identity(&names::namespace(self.settings.tag, setup)) {
+    /// Whether somebody is in its network: a process, or a socket that one has given to others. What cannot be found out counts
+    /// as somebody.
+    fn is_in_use(&self, setup: SetupId, waited_ms: u64) -> InUse {
+        let path = names::namespace(self.settings.tag, setup);
+        let processes = match netns::identity(&path) {
             Ok(Some(identity)) => netns::processes(identity).map_or(true, |pids| !pids.is_empty()),
-            Ok(None) => false,
+            Ok(None) => return InUse::No,
             Err(_) => true,
+        };
+        let longest_ms = if processes { limits::SETUP_USER_GONE_MAX_MS } else { limits::SETUP_SOCKETS_GONE_MAX_MS };
+        match processes || setup::sockets(&path).map_or(true, |count| count > 0) {
+            false => InUse::No,
+            true if waited_ms < longest_ms => InUse::ForNow,
+            true => InUse::StillThen,
         }
     }
 
     /// Plugins say whether all is as they have made it; sockets that are left they do not know of.
     fn flaw_of_plugins(&self, id: NetworkId, setup: SetupId) -> Result<Option<String>, SetupError> {
-        let keeps = self.state().nets.get(&id).is_some_and(|net| net.pool.place(setup) == Some(crate::pool::Place::Cleaning));
+        let keeps =
+            self.state().nets.get(&id).is_some_and(|net| net.pool.place(setup) == Some(crate::pool::Place::Cleaning));
         if !keeps {
             return Ok(None);
-        }
-        if let Some(flaw) = setup::sockets_in(&names::namespace(self.settings.tag, setup))? {
-            return Ok(Some(flaw));
         }
         Ok(self.check(setup).err().map(|error| error.to_string()))
     }
@@ -336,17 +349,28 @@ impl Shared {
     }
 }
 
-/// Addresses of this machine at which a published port is kept from others.
-fn addresses_of(port: &Port) -> Vec<IpAddr> {
-    match port.publish.host {
+/// Whether somebody is in a network that was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InUse {
+    No,
+    /// He may be on his way out.
+    ForNow,
+    /// He does not go.
+    StillThen,
+}
+
+/// Keeps a published port of this machine from others, at each address at which it is published.
+pub(crate) fn reserve(publish: &Publish, ip: Option<Ipv4Addr>, ip6: Option<Ipv6Addr>) -> io::Result<Vec<OwnedFd>> {
+    let kind = match publish.protocol {
+        Protocol::Tcp => PortKind::Tcp,
+        Protocol::Udp => PortKind::Udp,
+    };
+    let everywhere = [ip.map(|_| Ipv4Addr::UNSPECIFIED.into()), ip6.map(|_| Ipv6Addr::UNSPECIFIED.into())];
+    let addresses: Vec<IpAddr> = match publish.host {
         Some(host) => vec![host],
-        None => {
-            let mut all = Vec::new();
-            all.extend(port.ip.map(|_| IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)));
-            all.extend(port.ip6.map(|_| IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)));
-            all
-        }
-    }
+        None => everywhere.into_iter().flatten().collect(),
+    };
+    addresses.into_iter().map(|address| reserve_port(SocketAddr::new(address, publish.host_port), kind)).collect()
 }
 
 /// Every port that is to be in the rules.

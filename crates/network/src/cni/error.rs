@@ -19,6 +19,9 @@ pub(crate) enum CniError {
     /// No plugin can be called with these arguments.
     #[error("CNI plugins cannot be called: {0}")]
     Call(String),
+    /// There is nowhere for them to work in.
+    #[error("cannot make a network namespace: {0}")]
+    Namespace(String),
     /// No directory has the plugin.
     #[error("the CNI plugin {plugin} is missing in {}", shown(looked))]
     Missing {

@@ -109,6 +109,12 @@ impl List {
         Ok(Self { text: text.to_owned(), name, version, disable_check, plugins })
     }
 
+    /// Its plugins that are in none of these directories.
+    pub(crate) fn missing(&self, path: &[std::path::PathBuf]) -> Vec<String> {
+        let missing = self.plugins.iter().filter(|plugin| super::call::locate(&plugin.kind, path).is_err());
+        missing.map(|plugin| plugin.kind.clone()).collect()
+    }
+
     /// Whether one of its plugins wants to be told of this: `portMappings`, `ips`, `mac`, `aliases`, `dns`, `bandwidth`.
     #[must_use]
     pub(crate) fn has_capability(&self, capability: &str) -> bool {

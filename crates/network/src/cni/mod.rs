@@ -41,7 +41,7 @@ pub(crate) use error::{CniError, Failure};
 pub(crate) use list::List;
 use list::{Plugin, Version};
 use record::{Record, State};
-pub(crate) use result::Outcome;
+pub(crate) use result::{Dns, Outcome};
 
 /// What an operation is about.
 #[derive(Debug, Clone)]
@@ -179,6 +179,13 @@ fn del_each(record: &Record, call: &Call<'_>, called: usize) -> Result<(), CniEr
         }
     }
     first
+}
+
+/// What the plugins answered to a whole ADD.
+#[must_use]
+pub(crate) fn cached(call: &Call<'_>) -> Option<Outcome> {
+    let record = Record::load(call).ok().flatten().filter(|record| record.state == State::Added)?;
+    Outcome::from_value(record.result.as_ref()?).ok()
 }
 
 /// Which plugins are there: the names of all programs in these directories, sorted.

@@ -27,10 +27,8 @@ mod tests;
 mod upstream;
 mod zone;
 
-#[allow(unused_imports, reason = "not used yet")]
 pub(crate) use {
     machine::machine_upstreams,
     server::Resolver,
-    sockets::DnsError,
     zone::{Client, Outside, Zone},
 };

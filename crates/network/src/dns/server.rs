@@ -53,6 +53,7 @@ impl Default for Settings {
 pub(crate) struct Resolver {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
+    #[cfg(test)]
     addresses: Vec<SocketAddr>,
 }
 
@@ -73,6 +74,7 @@ impl Resolver {
     }
 
     /// The same at another port; at any free one when it is 0.
+    #[cfg(test)]
     pub(crate) fn start_on(
         handle: &Handle,
         port: u16,
@@ -106,13 +108,18 @@ impl Resolver {
             idle_max: settings.idle_max,
         });
         let mut tasks = Vec::new();
-        let mut addresses = Vec::new();
-        for (address, datagrams, connections) in sockets {
-            addresses.push(address);
+        #[cfg(test)]
+        let addresses = sockets.iter().map(|(address, ..)| *address).collect();
+        for (_, datagrams, connections) in sockets {
             tasks.push(handle.spawn(serve_datagrams(Arc::clone(&shared), datagrams)));
             tasks.push(handle.spawn(serve_connections(Arc::clone(&shared), connections)));
         }
-        Ok(Self { shared, tasks, addresses })
+        Ok(Self {
+            shared,
+            tasks,
+            #[cfg(test)]
+            addresses,
+        })
     }
 
     /// Replaces all that it knows: each question is answered from what was before, or from what is now.
@@ -121,6 +128,7 @@ impl Resolver {
     }
 
     /// Where it listens.
+    #[cfg(test)]
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
