@@ -59,6 +59,8 @@ impl Capability {
     pub const CHOWN: Self = Self(0);
     /// Permits ports below 1,024.
     pub const NET_BIND_SERVICE: Self = Self(10);
+    /// Permits changing the network.
+    pub const NET_ADMIN: Self = Self(12);
     /// Nearly everything else.
     pub const SYS_ADMIN: Self = Self(21);
 

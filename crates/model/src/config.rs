@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolation::{Isolation, is_profile_name};
 use crate::limits;
+use crate::network::Subnet4;
 
 /// The whole file. Every key is optional.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub cgroup: Cgroup,
     /// By what containers are made.
     pub oci: Oci,
+    /// Networks of workloads.
+    pub network: Network,
     /// Profiles of isolation, by name, beside `default`, `strict` and `network-service`. `profile` in one is which of these
     /// it begins with.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -65,6 +68,49 @@ impl Default for Node {
 pub struct Pool {
     /// Agents for host processes.
     pub process: ProcessPool,
+    /// Set-ups of networks, kept ready: `[pool.network.NAME]`, of another namespace than the owner's `"namespace/NAME"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub network: BTreeMap<String, NetworkPool>,
+}
+
+/// `[pool.network.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkPool {
+    /// Set-ups kept ready.
+    pub idle: u32,
+    /// Set-ups at most, those that are in use among them.
+    pub max: u32,
+}
+
+impl Default for NetworkPool {
+    fn default() -> Self {
+        Self { idle: 0, max: limits::SETUPS_MAX }
+    }
+}
+
+/// `[network]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// The range in which networks that ask for none get a `/24` each.
+    pub ranges: Subnet4,
+    /// Directories with CNI plugins.
+    pub cni_path: Vec<String>,
+    /// Longest call of a CNI plugin, milliseconds.
+    pub cni_call_max_ms: u64,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            ranges: Subnet4::around(core::net::Ipv4Addr::new(10, 219, 0, 0), 16),
+            cni_path: vec!["/usr/lib/cni".to_owned(), "/opt/cni/bin".to_owned()],
+            cni_call_max_ms: limits::CNI_CALL_MAX_MS,
+        }
+    }
 }
 
 /// `[pool.process]`
@@ -155,6 +201,7 @@ impl Config {
         if self.retention.ended_workloads as usize > limits::WORKLOADS_MAX {
             return Err(format!("retention.ended_workloads must be at most {}", limits::WORKLOADS_MAX));
         }
+        self.check_networks()?;
         if self.oci.criu_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(':')) {
             return Err("oci.criu_dir must be an absolute path without a colon".to_owned());
         }
@@ -174,6 +221,31 @@ impl Config {
             if !good {
                 return Err("cgroup.parent must be a relative path without empty, . or .. parts".to_owned());
             }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn check_networks(&self) -> Result<(), String> {
+        for (name, pool) in &self.pool.network {
+            if pool.max == 0 || pool.max > limits::SETUPS_MAX || pool.idle > pool.max {
+                let what = format!("idle must be at most max, and max from 1 to {}", limits::SETUPS_MAX);
+                return Err(format!("pool.network.{name}: {what}"));
+            }
+            let (namespace, network) = name.split_once('/').unwrap_or(("default", name));
+            if namespace.parse::<crate::Namespace>().is_err() || network.parse::<crate::NetworkName>().is_err() {
+                return Err(format!("pool.network.{name:?} is no network: write NAME or \"namespace/NAME\""));
+            }
+        }
+        if !self.network.ranges.is_usable() || self.network.ranges.length() > 24 {
+            return Err("network.ranges must be a range of IPv4 addresses from /8 to /24".to_owned());
+        }
+        if self.network.cni_path.iter().any(|path| !path.starts_with('/') || path.contains(':')) {
+            return Err("network.cni_path must be absolute paths without a colon".to_owned());
+        }
+        if !(100..=600_000).contains(&self.network.cni_call_max_ms) {
+            return Err("network.cni_call_max_ms must be from 100 to 600000".to_owned());
         }
         Ok(())
     }

@@ -45,11 +45,26 @@ pub struct ContainerLaunch {
     pub container: Container,
     /// Its host name.
     pub hostname: String,
+    /// By which names others of its network find it; the first is the workload's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// What it reads of its network; nothing is put in its way when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_files: Option<Box<NetworkFiles>>,
     /// By what it is made.
     pub oci: OciRuntime,
     /// From which checkpoint it goes on, instead of from its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
+}
+
+/// Two files that a container sees at their usual places.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkFiles {
+    /// `/etc/hosts`.
+    pub hosts: String,
+    /// `/etc/resolv.conf`.
+    pub resolv: String,
 }
 
 /// The program that makes containers, as it is called.

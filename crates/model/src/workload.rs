@@ -84,6 +84,8 @@ pub enum StartFailureKind {
     Limit,
     /// Isolation that this machine, or this node, cannot give.
     Isolation,
+    /// It got no place in its network.
+    Network,
     /// No sandbox could be made.
     Sandbox,
     /// Not started within its start deadline.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hostler_linux::tool;
 use hostler_model::ids::{Namespace, NetworkId, StoreId};
-use hostler_model::network::{Bridge, NetworkRecord, NetworkSpec, NewNetwork, Subnet4, Subnet6};
+use hostler_model::network::{Bridge, NetworkRecord, NetworkSpec, NewNetwork, Subnet6};
 use hostler_model::{Problem, ProblemKind};
 
 use crate::bridge::InUse;
@@ -113,13 +113,6 @@ impl Shared {
 pub fn node_range6(store: StoreId) -> [u8; 5] {
     let bytes = store.as_bytes();
     [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4]]
-}
-
-/// Where networks that ask for no range get one, unless configured otherwise: a corner of `10.0.0.0/8` that other tools
-/// leave alone.
-#[must_use]
-pub fn default_ranges() -> Subnet4 {
-    Subnet4::around(std::net::Ipv4Addr::new(10, 219, 0, 0), 16)
 }
 
 /// Whether a tool is there.

@@ -62,7 +62,7 @@ use hostler_model::{Problem, ProblemKind, limits};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-pub use choose::{default_ranges, node_range6};
+pub use choose::node_range6;
 pub use files::machine_files;
 pub use reconcile::Adopted;
 pub use view::Survey;
@@ -217,6 +217,22 @@ impl Networks {
     #[must_use]
     pub fn new(settings: Settings, handle: tokio::runtime::Handle) -> Self {
         Self { shared: Shared::new(settings, handle) }
+    }
+
+    /// Of a node that can have no networks.
+    #[must_use]
+    pub fn none(handle: tokio::runtime::Handle) -> Self {
+        let settings = Settings {
+            tag: NodeTag::from_bytes([0; 3]),
+            directory: PathBuf::new(),
+            privileged: false,
+            pools: BTreeMap::new(),
+            ranges: hostler_model::config::Network::default().ranges,
+            range6: [0; 5],
+            cni_path: Vec::new(),
+            cni_call_max_ms: limits::CNI_CALL_MAX_MS,
+        };
+        Self::new(settings, handle)
     }
 
     /// A place for a run, in a network of its namespace.

@@ -116,7 +116,9 @@ impl Shared {
             None => return,
         };
         // Its sockets first: they are bound to the bridge.
-        resolver.map(|resolver| self.handle.block_on(resolver.stop()));
+        if let Some(resolver) = resolver {
+            self.handle.block_on(resolver.stop());
+        }
         let removed = if record.bridge.is_some() {
             let removed = bridge::remove(self.settings.tag, id);
             removed.map_err(|error| error.to_string()).and(self.apply_rules(None).map_err(|error| error.to_string()))

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use hostler_model::container::Container;
+use hostler_model::container::{Container, Network};
 use hostler_model::isolation::Isolation;
 use hostler_model::launch::{Confinement, ContainerLaunch, Launch, OciRuntime, Program};
 use hostler_model::spec::Stdio;
@@ -80,10 +80,25 @@ pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
 fn container_of(workload: &Workload, container: &Container, node: Node<'_>) -> ContainerLaunch {
     ContainerLaunch {
         hostname: container.hostname.clone().unwrap_or_else(|| workload.name.to_string()),
+        names: names_of(workload, container),
+        network_files: None,
         oci: (node.oci)(container),
         container: container.clone(),
         restore: workload.run.as_ref().and_then(|run| run.restore.as_deref().cloned()),
     }
+}
+
+/// By which names others of its network find a workload: its own, those that it asks for, and that of its unit.
+fn names_of(workload: &Workload, container: &Container) -> Vec<String> {
+    let Some(attachment) = container.network.as_ref().and_then(Network::attachment) else { return Vec::new() };
+    let unit = workload.stack.as_ref().map(|member| member.unit.to_string());
+    let mut names = vec![workload.name.to_string()];
+    for name in attachment.aliases.iter().cloned().chain(unit) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// Where a workload's log segments are.

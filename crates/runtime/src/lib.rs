@@ -51,6 +51,7 @@ use hostler_model::process::Processes;
 use hostler_model::spec::{Limits, TtySize};
 use hostler_model::units::Signal;
 use hostler_model::workload::{LostReason, StartFailure};
+use hostler_network::Networks;
 use hostler_wire::ToAgent;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -85,6 +86,8 @@ pub struct Settings {
     pub reuse: bool,
     /// Where runs get their cgroups.
     pub cgroup: Option<Parent>,
+    /// Where containers get their networks.
+    pub networks: Networks,
 }
 
 /// What happened. Facts of one run arrive in order.

@@ -59,6 +59,7 @@ impl Node {
             idle,
             reuse: true,
             cgroup: None,
+            networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
         };
         let (facts_in, facts) = mpsc::channel(64);
         let runtime = Runtime::start(settings.clone(), facts_in);

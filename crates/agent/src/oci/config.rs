@@ -2,7 +2,7 @@
 //! a device are on this machine: these are looked up when the container is made, as the OCI runtime does it.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hostler_linux::confine;
 use hostler_linux::confine::seccomp::{self, profile::Profile};
@@ -26,6 +26,8 @@ pub(super) struct Asked<'a> {
     pub(super) cgroups_path: Option<&'a str>,
     /// The first of the user ids that it has for itself, if it has some.
     pub(super) user_ids_from: u32,
+    /// Files that it sees at these places, unless it has something else there.
+    pub(super) files: &'a [(&'static str, PathBuf)],
 }
 
 fn failure(message: impl Into<String>) -> StartFailure {
@@ -57,6 +59,11 @@ pub(super) fn make(asked: &Asked<'_>) -> Result<(Value, Option<&'static seccomp:
     process_of(root, asked)?;
     mounts_of(root, asked)?;
     linux_of(root, asked)?;
+    let container = &asked.container.container;
+    if container.userns == Userns::Auto && matches!(container.network, Some(Network::Host | Network::Namespace(_))) {
+        // The kernel mounts one of its own only for who owns the network that is shown in it.
+        machine_sys(root);
+    }
     if asked.container.container.privileged {
         everything(root);
     }
@@ -267,6 +274,17 @@ fn mounts_of(root: &mut Map<String, Value>, asked: &Asked<'_>) -> Result<(), Sta
         let target = text(&tmpfs.target, "tmpfs")?;
         mounts.push(json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options }));
     }
+    for (target, source) in asked.files {
+        let taken =
+            |mount: &Value| mount["destination"].as_str().is_some_and(|known| known == *target || known == "/etc");
+        let volumes = container.volumes.iter().map(|volume| &volume.target);
+        let mut by_spec = volumes.chain(container.tmpfs.iter().map(|tmpfs| &tmpfs.target));
+        if !mounts.iter().any(taken) && !by_spec.any(|known| [target.as_bytes(), b"/etc"].contains(&known.as_bytes())) {
+            mounts.push(json!({
+                "destination": target, "type": "bind", "source": source.to_string_lossy(), "options": ["bind", "rprivate"],
+            }));
+        }
+    }
     for volume in &container.volumes {
         let access = if volume.read_only { "ro" } else { "rw" };
         mounts.push(json!({
@@ -327,6 +345,15 @@ fn linux_of(root: &mut Map<String, Value>, asked: &Asked<'_>) -> Result<(), Star
         device_into(linux, &found, &text(target, "device")?, &device.access);
     }
     Ok(())
+}
+
+/// `/sys` of this machine, read-only.
+fn machine_sys(root: &mut Map<String, Value>) {
+    for mount in list(root, "mounts").iter_mut().filter(|mount| mount["type"] == "sysfs") {
+        mount["type"] = "bind".into();
+        mount["source"] = "/sys".into();
+        mount["options"] = json!(["rbind", "nosuid", "noexec", "nodev", "ro"]);
+    }
 }
 
 fn seccomp_file(path: &Path, capabilities: &[Capability]) -> Result<Value, StartFailure> {

@@ -477,7 +477,10 @@ fn hidden_hierarchy(kind: OciKind) -> Option<std::ffi::CString> {
 
 fn write_bundle(container: &mut Container, stdio: &Stdio, shared: &Shared) -> Result<(), StartFailure> {
     let cgroups_path = container.file.cgroup.as_deref().and_then(|name| shared.config.cgroup.as_ref()?.oci_path(name));
+    let files = super::files::write(&container.launch, &shared.config.sandbox_dir);
+    let files = files.map_err(|error| in_sandbox("write the files of its network", &error))?;
     let asked = config::Asked {
+        files: &files,
         container: &container.launch,
         program: &container.program,
         tty: stdio.tty,

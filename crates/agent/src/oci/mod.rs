@@ -12,6 +12,7 @@
 //! - [`call`]: one call, with its log and its deadline; what it complained of becomes the error
 //! - [`config`]: `config.json` from what was asked; [`defaults`]: what a container gets unasked
 //! - [`users`]: user ids of its own; [`loopback`]: what is missing after a restore
+//! - [`files`]: what it reads of its network
 //! - [`lifecycle`]: create, start, delete; [`exec`]: second programs; [`console`]: terminals
 //!
 //! Not here: what is the same for every run. Limits, statistics, pausing and killing are the cgroup's; signals, logs,
@@ -22,6 +23,7 @@ mod config;
 mod console;
 mod defaults;
 mod exec;
+mod files;
 mod lifecycle;
 pub(crate) mod loopback;
 mod users;

@@ -8,6 +8,7 @@
 //!   (forgotten)                        (forgotten)               over ◄───────────────┘
 //!                                                                 │ committed → forgotten
 //! ```
+//! - `networked`: a place in a network, before there is an agent
 //! - `heard`: what agents say, and the facts it comes to
 //! - [`spawn`]: making an agent process, and its end
 //! - [`remains`]: what is left of a run whose agent is gone
@@ -16,6 +17,7 @@
 //! happens under it. Not here: deadlines, restarts, what comes of an end.
 
 mod heard;
+mod networked;
 pub(crate) mod remains;
 pub(crate) mod spawn;
 
@@ -222,11 +224,16 @@ impl Shared {
     }
 
     pub(crate) fn prepare(self: &Arc<Self>, launch: Launch) {
-        let run = launch.run;
-        let now_ms = self.now_ms();
         if launch.container.is_some() {
             self.expect_moves();
         }
+        self.place_in_network(launch);
+    }
+
+    /// Its network is there, if it has one: it gets its agent.
+    fn prepare_placed(self: &Arc<Self>, launch: Launch) {
+        let run = launch.run;
+        let now_ms = self.now_ms();
         let mut state = self.state();
         if state.runs.contains_key(&run) {
             tracing::error!(%run, "prepare for a run that exists already; ignored");
@@ -282,12 +289,14 @@ impl Shared {
             (At::Waiting(_), _) => {
                 state.slots.cancel(run);
                 state.runs.remove(&run);
+                self.settings.networks.release(run);
             }
             (At::Agent(agent), Step::Preparing) => {
                 agent.send(&ToAgent::Abort { run });
                 let sandbox = agent.sandbox;
                 state.slots.release(sandbox);
                 state.runs.remove(&run);
+                self.settings.networks.release(run);
             }
             // It may run by now, so there will be an end to tell.
             (At::Agent(_), _) => {
@@ -386,6 +395,8 @@ impl Shared {
     }
 
     pub(crate) fn committed(self: &Arc<Self>, run: RunId) {
+        // Whatever is left of it, nobody else has its place before that is gone.
+        self.settings.networks.release(run);
         let mut state = self.state();
         let entry = state.runs.get(&run);
         if let Some(Entry { at: At::Agent(agent), step, clean, .. }) = entry {

@@ -128,6 +128,7 @@ impl Node {
             idle,
             reuse: true,
             cgroup: None,
+            networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
         };
         let (facts_in, facts) = mpsc::channel(4);
         let (agents_in, agents) = mpsc::unbounded_channel();

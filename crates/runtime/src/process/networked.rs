@@ -1,0 +1,117 @@
+//! A container's place in a network of the node: taken before there is an agent for it, given back when its end is committed.
+//!
+//! A filled pool answers at once, and then nothing is different from a container without a network. Otherwise the run waits
+//! here, with everything that is asked of it meanwhile, as it would wait for an agent.
+
+use std::sync::Arc;
+
+use hostler_model::Capability;
+use hostler_model::container::{Container, Network, Userns};
+use hostler_model::ids::RunId;
+use hostler_model::launch::{ContainerLaunch, Launch, NetworkFiles};
+use hostler_model::workload::{StartFailure, StartFailureKind};
+use hostler_network::{Ask, Rights, SetUp, Take, machine_files};
+
+use super::{At, Entry, Shared, Step, Waiting};
+use crate::Fact;
+
+/// Whether it can change its network: then nobody else may have it afterwards.
+fn rights(container: &Container) -> Rights {
+    // Those of a user namespace of its own do not count for a network that was made outside of it.
+    let without = container.userns == Userns::Auto;
+    let asked = container.privileged || container.cap_add.contains(&Capability::NET_ADMIN);
+    // A bundle says itself what it may.
+    if (asked || container.bundle.is_some()) && !without { Rights::Administers } else { Rights::Ordinary }
+}
+
+fn ask_of(launch: &Launch, container: &ContainerLaunch) -> Option<Ask> {
+    let attachment = container.container.network.as_ref()?.attachment()?.clone();
+    Some(Ask {
+        run: launch.run,
+        namespace: launch.namespace.clone(),
+        attachment,
+        names: container.names.clone(),
+        hostname: container.hostname.clone(),
+        rights: rights(&container.container),
+    })
+}
+
+/// From now on it is like a container with a network namespace that somebody has made.
+fn put(launch: &mut Launch, set_up: SetUp) {
+    let Some(container) = launch.container.as_deref_mut() else { return };
+    container.container.network = Some(Network::Namespace(set_up.path.as_os_str().into()));
+    container.network_files = Some(Box::new(NetworkFiles { hosts: set_up.hosts, resolv: set_up.resolv }));
+}
+
+fn failure(message: String) -> StartFailure {
+    StartFailure { kind: StartFailureKind::Network, message }
+}
+
+impl Shared {
+    pub(super) fn place_in_network(self: &Arc<Self>, mut launch: Launch) {
+        let Some(container) = launch.container.as_deref_mut() else { return self.prepare_placed(launch) };
+        if container.container.network == Some(Network::Host) && container.container.bundle.is_none() {
+            let (hosts, resolv) = machine_files();
+            container.network_files = Some(Box::new(NetworkFiles { hosts, resolv }));
+        }
+        let container = launch.container.as_deref().expect("it is one");
+        let Some(ask) = ask_of(&launch, container) else { return self.prepare_placed(launch) };
+        let run = launch.run;
+        if self.state().runs.contains_key(&run) {
+            tracing::error!(%run, "prepare for a run that exists already; ignored");
+            return;
+        }
+        match self.settings.networks.take(ask) {
+            Ok(Take::Ready(set_up)) => {
+                put(&mut launch, set_up);
+                self.prepare_placed(launch);
+            }
+            Ok(Take::Later(answer)) => {
+                let mut state = self.state();
+                let attach = state.ahead.remove(&run).into_iter().collect();
+                let waiting = Box::new(Waiting { launch, signals: Vec::new(), attach });
+                state.runs.insert(run, Entry::new(At::Waiting(waiting), Step::Preparing));
+                drop(state);
+                let shared = Arc::clone(self);
+                self.handle.spawn(async move {
+                    match answer.await {
+                        Ok(Ok(set_up)) => shared.placed(run, set_up),
+                        Ok(Err(error)) => shared.not_placed(run, error.to_string()),
+                        Err(_) => shared.not_placed(run, "its place in the network was given up".to_owned()),
+                    }
+                });
+            }
+            Err(error) => {
+                self.state().runs.insert(run, Entry::new(At::Nowhere, Step::Over));
+                self.report(Fact::StartFailed { run, failure: failure(error.to_string()) });
+            }
+        }
+    }
+
+    /// The place that it waited for: now it waits for an agent, or has one.
+    fn placed(self: &Arc<Self>, run: RunId, set_up: SetUp) {
+        let now_ms = self.now_ms();
+        let mut guard = self.state();
+        let state = &mut *guard;
+        // Taken back meanwhile, and its place with it.
+        let Some(Entry { at: At::Waiting(waiting), .. }) = state.runs.get_mut(&run) else { return };
+        put(&mut waiting.launch, set_up);
+        let namespace = waiting.launch.namespace.clone();
+        let agent = state.slots.take(run, &namespace, now_ms).and_then(|id| state.agents.get(&id).cloned());
+        match agent {
+            Some(agent) if state.is_too_old_for(run, &agent) => self.refuse_old(run, &agent, state),
+            Some(agent) => state.bind(run, &agent),
+            None => {}
+        }
+        self.start_agents(state);
+    }
+
+    fn not_placed(self: &Arc<Self>, run: RunId, why: String) {
+        let mut state = self.state();
+        let Some(entry) = state.runs.get_mut(&run).filter(|entry| matches!(entry.at, At::Waiting(_))) else { return };
+        entry.at = At::Nowhere;
+        entry.step = Step::Over;
+        drop(state);
+        self.report(Fact::StartFailed { run, failure: failure(why) });
+    }
+}
