@@ -4,10 +4,12 @@
 //! an interface and addresses. A workload's run takes one and gives it back.
 //!
 //! - [`subnet`]: ranges of addresses
+//! - `new`: what can be judged of a network that is to be made
 //! - [`text`]: attachments and published ports as people write them
 //!
 //! Not here: which addresses are free, and anything that is done to a machine.
 
+pub(crate) mod new;
 pub mod subnet;
 pub mod text;
 
