@@ -318,6 +318,9 @@ impl EventKind {
         match self {
             Self::QueueChanged { queue } | Self::QueueRemoved { queue } => Some(&queue.namespace),
             Self::NetworkCreated { network } | Self::NetworkRemoved { network } => Some(&network.namespace),
+            Self::StackApplied { namespace, .. }
+            | Self::StackUnit { namespace, .. }
+            | Self::StackRemoved { namespace, .. } => Some(namespace),
             _ => None,
         }
     }
@@ -429,15 +432,9 @@ impl Event {
     /// Whose it is; absent for events of the node.
     #[must_use]
     pub fn namespace(&self) -> Option<&Namespace> {
-        match (&self.subject, &self.kind) {
-            (Some(subject), _) => Some(&subject.namespace),
-            (
-                None,
-                EventKind::StackApplied { namespace, .. }
-                | EventKind::StackUnit { namespace, .. }
-                | EventKind::StackRemoved { namespace, .. },
-            ) => Some(namespace),
-            _ => None,
+        match &self.subject {
+            Some(subject) => Some(&subject.namespace),
+            None => self.kind.namespace(),
         }
     }
 }

@@ -85,6 +85,7 @@ fn tone(kind: &EventKind) -> Tone {
         | EventKind::RunLost { .. }
         | EventKind::RunOom { .. }
         | EventKind::RunUnhealthy { .. }
+        | EventKind::RunNetworkLost { .. }
         | EventKind::HookFailed { .. } => Tone::Bad,
         EventKind::RunExited { exit } if !exit.status.is_success() => Tone::Bad,
         EventKind::WorkloadRestarting { .. } | EventKind::WorkloadStopping { .. } => Tone::Warning,
@@ -102,6 +103,12 @@ fn details(kind: &EventKind) -> String {
             format!("queue {}: {} at one time{pause}{drain}", queue.name, queue.parallel)
         }
         EventKind::QueueRemoved { queue } => format!("queue {}", queue.name),
+        EventKind::NetworkCreated { network } => match &network.bridge {
+            Some(bridge) => format!("network {}: {}", network.name, bridge.subnet),
+            None => format!("network {}: cni", network.name),
+        },
+        EventKind::NetworkRemoved { network } => format!("network {}", network.name),
+        EventKind::RunNetworkLost { problem } => problem.clone(),
         EventKind::WorkloadUpdated { limits } => serde_json::to_string(limits).unwrap_or_default(),
         EventKind::WorkloadStopping { reason } => match reason {
             StopReason::Stop => "asked to stop".to_owned(),

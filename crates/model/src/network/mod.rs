@@ -57,6 +57,7 @@ pub struct NetworkSpec {
 /// A network as it is created: its name beside the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct NewNetwork {
     /// Unique in the namespace.
     pub name: NetworkName,
