@@ -93,10 +93,9 @@ fn tone(kind: &EventKind) -> Tone {
     }
 }
 
-fn details(kind: &EventKind) -> String {
+/// Of queues and networks, which are nobody's runs.
+fn thing_details(kind: &EventKind) -> String {
     match kind {
-        EventKind::WorkloadCreated | EventKind::WorkloadRemoved | EventKind::RunCreated => String::new(),
-        EventKind::WorkloadQueued { queue } => format!("in queue {queue}"),
         EventKind::QueueChanged { queue } => {
             let pause = if queue.paused { ", paused" } else { "" };
             let drain = if queue.draining { ", draining" } else { "" };
@@ -108,6 +107,18 @@ fn details(kind: &EventKind) -> String {
             None => format!("network {}: cni", network.name),
         },
         EventKind::NetworkRemoved { network } => format!("network {}", network.name),
+        _ => String::new(),
+    }
+}
+
+fn details(kind: &EventKind) -> String {
+    match kind {
+        EventKind::WorkloadCreated | EventKind::WorkloadRemoved | EventKind::RunCreated => String::new(),
+        EventKind::WorkloadQueued { queue } => format!("in queue {queue}"),
+        EventKind::QueueChanged { .. }
+        | EventKind::QueueRemoved { .. }
+        | EventKind::NetworkCreated { .. }
+        | EventKind::NetworkRemoved { .. } => thing_details(kind),
         EventKind::RunNetworkLost { problem } => problem.clone(),
         EventKind::WorkloadUpdated { limits } => serde_json::to_string(limits).unwrap_or_default(),
         EventKind::WorkloadStopping { reason } => match reason {

@@ -13,7 +13,7 @@ pub(crate) mod new;
 pub mod subnet;
 pub mod text;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 

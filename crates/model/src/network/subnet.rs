@@ -1,7 +1,7 @@
 //! Ranges of addresses, each with one spelling: `10.1.2.0/24`, and not `10.1.2.3/24`.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::{Ipv4Net, Ipv6Net};

@@ -1,6 +1,6 @@
 //! Attachments and published ports as people write them, on command lines and in stack files.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use super::{Attachment, Protocol, Publish};
 use crate::units::parse_size_bytes;

@@ -1,6 +1,6 @@
 //! Networks as they are written in stacks: a network of its own table, and how a container is attached to one.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
