@@ -1,6 +1,8 @@
 //! Networks as objects: made, listed, used, refused and removed, by hand and by stacks, over a daemon that dies. What
 //! they do on the machine is not looked at here.
 
+use std::collections::BTreeSet;
+
 use hostler_model::ProblemKind;
 use hostler_model::event::EventKind;
 use hostler_tests::{TestNode, is_root, skip};
@@ -69,6 +71,24 @@ fn a_network_stays_over_a_crash_and_goes_when_asked() {
     assert_eq!(told, ["+blue", "-blue"]);
     let events = node.cli(&["events", "--no-follow", "--filter", "type=network.created"]).ok();
     assert!(events.contains(&format!("network blue: {subnet}")), "{events}");
+    node.finish();
+}
+
+#[test]
+fn networks_that_are_made_at_once_get_ranges_of_their_own() {
+    let Some(node) = node() else { return };
+    let numbers: Vec<_> = (0..6).map(|number| format!("n{number}")).collect();
+    std::thread::scope(|scope| {
+        let made: Vec<_> =
+            numbers.iter().map(|name| scope.spawn(|| node.cli(&["network", "create", name]).ok())).collect();
+        made.into_iter().for_each(|made| drop(made.join().expect("made")));
+    });
+    let list = node.cli(&["--json", "network", "ls"]).json();
+    let subnets: BTreeSet<_> =
+        list.as_array().expect("a list").iter().map(|network| network["bridge"]["subnet"].to_string()).collect();
+    assert_eq!(subnets.len(), 7, "{list}");
+    let names: Vec<_> = numbers.iter().map(String::as_str).chain(["blue"]).collect();
+    node.cli(&[&["network", "rm"][..], &names].concat()).ok();
     node.finish();
 }
 

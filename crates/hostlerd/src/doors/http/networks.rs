@@ -1,5 +1,7 @@
 //! Networks: list, make, look, remove; and the pools.
 
+use std::sync::Arc;
+
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use hostler_api::networks::{NetworkList, NetworkPool, NetworksQuery, PoolList, ProcessPool};
@@ -9,11 +11,13 @@ use hostler_model::{Namespace, NetworkName, Problem, ProblemKind};
 use hostler_provision::may_change_networks;
 use hostler_supervisor::Request;
 use hostler_supervisor::input::Reply;
-use std::sync::Arc;
 
 use super::answer::{Answer, Asked, Body, json};
 use super::{Door, Peer};
 use crate::node::Node;
+
+/// So often a range is chosen before somebody else's choice is told instead.
+const CHOICES_MAX: u32 = 8;
 
 pub(crate) async fn list(
     State(door): State<Door>,
@@ -50,12 +54,7 @@ pub(crate) async fn create(
 
 /// Chosen, recorded, and made on the machine; or nothing of it stays.
 async fn make(node: &Node, namespace: Namespace, new: NewNetwork) -> Result<Arc<NetworkRecord>, Problem> {
-    let known = node.view.all_networks();
-    let record = node.networks.choose(&namespace, new, known).await?;
-    let record = match node.request(Request::CreateNetwork(Box::new(record))).await? {
-        Reply::Network(record) => record,
-        other => return Err(Problem::new(ProblemKind::Internal, format!("an unexpected answer: {other:?}"))),
-    };
+    let record = record(node, &namespace, new).await?;
     if let Err(problem) = node.networks.ready(&record.namespace, &record.name).await {
         let undo = Request::RemoveNetwork(record.namespace.clone(), record.name.clone());
         if let Err(error) = node.request(undo).await {
@@ -64,6 +63,21 @@ async fn make(node: &Node, namespace: Namespace, new: NewNetwork) -> Result<Arc<
         return Err(problem);
     }
     Ok(record)
+}
+
+/// Where the node chooses the range, another one that came in between may have got the same.
+async fn record(node: &Node, namespace: &Namespace, new: NewNetwork) -> Result<Arc<NetworkRecord>, Problem> {
+    let mut attempts = if new.spec.subnet.is_none() { CHOICES_MAX } else { 1 };
+    loop {
+        attempts -= 1;
+        let record = node.networks.choose(namespace, new.clone(), node.view.all_networks()).await?;
+        match node.request(Request::CreateNetwork(Box::new(record))).await {
+            Ok(Reply::Network(record)) => return Ok(record),
+            Ok(other) => return Err(Problem::new(ProblemKind::Internal, format!("an unexpected answer: {other:?}"))),
+            Err(problem) if problem.kind == ProblemKind::Conflict && attempts > 0 => {}
+            Err(problem) => return Err(problem),
+        }
+    }
 }
 
 pub(crate) async fn get(
