@@ -7,6 +7,7 @@
 //! - [`client`]: a client over the unix socket
 //! - [`stacks`]: stacks as they are asked for and as they stand
 //! - [`stack_file`]: reading stack files, the same for daemon and client
+//! - [`networks`]: networks and pools as they stand
 //! - [`paths`]: where a node keeps its files, the same for daemon and client
 //!
 //! Not here: any decision. The daemon's door turns these into requests for `provision::accept`.
@@ -15,6 +16,7 @@
 pub mod checkpoints;
 pub mod client;
 pub mod endpoints;
+pub mod networks;
 pub mod paths;
 pub mod result;
 pub mod stack_file;

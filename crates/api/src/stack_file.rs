@@ -95,6 +95,9 @@ pub fn load(path: &Path) -> Result<StackFile, StackFileError> {
     for unit in stack.service.values_mut().chain(stack.job.values_mut()) {
         resolve(unit, base)?;
     }
+    for network in stack.network.values_mut() {
+        resolve_list(&mut network.cni, base)?;
+    }
     Ok(StackFile { path: path.to_owned(), name, stack })
 }
 
@@ -153,6 +156,13 @@ fn resolve(unit: &mut Unit, base: &Path) -> Result<(), StackFileError> {
     if let Some(container) = &mut unit.container {
         container.resolve(base);
     }
+    Ok(())
+}
+
+/// Puts what the file says in the place of a CNI configuration list's path.
+fn resolve_list(cni: &mut Option<String>, base: &Path) -> Result<(), StackFileError> {
+    let Some(path) = cni.as_ref().filter(|written| !written.trim_start().starts_with('{')) else { return Ok(()) };
+    *cni = Some(read_text(&base.join(path))?);
     Ok(())
 }
 
@@ -217,5 +227,21 @@ mod tests {
         std::fs::write(at("one.env"), "A 1\n").expect("write");
         assert!(load(&at("shop.toml")).expect_err("no KEY=VALUE").to_string().contains("one.env: line 1"));
         assert_eq!(files(dir.path()).expect("two").len(), 2);
+    }
+
+    #[test]
+    fn a_cni_list_is_taken_along() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("blue.conflist"), "{\"name\":\"blue\"}").expect("write");
+        let stack = dir.path().join("net.toml");
+        let text = "[network.blue]\ncni = \"blue.conflist\"\n[network.red]\ncni = '{\"name\":\"red\"}'\n";
+        std::fs::write(&stack, text).expect("write");
+        let file = load(&stack).expect("good");
+        let list = |name: &str| file.stack.network[name].cni.clone();
+        assert_eq!(list("blue").as_deref(), Some("{\"name\":\"blue\"}"));
+        assert_eq!(list("red").as_deref(), Some("{\"name\":\"red\"}"));
+        assert!(hostler_model::stack::check(&file.stack).mistakes.is_empty());
+        std::fs::write(&stack, "[network.blue]\ncni = \"green.conflist\"\n").expect("write");
+        assert!(load(&stack).expect_err("no such file").to_string().contains("green.conflist"));
     }
 }

@@ -1,7 +1,7 @@
 //! Stacks as they stand, and what a new version would change. What is asked for is `hostler_model::stack::Stack`.
 
 use hostler_model::Namespace;
-use hostler_model::ids::{QueueName, StackName, UnitName, WorkloadId, WorkloadName};
+use hostler_model::ids::{NetworkName, QueueName, StackName, UnitName, WorkloadId, WorkloadName};
 use hostler_model::stack::{GenerationState, Mistake, UnitKind};
 use hostler_model::workload::Phase;
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,9 @@ pub struct StackDiff {
     /// Queues that would come or change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<QueueChanged>,
+    /// Networks that would come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkName>,
     /// What is wrong with it; these units would be left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,

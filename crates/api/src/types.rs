@@ -6,6 +6,7 @@ use hostler_model::accounting::Accounting;
 use hostler_model::error::ProblemDocument;
 use hostler_model::ids::{ExecId, NodeTag, QueueName, StoreId, WorkloadId, WorkloadName};
 pub use hostler_model::log_stream::LogStream;
+use hostler_model::network::RunNetwork;
 use hostler_model::queue::QueueRecord;
 use hostler_model::spec::{Limits, Rlimit, TtySize};
 use hostler_model::statistics::Used;
@@ -88,6 +89,9 @@ pub struct WorkloadView {
     /// How many bytes of stdin came with the spec: they are kept for its runs, and not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin_data_bytes: Option<u64>,
+    /// Its place in its network, while a run of it is live; only where workloads are shown or listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<RunNetwork>,
     /// Everything else.
     #[serde(flatten)]
     pub workload: Arc<Workload>,
@@ -113,7 +117,7 @@ impl From<Arc<Workload>> for WorkloadView {
             let shown = Arc::make_mut(&mut workload);
             hide_stdin(Arc::make_mut(&mut shown.spec));
         }
-        Self { phase: workload.phase(), exit_code, place: None, stdin_data_bytes, workload }
+        Self { phase: workload.phase(), exit_code, place: None, stdin_data_bytes, network: None, workload }
     }
 }
 

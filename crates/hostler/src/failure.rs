@@ -163,6 +163,7 @@ fn hint_of(kind: Option<ProblemKind>, retry_after: Option<u32>, hostler: &str) -
         ProblemKind::LameDuck => format!("let it take work again with `{hostler} node lame-duck --off`"),
         ProblemKind::DiskFull => format!("free some space; `{hostler} node info` says where"),
         ProblemKind::LimitUnavailable => format!("`{hostler} doctor` says which limits this machine can give"),
+        ProblemKind::NetworkUnavailable => format!("`{hostler} doctor` says what this machine lacks for networks"),
         ProblemKind::EventsGone => "ask without --since, or from a later event".to_owned(),
         ProblemKind::Internal => format!("the daemon's log says more; `{hostler} doctor` says where it is"),
         _ => return retry_after.map(|seconds| format!("try again in {seconds} s")),

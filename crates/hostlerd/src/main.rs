@@ -19,6 +19,7 @@ mod limited;
 mod logs;
 mod matcher;
 mod metrics;
+mod networks;
 mod node;
 mod oci;
 mod probes;

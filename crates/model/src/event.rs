@@ -12,6 +12,7 @@ use crate::ids::{
     CheckpointName, ExecId, IdError, Namespace, QueueName, RunId, StackName, StoreId, UnitName, WorkloadId,
     WorkloadName,
 };
+use crate::network::NetworkRecord;
 use crate::queue::QueueRecord;
 use crate::schedule::{Misfire, Overlap};
 use crate::seldom::Seldom;
@@ -200,6 +201,12 @@ pub enum EventKind {
         /// Kills so far.
         oom_kills: u64,
     },
+    /// Its network was found broken when the daemon came up; the program goes on.
+    #[serde(rename = "run.network_lost")]
+    RunNetworkLost {
+        /// What of it is missing.
+        problem: String,
+    },
     /// Its program ended.
     #[serde(rename = "run.exited")]
     RunExited {
@@ -284,6 +291,18 @@ pub enum EventKind {
         /// How it stood last.
         queue: QueueRecord,
     },
+    /// A network was made.
+    #[serde(rename = "network.created")]
+    NetworkCreated {
+        /// What it is.
+        network: Box<NetworkRecord>,
+    },
+    /// A network is gone.
+    #[serde(rename = "network.removed")]
+    NetworkRemoved {
+        /// What it was.
+        network: Box<NetworkRecord>,
+    },
     /// The node takes no new work, or takes work again.
     #[serde(rename = "node.lame_duck")]
     NodeLameDuck {
@@ -298,6 +317,10 @@ impl EventKind {
     pub fn namespace(&self) -> Option<&Namespace> {
         match self {
             Self::QueueChanged { queue } | Self::QueueRemoved { queue } => Some(&queue.namespace),
+            Self::NetworkCreated { network } | Self::NetworkRemoved { network } => Some(&network.namespace),
+            Self::StackApplied { namespace, .. }
+            | Self::StackUnit { namespace, .. }
+            | Self::StackRemoved { namespace, .. } => Some(namespace),
             _ => None,
         }
     }
@@ -328,6 +351,7 @@ impl EventKind {
             Self::StackUnit { .. } => "stack.unit",
             Self::StackRemoved { .. } => "stack.removed",
             Self::RunOom { .. } => "run.oom",
+            Self::RunNetworkLost { .. } => "run.network_lost",
             Self::RunExited { .. } => "run.exited",
             Self::RunFailed { .. } => "run.failed",
             Self::RunLost { .. } => "run.lost",
@@ -339,6 +363,8 @@ impl EventKind {
             Self::NodeStarted { .. } => "node.started",
             Self::QueueChanged { .. } => "queue.changed",
             Self::QueueRemoved { .. } => "queue.removed",
+            Self::NetworkCreated { .. } => "network.created",
+            Self::NetworkRemoved { .. } => "network.removed",
             Self::NodeLameDuck { .. } => "node.lame_duck",
         }
     }
@@ -406,15 +432,9 @@ impl Event {
     /// Whose it is; absent for events of the node.
     #[must_use]
     pub fn namespace(&self) -> Option<&Namespace> {
-        match (&self.subject, &self.kind) {
-            (Some(subject), _) => Some(&subject.namespace),
-            (
-                None,
-                EventKind::StackApplied { namespace, .. }
-                | EventKind::StackUnit { namespace, .. }
-                | EventKind::StackRemoved { namespace, .. },
-            ) => Some(namespace),
-            _ => None,
+        match &self.subject {
+            Some(subject) => Some(&subject.namespace),
+            None => self.kind.namespace(),
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::hook::{HookCall, HookKey};
-use crate::ids::{Namespace, QueueName, StackName, UnitName, WorkloadId};
+use crate::ids::{Namespace, NetworkName, QueueName, StackName, UnitName, WorkloadId};
+use crate::network::NetworkRecord;
 use crate::queue::QueueRecord;
 use crate::stack::{StackRecord, UnitRecord};
 use crate::workload::Workload;
@@ -33,6 +34,10 @@ pub enum Record {
     Queue(Arc<QueueRecord>),
     /// The queue is gone.
     QueueRemoved(Namespace, QueueName),
+    /// The network is there.
+    Network(Arc<NetworkRecord>),
+    /// The network is gone.
+    NetworkRemoved(Namespace, NetworkName),
     /// A creation with this key was accepted.
     IdempotencyKey(IdempotencyKey),
     /// The key is forgotten.

@@ -9,6 +9,7 @@
 //! - [`program`]: whether the program is there at all
 //! - [`pattern`]: regular expressions, bounded
 //! - [`isolation`]: from a profile and changes to what is in force
+//! - [`network`]: who may make networks
 //! - [`launch`]: from an accepted workload to what the agent is told
 //!
 //! Not here yet: signed reservations, sources and feedback.
@@ -19,6 +20,7 @@ pub mod caller;
 mod container;
 pub mod isolation;
 pub mod launch;
+pub mod network;
 pub mod pattern;
 pub mod program;
 pub mod stack;
@@ -26,6 +28,7 @@ pub mod users;
 
 pub use accept::{accept_exec, accept_later, accept_workload, may_enter};
 pub use caller::{Caller, Scope};
+pub use network::may_change_networks;
 pub use pattern::Pattern;
 pub use stack::{AcceptedStack, accept_stack};
 pub use users::Users;

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_model::Problem;
-use hostler_model::ids::{QueueName, UnitName};
+use hostler_model::ids::{NetworkName, QueueName, UnitName};
+use hostler_model::network::NetworkSpec;
 use hostler_model::spec::Spec;
 use hostler_model::stack::probe::ReadyWhen;
 use hostler_model::stack::{Mistake, Stack, UnitPlan, check};
 use hostler_model::workload::Identity;
 
 use crate::caller::Caller;
+use crate::network::may_change_networks;
 use crate::pattern::Pattern;
 
 /// A stack, verified.
@@ -20,6 +22,8 @@ pub struct AcceptedStack {
     pub units: BTreeMap<UnitName, (UnitPlan, Identity)>,
     /// The queues that it describes, and how many jobs of each may run at one time.
     pub queues: BTreeMap<QueueName, u32>,
+    /// The networks that it describes.
+    pub networks: BTreeMap<NetworkName, NetworkSpec>,
     /// What is wrong with the others.
     pub mistakes: Vec<Mistake>,
 }
@@ -52,12 +56,17 @@ pub fn accept_stack(
             Err(problem) => checked.refuse_unit(&name, &problem.detail),
         }
     }
-    let (queues, mistakes) = (checked.queues, checked.mistakes);
+    if let Err(problem) = may_change_networks(caller) {
+        let refused = std::mem::take(&mut checked.networks).into_keys();
+        let mistake = |name| Mistake { path: format!("network.{name}"), what: problem.detail.clone(), unit: None };
+        checked.mistakes.extend(refused.map(mistake));
+    }
+    let (queues, networks, mistakes) = (checked.queues, checked.networks, checked.mistakes);
     let units = checked.units.into_iter().filter_map(|(name, plan)| {
         let identity = identities.remove(&name)?;
         Some((name, (plan, identity)))
     });
-    Ok(AcceptedStack { units: units.collect(), queues, mistakes })
+    Ok(AcceptedStack { units: units.collect(), queues, networks, mistakes })
 }
 
 fn looks_around(plan: &UnitPlan) -> bool {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hostler_model::hook::{HookCall, HookKey};
-use hostler_model::ids::{Namespace, QueueName, StackName, UnitName, WorkloadId};
+use hostler_model::ids::{Namespace, NetworkName, QueueName, StackName, UnitName, WorkloadId};
+use hostler_model::network::NetworkRecord;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{Batch, IdempotencyKey, NodeRecord, Record};
 use hostler_model::stack::{StackRecord, UnitRecord};
@@ -28,6 +29,7 @@ pub(crate) enum Key {
     Idempotency(Namespace, String),
     Queue(Namespace, QueueName),
     Hook(HookKey),
+    Network(Namespace, NetworkName),
 }
 
 /// How a thing stands now.
@@ -40,6 +42,7 @@ enum Value<'a> {
     IdempotencyKey(&'a IdempotencyKey),
     Queue(&'a QueueRecord),
     Hook(Box<HookCall>),
+    Network(&'a NetworkRecord),
 }
 
 impl Value<'_> {
@@ -53,6 +56,7 @@ impl Value<'_> {
             Self::IdempotencyKey(key) => json.of(key),
             Self::Queue(queue) => json.of(queue),
             Self::Hook(call) => json.of(call),
+            Self::Network(network) => json.of(network),
         };
         json.map(|json| Some(json.into()))
     }
@@ -161,6 +165,10 @@ fn change(record: &Record, first_event: u64) -> (Key, Value<'_>) {
         }
         Record::Queue(queue) => (Key::Queue(queue.namespace.clone(), queue.name.clone()), Value::Queue(queue)),
         Record::QueueRemoved(namespace, name) => (Key::Queue(namespace.clone(), name.clone()), Value::Removed),
+        Record::Network(network) => {
+            (Key::Network(network.namespace.clone(), network.name.clone()), Value::Network(network))
+        }
+        Record::NetworkRemoved(namespace, name) => (Key::Network(namespace.clone(), name.clone()), Value::Removed),
         Record::IdempotencyKey(key) => {
             (Key::Idempotency(key.namespace.clone(), key.key.clone()), Value::IdempotencyKey(key))
         }
@@ -181,6 +189,7 @@ pub(crate) fn write(transaction: &WriteTransaction, changes: &Changes) -> Result
     let mut keys = transaction.open_table(schema::KEYS)?;
     let mut queues = transaction.open_table(schema::QUEUES)?;
     let mut hooks = transaction.open_table(schema::HOOKS)?;
+    let mut networks = transaction.open_table(schema::NETWORKS)?;
     for (key, value) in changes {
         let value = value.as_deref();
         match key {
@@ -193,6 +202,7 @@ pub(crate) fn write(transaction: &WriteTransaction, changes: &Changes) -> Result
             Key::Idempotency(namespace, key) => put(&mut keys, (namespace.as_str(), key.as_str()), value),
             Key::Queue(namespace, name) => put(&mut queues, (namespace.as_str(), name.as_str()), value),
             Key::Hook((run, hook)) => put(&mut hooks, (run.to_string().as_str(), *hook), value),
+            Key::Network(namespace, name) => put(&mut networks, (namespace.as_str(), name.as_str()), value),
         }?;
     }
     Ok(())

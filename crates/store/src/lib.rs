@@ -8,7 +8,7 @@
 //!        │                              └── fails: done(Err) to the group, and to all that come after
 //!   store.wal          what is committed since the last checkpoint
 //!        │ full, or closed: a checkpoint, one transaction, on a thread of its own
-//!   store.redb         meta · node · workloads · stacks · units · keys · queues · events · hooks
+//!   store.redb         meta · node · workloads · stacks · units · keys · queues · events · hooks · networks
 //!        │
 //!   Reader             the newest events from memory, older ones by short read transactions
 //! ```
@@ -52,6 +52,7 @@ use std::time::Duration;
 use hostler_model::hook::HookCall;
 use hostler_model::ids::{Namespace, NodeTag, StackName, StoreId};
 use hostler_model::limits;
+use hostler_model::network::NetworkRecord;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
 use hostler_model::stack::{StackRecord, UnitRecord};
@@ -137,6 +138,8 @@ pub struct Loaded {
     pub idempotency_keys: Vec<IdempotencyKey>,
     /// All queues, by namespace and name.
     pub queues: Vec<QueueRecord>,
+    /// All networks, by namespace and name.
+    pub networks: Vec<NetworkRecord>,
     /// All calls of hooks whose outcome is not recorded, with their numbers.
     pub hook_calls: Vec<HookCall>,
     /// Whether the file was made just now.

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hostler_model::hook::HookCall;
 use hostler_model::ids::{Namespace, StackName};
 use hostler_model::limits;
+use hostler_model::network::NetworkRecord;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord};
 use hostler_model::stack::{StackRecord, UnitRecord};
@@ -214,6 +215,7 @@ pub(crate) fn create(
         stack_units: Vec::new(),
         idempotency_keys: Vec::new(),
         queues: Vec::new(),
+        networks: Vec::new(),
         hook_calls: Vec::new(),
         created: true,
     };
@@ -431,10 +433,23 @@ fn load_all(transaction: &ReadTransaction) -> Result<(Loaded, (u64, u64)), Failu
     let queues = load_named(transaction, "queues", schema::QUEUES, |queue: &QueueRecord| {
         (queue.namespace.as_str().to_owned(), queue.name.as_str().to_owned())
     })?;
+    let networks = load_named(transaction, "networks", schema::NETWORKS, |network: &NetworkRecord| {
+        (network.namespace.as_str().to_owned(), network.name.as_str().to_owned())
+    })?;
     let hook_calls = load_hook_calls(transaction)?;
     let bounds = load_event_bounds(transaction)?;
-    let loaded =
-        Loaded { meta, node, workloads, stacks, stack_units, idempotency_keys, queues, hook_calls, created: false };
+    let loaded = Loaded {
+        meta,
+        node,
+        workloads,
+        stacks,
+        stack_units,
+        idempotency_keys,
+        queues,
+        networks,
+        hook_calls,
+        created: false,
+    };
     Ok((loaded, bounds))
 }
 

@@ -12,6 +12,7 @@
 //! | `queues` | namespace, name | `QueueRecord` |
 //! | `events` | sequence number | `Event` |
 //! | `hooks` | run, hook's number | `HookCall` |
+//! | `networks` | namespace, name | `NetworkRecord` |
 //!
 //! All values are JSON. Fields that are new and have a default need no new layout; a change that an older version
 //! would misread does. Then `SCHEMA` goes up by one and [`MIGRATIONS`] gets a function; all that are needed run in
@@ -20,6 +21,7 @@
 //! Layouts: **1** kept the node's record in `meta`, under the key `node`. **2** gives it a table of its own.
 //! **3** has `queues`, `hooks`, `stacks` and `units`, and workloads that belong to them: an older version would misread
 //! them. **4** has a write-ahead log beside it: an older version would not see what is in there.
+//! **5** has `networks`, and workloads that are in them.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -27,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Corruption;
 
 /// The layout that this version writes.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// Text to JSON.
 pub(crate) type TextTable = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -40,6 +42,7 @@ pub(crate) type NamedTable = TableDefinition<'static, (&'static str, &'static st
 
 pub(crate) const KEYS: NamedTable = TableDefinition::new("keys");
 pub(crate) const QUEUES: NamedTable = TableDefinition::new("queues");
+pub(crate) const NETWORKS: NamedTable = TableDefinition::new("networks");
 /// Of a namespace.
 pub(crate) const STACKS: NamedTable = TableDefinition::new("stacks");
 /// (Namespace, stack, unit) to JSON.
@@ -104,7 +107,7 @@ impl<E: Into<redb::Error>> From<E> for MigrationError {
 type Migration = fn(&WriteTransaction) -> Result<(), MigrationError>;
 
 /// `MIGRATIONS[n]` leads from layout n + 1 to n + 2.
-const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, later_tables_come, log_comes];
+const MIGRATIONS: [Migration; SCHEMA as usize - 1] = [node_gets_its_table, later_tables_come, log_comes, networks_come];
 
 /// Leads from layout `from` (at least 1) to [`SCHEMA`].
 pub(crate) fn migrate(transaction: &WriteTransaction, from: u32) -> Result<(), MigrationError> {
@@ -135,6 +138,12 @@ fn log_comes(transaction: &WriteTransaction) -> Result<(), MigrationError> {
     Ok(put(transaction, META, LOG_KEY, &LogMark::NONE)?)
 }
 
+/// 4 → 5: a table for networks, with nothing in it.
+fn networks_come(transaction: &WriteTransaction) -> Result<(), MigrationError> {
+    transaction.open_table(NETWORKS)?;
+    Ok(())
+}
+
 /// One list for both kinds of transaction.
 macro_rules! open_every_table {
     ($transaction:expr) => {{
@@ -147,6 +156,7 @@ macro_rules! open_every_table {
         $transaction.open_table(QUEUES)?;
         $transaction.open_table(EVENTS)?;
         $transaction.open_table(HOOKS)?;
+        $transaction.open_table(NETWORKS)?;
         Ok(())
     }};
 }

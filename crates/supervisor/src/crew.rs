@@ -85,6 +85,7 @@ impl State {
     }
 
     fn start_again(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) -> Result<(), Problem> {
+        self.has_network(&workload.namespace, &workload.spec)?;
         if let Some(plan) = &workload.schedule {
             let is_paused = plan.paused;
             workload.desired = Desired::Run;
@@ -123,6 +124,7 @@ impl State {
         let generation = generation_of(units, member)
             .ok_or_else(|| Problem::new(ProblemKind::Internal, "a generation that is gone was to be started"))?;
         let plan = &generation.plan;
+        self.has_network(&key.0, &plan.spec)?;
         let first = plan.spec.schedule.as_ref().map(|schedule| fires::first(schedule, now)).transpose()?;
         self.admit_first(&key.0, plan.spec.queue.as_ref(), first.as_ref())?;
         let of_namespace = self.shares.get(&key.0).map_or(0, |share| share.known);

@@ -41,6 +41,7 @@ impl State {
             }
             Fact::Ordered { run, result } => self.ordered(run, result, now, out),
             Fact::Updated { run, result } => self.updated(run, result, now, out),
+            Fact::NetworkLost { run, problem } => self.network_lost(run, problem, now, out),
             Fact::LineMatched { run, hook, line } => self.line_matched(run, hook, line, now, out),
             Fact::LinesRead { run } => self.lines_read(run, now, out),
             Fact::HookDue { key, event } => self.hook_due(key, event, now, out),

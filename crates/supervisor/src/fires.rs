@@ -346,6 +346,7 @@ impl State {
                 if workload.desired == Desired::Stopped && workload.live_run().is_some() {
                     return Err(conflict(format!("{name} is being stopped; resume it when that is over")));
                 }
+                self.has_network(&workload.namespace, &workload.spec)?;
                 workload.desired = Desired::Run;
                 resume(&mut workload, now, out);
                 self.put(workload, out);
@@ -357,6 +358,7 @@ impl State {
 
     pub(crate) fn fire_asked(&mut self, mut workload: Workload, now: Now, out: &mut Outcome) -> Result<(), Problem> {
         self.takes_work()?;
+        self.has_network(&workload.namespace, &workload.spec)?;
         let overlap = workload.spec.schedule.as_ref().map(|schedule| schedule.overlap).unwrap_or_default();
         let waiting = workload.schedule.as_ref().map_or(0, |state| state.waiting);
         let is_live = workload.live_run().is_some();

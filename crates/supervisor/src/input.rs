@@ -7,10 +7,12 @@ use hostler_model::event::{EventId, StopReason};
 use hostler_model::exit::Exit;
 use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{
-    CheckpointName, ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId,
+    CheckpointName, ExecId, Namespace, NetworkId, NetworkName, QueueName, RunId, SandboxId, StackName, UnitName,
+    WorkloadId,
 };
 use hostler_model::launch::{CheckpointOptions, ExecLaunch, Restore};
 use hostler_model::log_stream::LogStream;
+use hostler_model::network::NetworkRecord;
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::Batch;
 use hostler_model::spec::{Limits, Spec};
@@ -141,6 +143,10 @@ pub enum Request {
         /// What becomes of the jobs that wait in it.
         waiting: Waiting,
     },
+    /// Make a network.
+    CreateNetwork(Box<NetworkRecord>),
+    /// Forget a network that nobody uses.
+    RemoveNetwork(Namespace, NetworkName),
     /// About its schedule.
     Schedule(WorkloadId, ScheduleOrder),
     /// Take no new work, or take work again.
@@ -236,6 +242,9 @@ pub struct ApplyStack {
     pub units: BTreeMap<UnitName, Wanted>,
     /// The queues that it describes, and how many jobs of each run at one time.
     pub queues: BTreeMap<QueueName, u32>,
+    /// The networks that it describes: one that is not there as it would be made, one that is there with what the stack
+    /// says of it.
+    pub networks: Vec<NetworkRecord>,
     /// What is wrong with the others.
     pub mistakes: Vec<Mistake>,
     /// What becomes of those that are as they should be, and not in service.
@@ -278,6 +287,8 @@ pub enum Fact {
     LinesRead { run: RunId },
     /// The `hook.fired` of this command is on disk, and has this id.
     HookDue { key: HookKey, event: EventId },
+    /// When the daemon came up, this was missing of the run's network.
+    NetworkLost { run: RunId, problem: String },
     /// The request of this hook was answered well, or given up.
     HookDelivered { key: HookKey, attempts: u32, result: Result<(), String> },
 }
@@ -372,6 +383,11 @@ pub enum Action {
         /// The condition.
         condition: Condition,
     },
+    /// This network can be made on the machine. Early, and before whatever is prepared for it: making one executes
+    /// nothing of the user's, and one that was never committed is removed by the next daemon.
+    AddNetwork(Arc<NetworkRecord>),
+    /// The network is gone: undo it.
+    RemoveNetwork(NetworkId),
     /// The end of this exec is recorded.
     ReleaseExec(RunId, ExecId),
 }
@@ -411,6 +427,8 @@ pub enum Reply {
     Stopping(u32),
     /// How the queue now stands.
     Queue(Arc<QueueRecord>),
+    /// How the network now stands.
+    Network(Arc<NetworkRecord>),
     /// A queue's waiting jobs were cancelled; it is gone when nothing is left or under way.
     Cancelled {
         /// Still waiting.

@@ -17,6 +17,7 @@
 //! - `hooks`: what is done when something happens to a run, and what comes of it
 //! - `adopt`: what is found when a daemon comes up
 //! - [`queue`]: whose turn it is
+//! - `networks`: which networks there are, and who is in them
 //! - `ready`: when a run of a service is ready, and when it is taken for dead
 //! - [`stack`]: services and jobs that belong together: the decisions, over replicas that are only named
 //! - `stacks`: carries these decisions out, on workloads; `crew`: these workloads; `stack_queues`: the queues they wait in
@@ -34,6 +35,7 @@ mod fires;
 mod hooks;
 pub mod input;
 mod lifecycle;
+mod networks;
 mod orders;
 pub mod policy;
 pub mod queue;

@@ -49,6 +49,8 @@ impl State {
             Request::RemoveQueue { namespace, name, waiting } => {
                 self.remove_queue(&(namespace, name), waiting, now, out)
             }
+            Request::CreateNetwork(record) => self.create_network(*record, now, out),
+            Request::RemoveNetwork(namespace, name) => self.remove_network(namespace, name, now, out),
             Request::Schedule(id, order) => self.schedule_asked(id, order, now, out),
             Request::LameDuck(lame_duck) => Ok(self.lame_duck(lame_duck, now, out)),
             Request::StopAll => Ok(self.stop_all(now, out)),
@@ -82,6 +84,7 @@ impl State {
 
     /// The command of a hook belongs to work that was accepted before: a lame duck lets that finish.
     fn admit_creation(&self, create: &Create, first: Option<&fires::First>) -> Result<(), Problem> {
+        self.has_network(&create.namespace, &create.spec)?;
         if create.hook_of.is_some() {
             self.can_record()?;
             return self.room(&create.namespace, None);
@@ -90,7 +93,7 @@ impl State {
     }
 
     /// Whether what happens to new work can be recorded.
-    fn can_record(&self) -> Result<(), Problem> {
+    pub(crate) fn can_record(&self) -> Result<(), Problem> {
         if self.going_down {
             return Err(Problem::new(ProblemKind::Unavailable, "the node is going down"));
         }
@@ -284,6 +287,7 @@ impl State {
         if workload.queued.is_some() {
             return Err(conflict(format!("{} already waits for its turn", workload.name)));
         }
+        self.has_network(&workload.namespace, &workload.spec)?;
         if let Some(plan) = workload.schedule.as_ref().filter(|_| workload.restart_at_boot_ms.is_none()) {
             if !plan.paused {
                 let name = &workload.name;
@@ -341,6 +345,7 @@ impl State {
         if workload.queued.is_some() {
             return Err(conflict(format!("{} waits for its turn: there is nothing to restart yet", workload.name)));
         }
+        self.has_network(&workload.namespace, &workload.spec)?;
         match self.admit(&workload.namespace, workload.spec.queue.as_ref().filter(|_| !workload.holds_place())) {
             // A restart of a live run needs no room of its own.
             Err(problem) if problem.kind == ProblemKind::LimitReached && workload.live_run().is_some() => {}

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind};
-use hostler_model::ids::{Namespace, QueueName, StackName, UnitName, WorkloadId, WorkloadName};
+use hostler_model::ids::{Namespace, NetworkName, QueueName, StackName, UnitName, WorkloadId, WorkloadName};
 use hostler_model::record::{Record, Urgency};
 use hostler_model::stack::{Generation, GenerationState, StackRecord, UnitRecord};
 use hostler_model::workload::{Desired, Workload};
@@ -157,6 +157,28 @@ impl Stacks {
         self.known.get(key).map(|known| known.record.queues.clone()).unwrap_or_default()
     }
 
+    /// The networks that a stack made.
+    pub(crate) fn networks_of(&self, key: &Key) -> Vec<NetworkName> {
+        self.known.get(key).map(|known| known.record.networks.clone()).unwrap_or_default()
+    }
+
+    /// Whether another stack of this namespace made this network.
+    pub(crate) fn others_made(&self, but: &Key, network: &NetworkName) -> bool {
+        let mut others = self.known.iter().filter(|(key, _)| key.0 == but.0 && *key != but);
+        others.any(|(_, known)| known.record.networks.contains(network))
+    }
+
+    /// The stacks that are up and made this network, or have a unit in it.
+    pub(crate) fn users_of_network(&self, (namespace, name): &(Namespace, NetworkName)) -> Vec<StackName> {
+        let uses = |known: &Known| {
+            let generations = known.units.values().flat_map(|unit| std::iter::once(&unit.current).chain(&unit.next));
+            let mut networks = generations.filter_map(|generation| generation.plan.spec.attachment());
+            known.record.networks.contains(name) || networks.any(|attachment| attachment.name == *name)
+        };
+        let up = self.known.iter().filter(|(key, known)| key.0 == *namespace && !known.record.down);
+        up.filter(|(_, known)| uses(known)).map(|(key, _)| key.1.clone()).collect()
+    }
+
     /// All that is kept of them, for those who compare it with what they have.
     pub(crate) fn records(&self) -> impl Iterator<Item = (&StackRecord, &Units)> {
         self.known.values().map(|known| (&known.record, &known.units))
@@ -170,7 +192,7 @@ impl State {
     }
 
     pub(crate) fn apply_stack(&mut self, asked: ApplyStack, now: Now, out: &mut Outcome) -> Answer {
-        let ApplyStack { namespace, name, units, queues, mut mistakes, retry } = asked;
+        let ApplyStack { namespace, name, units, queues, networks, mut mistakes, retry } = asked;
         self.admit(&namespace, None).or_else(|problem| match problem.kind {
             // Nothing is started before there is room; what is left out for that says so.
             ProblemKind::LimitReached => Ok(()),
@@ -183,6 +205,7 @@ impl State {
             return Err(Problem::new(ProblemKind::LimitReached, detail));
         }
         let made = self.make_queues(&key, &queues, &mut mistakes, now, out);
+        let networks = self.make_networks(&key, networks, &units, &mut mistakes, now, out);
         let known = self.stacks.known.entry(key.clone()).or_insert_with(|| Known {
             record: StackRecord {
                 namespace: key.0.clone(),
@@ -191,6 +214,7 @@ impl State {
                 applied_at_ms: 0,
                 down: false,
                 queues: Vec::new(),
+                networks: Vec::new(),
                 mistakes: Vec::new(),
             },
             units: Units::new(),
@@ -204,6 +228,7 @@ impl State {
         known.record.applied_at_ms = now.wall_ms;
         known.record.down = false;
         known.record.queues = made;
+        known.record.networks = networks;
         known.record.mistakes = mistakes;
         let kind = EventKind::StackApplied {
             namespace: key.0.clone(),
@@ -291,6 +316,7 @@ impl State {
             let is_over = known.units.is_empty() && known.record.down;
             if is_over {
                 self.forget_queues(&key, &known.record.queues, now, out);
+                self.forget_networks(&key, &known.record.networks, now, out);
                 out.batch.records.push(Record::StackRemoved(key.0.clone(), key.1.clone()));
                 let kind = EventKind::StackRemoved { namespace: key.0.clone(), stack: key.1.clone() };
                 out.batch.events.push(Event { time_ms: now.wall_ms, kind, subject: None });

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind, Subject};
 use hostler_model::hook::{HookCall, HookKey};
-use hostler_model::ids::{Namespace, RunId, StackName, WorkloadId, WorkloadName};
+use hostler_model::ids::{Namespace, NetworkName, RunId, StackName, WorkloadId, WorkloadName};
+use hostler_model::network::NetworkRecord;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::seldom::Seldom;
@@ -51,6 +52,7 @@ pub struct Records {
     pub workloads: Vec<Workload>,
     pub keys: Vec<IdempotencyKey>,
     pub queues: Vec<QueueRecord>,
+    pub networks: Vec<NetworkRecord>,
     pub stacks: Vec<StackRecord>,
     pub units: Vec<(Namespace, StackName, UnitRecord)>,
     pub calls: Vec<HookCall>,
@@ -91,6 +93,7 @@ pub struct State {
     pub(crate) node: NodeRecord,
     pub(crate) keys: HashMap<(Namespace, String), IdempotencyKey>,
     pub(crate) calls: BTreeMap<HookKey, Arc<HookCall>>,
+    pub(crate) networks: BTreeMap<(Namespace, NetworkName), Arc<NetworkRecord>>,
 
     // Derived from the records above.
     pub(crate) live: HashSet<WorkloadId>,
@@ -130,11 +133,13 @@ impl State {
     /// The state that these records describe.
     #[must_use]
     pub fn load(settings: Settings, records: Records) -> Self {
-        let Records { node, workloads, mut keys, queues, stacks, units, calls } = records;
+        let Records { node, workloads, mut keys, queues, networks, stacks, units, calls } = records;
         let mut state = Self { settings, node, ..Self::default() };
         for queue in queues {
             state.queues.put(Arc::new(queue));
         }
+        let networks = networks.into_iter().map(Arc::new);
+        state.networks = networks.map(|network| ((network.namespace.clone(), network.name.clone()), network)).collect();
         state.stacks.load(stacks, units);
         state.calls = calls.into_iter().map(|call| (call.key(), Arc::new(call))).collect();
         for workload in workloads {

@@ -5,6 +5,8 @@
 mod crashes;
 #[path = "sequences/hooks.rs"]
 mod hooks;
+#[path = "sequences/networks.rs"]
+mod networks;
 #[path = "sequences/ops.rs"]
 mod ops;
 #[path = "sequences/orders.rs"]
@@ -14,14 +16,17 @@ mod plans;
 #[path = "sequences/queues.rs"]
 mod queues;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use hostler_model::container::Container;
 use hostler_model::event::EventKind;
 use hostler_model::exit::{Exit, ExitStatus};
-use hostler_model::ids::{ExecId, Namespace, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId};
+use hostler_model::ids::{
+    ExecId, Namespace, NetworkId, NetworkName, QueueName, RunId, SandboxId, StackName, UnitName, WorkloadId,
+};
 use hostler_model::launch::{ExecLaunch, Program};
+use hostler_model::network::NetworkRecord;
 use hostler_model::queue::{QueueChange, QueueRecord};
 use hostler_model::record::{IdempotencyKey, NodeRecord, Record};
 use hostler_model::spec::{Limits, Restart, RestartWhen, Spec};
@@ -65,6 +70,7 @@ struct Disk {
     workloads: BTreeMap<WorkloadId, Workload>,
     keys: HashMap<(Namespace, String), IdempotencyKey>,
     queues: BTreeMap<QueueName, QueueRecord>,
+    networks: BTreeMap<NetworkName, NetworkRecord>,
     stacks: BTreeMap<StackName, StackRecord>,
     units: BTreeMap<(StackName, UnitName), UnitRecord>,
     node: NodeRecord,
@@ -94,6 +100,8 @@ struct World {
     /// What agents are told and have not answered.
     orders: Vec<(RunId, Order)>,
     paused: HashSet<RunId>,
+    /// The networks that are made on the machine.
+    bridges: BTreeSet<NetworkId>,
     adopting: bool,
 }
 
@@ -121,6 +129,7 @@ impl World {
             conditions: Vec::new(),
             orders: Vec::new(),
             paused: HashSet::new(),
+            bridges: BTreeSet::new(),
             adopting: false,
         };
         world.adopt();
@@ -139,7 +148,9 @@ impl World {
         self.state.step(input, self.now, &mut out);
         for action in &out.early {
             match action {
+                Action::AddNetwork(network) => assert!(self.bridges.insert(network.id), "made twice"),
                 Action::Prepare(workload) => {
+                    self.check_prepared(workload);
                     let run = workload.run.as_ref().expect("prepared workloads have a run").id;
                     // A crash may have left it prepared already.
                     self.processes.entry(run).or_insert(Process::Prepared);
@@ -212,6 +223,7 @@ impl World {
                 Record::QueueRemoved(_, name) => {
                     self.disk.queues.remove(name).expect("removed once");
                 }
+                Record::Network(_) | Record::NetworkRemoved(..) => networks::commit(&mut self.disk, record),
                 Record::IdempotencyKey(key) => {
                     self.disk.keys.insert((key.namespace.clone(), key.key.clone()), key.clone());
                 }
@@ -283,7 +295,8 @@ impl World {
                 }
                 Action::Order(run, order) => self.ordered(run, order),
                 Action::CheckCondition { unit, generation, .. } => self.conditions.push((unit, generation)),
-                Action::Prepare(_) | Action::ExecuteAhead(..) => panic!("this one is early"),
+                Action::RemoveNetwork(id) => assert!(self.bridges.remove(&id), "undone once"),
+                Action::Prepare(_) | Action::ExecuteAhead(..) | Action::AddNetwork(_) => panic!("this one is early"),
             }
         }
         self.check();
@@ -309,6 +322,7 @@ impl World {
         assert_eq!(self.state.node(), &self.disk.node);
         assert_eq!(self.state.keys(), &self.disk.keys);
         self.check_queues();
+        self.check_networks();
         self.check_paused();
         self.disk.hooks.check(self.state.calls());
         stacks::check(&self.state, &self.disk);
@@ -329,7 +343,7 @@ impl World {
     }
 
     fn creation(&mut self, creation: &Creation) -> Create {
-        let &Creation { when, max, remove, key, limited, owner, queue, protected, hooks } = creation;
+        let &Creation { when, max, remove, key, limited, owner, queue, protected, hooks, network } = creation;
         self.next += 1;
         let mut spec = Spec::new(vec!["true".into()]);
         spec.restart = Restart {
@@ -351,6 +365,9 @@ impl World {
         }
         if limited && owner {
             spec.container = Some(Box::new(Container { rootfs: Some("/".into()), ..Container::default() }));
+        }
+        if let Some(network) = network {
+            spec.container = Some(networks::attached(network));
         }
         let [_, _, a, b] = [0, 0, (self.next >> 8) as u8, self.next as u8];
         Create {
@@ -377,6 +394,7 @@ impl World {
                 self.ask(Request::Create(Box::new(create)));
             }
             Op::Queue { which, what } => self.change_queue(which, what),
+            Op::Network { which, what } => self.change_network(which, what),
             Op::Rush { jobs, ends } => self.rush(jobs, ends),
             Op::Bulk { verb } => self.do_to_all(verb),
             Op::Request { kind, which } => {
@@ -548,6 +566,7 @@ impl World {
         self.disk.hooks.settled();
         let open: Vec<_> = self.asked.difference(&self.answered).collect();
         assert!(open.is_empty(), "questions without an answer: {open:?}");
+        self.settle_networks();
     }
 }
 

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use hostler_api::endpoints::{Answer, ENDPOINTS, Endpoint, Method};
-use hostler_api::{checkpoints, result, stacks, stream, types, usage};
+use hostler_api::{checkpoints, networks, result, stacks, stream, types, usage};
 use hostler_model::error::{PROBLEM_URN, ProblemDocument, ProblemKind};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -23,6 +23,7 @@ const QUERIES: &[(&str, SchemaOf)] = &[
     ("ListQuery", types::ListQuery::json_schema),
     ("LogsQuery", types::LogsQuery::json_schema),
     ("NamespaceQuery", types::NamespaceQuery::json_schema),
+    ("NetworksQuery", networks::NetworksQuery::json_schema),
     ("QueueQuery", types::QueueQuery::json_schema),
     ("QueueRemoveQuery", types::QueueRemoveQuery::json_schema),
     ("QueuesQuery", types::QueuesQuery::json_schema),
@@ -50,6 +51,10 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("LameDuckRequest", component::<types::LameDuckRequest>),
     ("LogLine", component::<stream::LogLine>),
     ("LogLost", component::<stream::LogLost>),
+    ("NetworkList", component::<networks::NetworkList>),
+    ("NetworkView", component::<hostler_model::network::NetworkView>),
+    ("NewNetwork", component::<hostler_model::network::NewNetwork>),
+    ("PoolList", component::<networks::PoolList>),
     ("NodeInfo", component::<types::NodeInfo>),
     ("OpenApi", open_api),
     ("ProblemDocument", component::<ProblemDocument>),
@@ -120,6 +125,7 @@ pub(super) fn generate() -> Result<Generated> {
             {"name": "stacks", "description": "Services and jobs that belong together."},
             {"name": "workloads", "description": "What runs, ran, and will run."},
             {"name": "queues", "description": "Jobs that wait for their turn."},
+            {"name": "networks", "description": "Networks of workloads, and what is kept ready of them."},
         ],
         "paths": paths,
         "components": {
@@ -182,6 +188,8 @@ fn tag(path: &str) -> &'static str {
         "workloads"
     } else if path.starts_with("/v1/queues") {
         "queues"
+    } else if path.starts_with("/v1/networks") || path.starts_with("/v1/pools") {
+        "networks"
     } else if path.starts_with("/v1/stacks") {
         "stacks"
     } else if path.starts_with("/v1/events") {

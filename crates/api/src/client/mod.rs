@@ -11,6 +11,7 @@
 mod checkpoints;
 mod connect;
 mod error;
+mod networks;
 mod socket;
 mod sse;
 

@@ -1,14 +1,18 @@
 //! Arguments of `run` that make a container of it.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use hostler_model::Capability;
 use hostler_model::container::text::{self, SecurityOption};
 use hostler_model::container::{CapDrop, Container, Device, Network, Seccomp, Tmpfs, Userns, Volume};
+use hostler_model::network::Publish;
+use hostler_model::network::text::publish;
+use hostler_model::{Capability, Problem};
 
 use crate::failure::Failure;
+use crate::output::own_name;
 use crate::parse::absolute;
 
 const HEADING: &str = "Containers";
@@ -46,10 +50,16 @@ pub struct ContainerArguments {
     /// A device of this machine that it may use
     #[arg(long, value_name = "SOURCE[:TARGET[:rwm]]", value_parser = text::device, requires = "container", help_heading = HEADING)]
     pub device: Vec<Device>,
-    /// Its network: none (when absent: a loopback device and nothing else), host, or a network namespace by name or path
-    /// (of --isolate as well)
-    #[arg(long, visible_alias = "network", value_name = "NETWORK", value_parser = text::network, requires = "confined", help_heading = HEADING)]
-    pub net: Option<Network>,
+    /// Its network: a NAME of `network ls`, none (when absent: a loopback device and nothing else), host, or the path of a
+    /// network namespace; after a NAME ip=, ip6=, alias= and rate= (without a NAME of --isolate as well)
+    #[arg(long, visible_alias = "net", value_name = "NETWORK[,OPTION…]", value_parser = text::network, requires = "confined", help_heading = HEADING)]
+    pub network: Option<Network>,
+    /// With --network NAME: a port of this machine, at one of its addresses or all, that leads to one of the container
+    #[arg(long, short, value_name = "[HOST:]PORT:PORT[/udp]", value_parser = publish, requires = "container", help_heading = HEADING)]
+    pub publish: Vec<Publish>,
+    /// With --network NAME: who is asked about names outside of the network; the network's resolvers when absent
+    #[arg(long, value_name = "IP", requires = "container", help_heading = HEADING)]
+    pub dns: Vec<IpAddr>,
     /// Its user ids: host (when absent) for those of this machine, so that its root is root here, or auto for 65,536 of
     /// its own
     #[arg(long, value_name = "USERS", value_parser = text::userns, requires = "container", help_heading = HEADING)]
@@ -85,7 +95,7 @@ impl ContainerArguments {
             cap_add: self.cap_add.clone(),
             cap_drop: text::dropped(&self.cap_drop),
             devices: self.device.clone(),
-            network: self.net.clone(),
+            network: self.network()?,
             userns: self.userns.unwrap_or_default(),
             privileged: self.privileged,
             oci_runtime: self.oci_runtime.as_deref().map(Into::into),
@@ -104,6 +114,38 @@ impl ContainerArguments {
             container.seccomp = seccomp;
         }
         Ok(Some(container))
+    }
+
+    /// Its network, with what is published in it.
+    fn network(&self) -> Result<Option<Network>, Failure> {
+        let option = match (self.publish.is_empty(), self.dns.is_empty()) {
+            (true, true) => return Ok(self.network.clone()),
+            (false, _) => "--publish",
+            (true, false) => "--dns",
+        };
+        let refuse = |what: &str| {
+            let hostler = own_name();
+            let hint = format!(
+                "write --network NAME with one of: {hostler} network ls, or make one with: {hostler} network create NAME"
+            );
+            Err(Failure::usage(format!("{option} {what}")).with_hint(hint))
+        };
+        match &self.network {
+            Some(Network::Named(attachment)) => {
+                let mut attachment = attachment.clone();
+                attachment.publish.clone_from(&self.publish);
+                attachment.dns.clone_from(&self.dns);
+                let told = |problem: Problem| Failure::usage(problem.detail.replacen("--network.", "--", 1));
+                attachment.check("--network").map_err(told)?;
+                Ok(Some(Network::Named(attachment)))
+            }
+            None => refuse("needs a network of the node"),
+            Some(Network::None) => refuse("needs a network of the node, not none"),
+            Some(Network::Host) => {
+                refuse("needs a network of the node: with host, ports and resolvers are the machine's own")
+            }
+            Some(Network::Namespace(_)) => refuse("needs a network of the node, not a network namespace"),
+        }
     }
 
     /// Which system calls are asked for; a file's path is seen from the current directory.

@@ -62,7 +62,7 @@ impl SandboxArguments {
             read_only: absolute(&self.read_only_path)?,
             writable: absolute(&self.writable_path)?,
             hidden: absolute(&self.hide_path)?,
-            network: shared.net.clone(),
+            network: shared.network.clone(),
             hostname: shared.hostname.clone(),
             volumes: shared.volume.clone(),
             capabilities: (!shared.cap_add.is_empty()).then(|| shared.cap_add.clone()),

@@ -4,6 +4,7 @@ mod checkpoint;
 mod container;
 mod isolation;
 mod limits;
+mod network;
 mod node;
 mod queue;
 mod run;
@@ -21,6 +22,7 @@ pub use self::checkpoint::{
 pub use self::container::ContainerArguments;
 pub use self::isolation::SandboxArguments;
 pub use self::limits::LimitArguments;
+pub use self::network::{NetworkCommand, NetworkCreate, NetworkNames, PoolCommand};
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, Run};
@@ -148,6 +150,12 @@ pub enum Command {
     /// Look at queues of jobs, pause, drain and remove them
     #[command(subcommand, after_help = queue::QUEUE_EXAMPLES)]
     Queue(QueueCommand),
+    /// Networks of containers: create, ls, inspect, rm
+    #[command(subcommand, after_help = network::NETWORK_EXAMPLES)]
+    Network(NetworkCommand),
+    /// Look at what is kept ready: agents, and set-ups of networks
+    #[command(subcommand, after_help = "Examples:\n  hostler pool ls")]
+    Pool(PoolCommand),
     /// Services and jobs that belong together, from a file: apply, down, diff, validate, ls, tree
     #[command(subcommand, after_help = stack::STACK_EXAMPLES)]
     Stack(StackCommand),
@@ -226,6 +234,12 @@ mod tests {
             "update --device-write-iops /dev/sda:100 --device-write-iops 8:0:5 web",
             "run --memory 1G --memory-swap -1 --memory-reservation 5M --blkio-weight 10 -- true",
             "top web",
+            "run --rootfs / --network blue,ip=10.0.0.7,alias=db -p 8080:80 --publish [::1]:53:53/udp --dns 9.9.9.9 x",
+            "run --rootfs / --net host x",
+            "network create blue --subnet 10.1.2.0/24 --gateway 10.1.2.9 --ipv6 --mtu 9000 --dns ::1 --internal",
+            "network create lan --cni /x",
+            "network inspect a b",
+            "pool ls",
         ] {
             assert!(Arguments::try_parse_from(["hostler"].into_iter().chain(line.split(' '))).is_ok(), "{line}");
         }
@@ -270,6 +284,20 @@ mod tests {
             "run --detatch -- sleep 5",
             "run -z -- true",
             "exec --tyt web true",
+            "run --network blue x",
+            "run --rootfs / --network a/b x",
+            "run --rootfs / --network blue -p 80 x",
+            "run --rootfs / --network blue --dns nine x",
+            "run --rootfs / --network blue --network red x",
+            "run --isolate --publish 80:80 x",
+            "network",
+            "network create",
+            "network create a/b",
+            "network create blue --subnet 10.1.2.3/24",
+            "network create blue --gateway 10.1.2.1",
+            "network create lan --cni /x --ipv6",
+            "network rm",
+            "pool",
             "exec web --tyt true",
         ] {
             let line = std::iter::once("hostler").chain(bad.split(' '));

@@ -85,6 +85,7 @@ fn tone(kind: &EventKind) -> Tone {
         | EventKind::RunLost { .. }
         | EventKind::RunOom { .. }
         | EventKind::RunUnhealthy { .. }
+        | EventKind::RunNetworkLost { .. }
         | EventKind::HookFailed { .. } => Tone::Bad,
         EventKind::RunExited { exit } if !exit.status.is_success() => Tone::Bad,
         EventKind::WorkloadRestarting { .. } | EventKind::WorkloadStopping { .. } => Tone::Warning,
@@ -92,16 +93,33 @@ fn tone(kind: &EventKind) -> Tone {
     }
 }
 
-fn details(kind: &EventKind) -> String {
+/// Of queues and networks, which are nobody's runs.
+fn thing_details(kind: &EventKind) -> String {
     match kind {
-        EventKind::WorkloadCreated | EventKind::WorkloadRemoved | EventKind::RunCreated => String::new(),
-        EventKind::WorkloadQueued { queue } => format!("in queue {queue}"),
         EventKind::QueueChanged { queue } => {
             let pause = if queue.paused { ", paused" } else { "" };
             let drain = if queue.draining { ", draining" } else { "" };
             format!("queue {}: {} at one time{pause}{drain}", queue.name, queue.parallel)
         }
         EventKind::QueueRemoved { queue } => format!("queue {}", queue.name),
+        EventKind::NetworkCreated { network } => match &network.bridge {
+            Some(bridge) => format!("network {}: {}", network.name, bridge.subnet),
+            None => format!("network {}: cni", network.name),
+        },
+        EventKind::NetworkRemoved { network } => format!("network {}", network.name),
+        _ => String::new(),
+    }
+}
+
+fn details(kind: &EventKind) -> String {
+    match kind {
+        EventKind::WorkloadCreated | EventKind::WorkloadRemoved | EventKind::RunCreated => String::new(),
+        EventKind::WorkloadQueued { queue } => format!("in queue {queue}"),
+        EventKind::QueueChanged { .. }
+        | EventKind::QueueRemoved { .. }
+        | EventKind::NetworkCreated { .. }
+        | EventKind::NetworkRemoved { .. } => thing_details(kind),
+        EventKind::RunNetworkLost { problem } => problem.clone(),
         EventKind::WorkloadUpdated { limits } => serde_json::to_string(limits).unwrap_or_default(),
         EventKind::WorkloadStopping { reason } => match reason {
             StopReason::Stop => "asked to stop".to_owned(),

@@ -3,14 +3,14 @@
 use std::io::IsTerminal as _;
 
 use hostler_api::types::{ListQuery, WorkloadView};
+use hostler_model::network::text::published;
 use hostler_model::process::Processes;
 use serde::Serialize;
 
-use super::{Context, joined};
+use super::{Context, joined, width};
 use crate::cli::{Inspect, Ps};
 use crate::failure::Failure;
 use crate::output::{self, Cell, Tone, own_name, say, say_json};
-use crate::terminal;
 
 pub(super) async fn ps(context: &Context, ps: &Ps) -> Result<u8, Failure> {
     let query = ListQuery { all: ps.all, filter: joined(&ps.filter), ..ListQuery::default() };
@@ -24,8 +24,7 @@ pub(super) async fn ps(context: &Context, ps: &Ps) -> Result<u8, Failure> {
     } else if workloads.is_empty() && std::io::stdout().is_terminal() {
         say(nothing(ps))?;
     } else {
-        let width = terminal::size().filter(|_| std::io::stdout().is_terminal()).map(|size| usize::from(size.columns));
-        say(table(context, width, &workloads).trim_end_matches('\n'))?;
+        say(table(context, width(), &workloads).trim_end_matches('\n'))?;
     }
     Ok(0)
 }
@@ -46,6 +45,7 @@ fn table(context: &Context, width: Option<usize>, workloads: &[WorkloadView]) ->
     let mut namespaces = workloads.iter().map(|view| &view.workload.namespace);
     let first = namespaces.next();
     let several = namespaces.any(|namespace| Some(namespace) != first);
+    let any_ports = workloads.iter().any(|view| !ports(view).is_empty());
     let rows: Vec<Vec<Cell>> = workloads
         .iter()
         .map(|view| {
@@ -57,18 +57,30 @@ fn table(context: &Context, width: Option<usize>, workloads: &[WorkloadView]) ->
                 Cell::plain(workload.runs.saturating_sub(1).to_string()),
                 Cell::plain(output::command_line(&workload.spec.command)),
             ];
+            if any_ports {
+                row.insert(4, Cell::plain(ports(view)));
+            }
             if several {
                 row.insert(1, Cell::plain(workload.namespace.to_string()));
             }
             row
         })
         .collect();
-    let header: &[&str] = if several {
-        &["ID", "NAMESPACE", "NAME", "STATE", "RESTARTS", "COMMAND"]
-    } else {
-        &["ID", "NAME", "STATE", "RESTARTS", "COMMAND"]
-    };
-    output::table(context.style, width, header, &rows)
+    let mut header = vec!["ID", "NAME", "STATE", "RESTARTS", "COMMAND"];
+    if any_ports {
+        header.insert(4, "PORTS");
+    }
+    if several {
+        header.insert(1, "NAMESPACE");
+    }
+    output::table(context.style, width, &header, &rows)
+}
+
+/// The published ports of a live run.
+fn ports(view: &WorkloadView) -> String {
+    let attachment = view.workload.live_run().and_then(|_| view.workload.spec.attachment());
+    let ports = attachment.into_iter().flat_map(|attachment| &attachment.publish);
+    ports.map(published).collect::<Vec<_>>().join(", ")
 }
 
 /// A workload, with what is looked up for it alone.

@@ -6,6 +6,7 @@
 //! - `checkpoint`: create, ls, inspect, rm, restore
 //! - `schedule`: ls, pause, resume, fire
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
+//! - `network`: create, ls, inspect, rm; `pool`: ls
 //! - `stack`: apply, down, diff, validate, ls, tree
 //! - `logs`, `events`: the streams to read
 
@@ -16,7 +17,9 @@ mod events;
 mod lifecycle;
 mod list;
 mod logs;
+mod network;
 mod node;
+mod pool;
 mod queue;
 mod result;
 mod run;
@@ -25,6 +28,7 @@ mod stack;
 mod stats;
 mod top;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +40,7 @@ use tokio::time::Instant;
 use crate::cli::{Arguments, Command, Global, NodeCommand};
 use crate::failure::{Failure, Form};
 use crate::output::{self, Style, remark};
+use crate::terminal;
 
 /// How long a command goes on trying to reach a daemon that went away under it.
 pub(crate) const RECONNECT_MAX: Duration = Duration::from_secs(30);
@@ -112,6 +117,8 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Rm(remove) => lifecycle::remove(context, &remove).await,
         Command::Update(update) => lifecycle::update(context, &update).await,
         Command::Queue(command) => queue::queue(context, command).await,
+        Command::Network(command) => network::network(context, command).await,
+        Command::Pool(command) => pool::pool(context, &command).await,
         Command::Stack(stack) => stack::stack(context, stack).await,
         Command::Top(arguments) => top::top(context, &arguments).await,
         Command::Stats(stats) => stats::stats(context, &stats).await,
@@ -160,6 +167,11 @@ async fn pause(broken_since: &mut Option<Instant>, error: ClientError) -> Result
 fn is_break(error: &ClientError, broken_before: bool) -> bool {
     let had_node = broken_before || ANSWERED.load(Ordering::Relaxed);
     error.is_disconnect() && (had_node || !matches!(error, ClientError::NotRunning { .. }))
+}
+
+/// Of the terminal, where the output goes to one.
+fn width() -> Option<usize> {
+    terminal::size().filter(|_| std::io::stdout().is_terminal()).map(|size| usize::from(size.columns))
 }
 
 /// Several filters are one to the node; all must match.

@@ -8,11 +8,11 @@ use hostler_model::QueueName;
 use hostler_model::queue::QueueChange;
 use hostler_model::units::format_duration;
 
-use super::{Context, patiently};
+use super::{Context, patiently, width};
 use crate::cli::QueueCommand;
 use crate::failure::Failure;
 use crate::output::{self, Cell, Tone, own_name, say, say_json};
-use crate::terminal::{self, with_spinner};
+use crate::terminal::with_spinner;
 
 /// Between two looks at a queue that is being drained.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -177,8 +177,4 @@ fn show(context: &Context, view: &QueueView) -> Result<u8, Failure> {
         say(format!("… and {left} more"))?;
     }
     Ok(0)
-}
-
-fn width() -> Option<usize> {
-    terminal::size().filter(|_| std::io::stdout().is_terminal()).map(|size| usize::from(size.columns))
 }

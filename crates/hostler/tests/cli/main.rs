@@ -2,4 +2,5 @@
 
 mod fake;
 mod foreground;
+mod networks;
 mod requests;

@@ -21,6 +21,7 @@ use super::alarm::Alarm;
 use super::permissions::Permissions;
 use super::publisher::{Publication, ReplySender};
 use super::{DiesAlone, Failure, Message, now};
+use crate::networks::NetworkRoom;
 use crate::oci::OciRuntimes;
 use crate::probes::Prober;
 
@@ -46,6 +47,8 @@ pub(crate) struct Launcher {
     /// Programs can be run as anybody.
     pub(crate) may_change_user: bool,
     pub(crate) oci: Arc<OciRuntimes>,
+    /// Told of a network before anything is prepared for it.
+    pub(crate) networks: Arc<NetworkRoom>,
 }
 
 impl Launcher {
@@ -181,6 +184,7 @@ impl Decider {
                         self.runtime.prepare(launch);
                     }
                 }
+                Action::AddNetwork(network) => self.launcher.networks.add(network),
                 Action::ExecuteAhead(run, permission) if self.permissions.is_durable(run, permission) => {
                     crate::failpoint::hit("before-execute-ahead");
                     self.runtime.execute(run);

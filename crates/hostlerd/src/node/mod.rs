@@ -46,6 +46,7 @@ use crate::checkpoints::Checkpoints;
 use crate::doctor;
 use crate::hooks::News;
 use crate::metrics::Metrics;
+use crate::networks::NetworkRoom;
 use crate::oci::OciRuntimes;
 use crate::probes::{Prober, Tools};
 use crate::sampling::Sampling;
@@ -101,6 +102,8 @@ pub struct Node {
     pub meta: hostler_store::Meta,
     /// Sandboxes and runs that are not ours, for `doctor`.
     pub foreign: Vec<hostler_runtime::ForeignRun>,
+    /// Networks on this machine.
+    pub(crate) networks: Arc<NetworkRoom>,
     /// By what containers are made.
     pub oci: Arc<OciRuntimes>,
     /// What this node can limit.
@@ -194,6 +197,8 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let state = load(&config, loaded);
     know_runtimes(&oci, &state);
     let view = Arc::new(View::new(&state, store.reader().last_sequence()));
+    let networks = Arc::new(NetworkRoom::default());
+    state.networks().values().for_each(|network| networks.add(network.clone()));
     let metrics = Arc::new(Metrics::new());
     let sampling = sampling_of(&view);
     let adoption = runtime.adopt().await?;
@@ -214,12 +219,13 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         inputs: inputs.downgrade(),
         metrics: metrics.clone(),
         sampling: sampling.clone(),
+        networks: networks.clone(),
         logs: layout.logs(),
         failure: failure_sender.clone(),
     };
     let (published, publish_receiver) = mpsc::unbounded_channel();
     tokio::spawn(publisher.run(publish_receiver));
-    let launcher = launcher(&layout, uid, &oci);
+    let launcher = launcher(&layout, uid, &oci, &networks);
     let decider = Decider::new(state, store, published, runtime.clone(), prober, launcher, failure_sender)?;
     let adopted = adopted(adoption.found, boot_id);
     // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
@@ -243,6 +249,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
         config,
         meta,
         foreign: adoption.foreign,
+        networks,
         oci,
         cgroup,
         started_at_ms: clock::wall_ms(),
@@ -253,8 +260,9 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     Ok((Arc::new(node), Handles { failure, down: down_receiver, closed, calls, news }))
 }
 
-fn launcher(layout: &Layout, uid: u32, oci: &Arc<OciRuntimes>) -> Launcher {
-    Launcher { places: crate::isolation::places(layout), may_change_user: uid == 0, oci: oci.clone() }
+fn launcher(layout: &Layout, uid: u32, oci: &Arc<OciRuntimes>, networks: &Arc<NetworkRoom>) -> Launcher {
+    let (oci, networks) = (oci.clone(), networks.clone());
+    Launcher { places: crate::isolation::places(layout), may_change_user: uid == 0, oci, networks }
 }
 
 /// What daemons before this one left unfinished.
@@ -320,6 +328,7 @@ fn load(config: &Config, loaded: Loaded) -> State {
         workloads: loaded.workloads,
         keys: loaded.idempotency_keys,
         queues: loaded.queues,
+        networks: loaded.networks,
         stacks: loaded.stacks,
         units: loaded.stack_units,
         calls: loaded.hook_calls,
@@ -385,8 +394,14 @@ impl Node {
 
     /// The same, without waiting for the answer: requests are decided in the order in which they are submitted.
     pub async fn submit(&self, request: Request) -> Result<Submitted, Problem> {
-        if matches!(request, Request::Create(_) | Request::Start(_) | Request::Restart { .. } | Request::ApplyStack(_))
-        {
+        if matches!(
+            request,
+            Request::Create(_)
+                | Request::Start(_)
+                | Request::Restart { .. }
+                | Request::ApplyStack(_)
+                | Request::CreateNetwork(_)
+        ) {
             self.check_disk().await;
         }
         let (sender, receiver) = oneshot::channel();

@@ -22,6 +22,7 @@ use super::view::{ExecNews, View};
 use super::{DiesAlone, Failure, Message};
 use crate::hooks::News;
 use crate::metrics::{Metrics, Operation};
+use crate::networks::NetworkRoom;
 use crate::probes::Prober;
 use crate::sampling::Sampling;
 use crate::stacks::conditions;
@@ -50,6 +51,7 @@ pub(crate) struct Publisher {
     pub(crate) inputs: mpsc::WeakSender<Message>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sampling: Arc<Sampling>,
+    pub(crate) networks: Arc<NetworkRoom>,
     pub(crate) logs: PathBuf,
     pub(crate) failure: watch::Sender<Option<Failure>>,
 }
@@ -129,7 +131,9 @@ impl Publisher {
     fn act(&self, action: Action) {
         let runtime = &self.runtime;
         match action {
-            Action::Prepare(_) | Action::ExecuteAhead(..) => unreachable!("these come before the commit"),
+            Action::Prepare(_) | Action::ExecuteAhead(..) | Action::AddNetwork(_) => {
+                unreachable!("these come before the commit")
+            }
             Action::Execute(run) => {
                 crate::failpoint::hit("before-execute");
                 runtime.execute(run);
@@ -173,6 +177,7 @@ impl Publisher {
                 });
             }
             Action::RemoveLog(workload) => self.remove_log(workload),
+            Action::RemoveNetwork(id) => self.networks.remove(id),
         }
     }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hostler_api::stacks::StackView;
 use hostler_api::types::{QueuePlace, WaitFor};
 use hostler_model::exit::Exit;
-use hostler_model::ids::{ExecId, Namespace, StackName, WorkloadId, WorkloadName};
+use hostler_model::ids::{ExecId, Namespace, NetworkName, StackName, WorkloadId, WorkloadName};
+use hostler_model::network::NetworkRecord;
 use hostler_model::record::{NodeRecord, Record};
 use hostler_model::workload::{Phase, StartFailure, Workload};
 use hostler_model::{Problem, ProblemKind};
@@ -49,6 +50,7 @@ struct Known {
     stacks: SeenStacks,
     node: NodeRecord,
     queues: Queues,
+    networks: BTreeMap<(Namespace, NetworkName), Arc<NetworkRecord>>,
 }
 
 /// The committed state.
@@ -66,6 +68,7 @@ impl View {
         for queue in state.queues().iter() {
             known.queues.put(queue.record.clone());
         }
+        known.networks.clone_from(state.networks());
         for (record, units) in state.stacks() {
             known.stacks.begin_with(record, units);
         }
@@ -92,6 +95,12 @@ impl View {
                     Record::Queue(queue) => known.queues.put(queue.clone()),
                     Record::QueueRemoved(namespace, name) => {
                         known.queues.take(&(namespace.clone(), name.clone()));
+                    }
+                    Record::Network(network) => {
+                        known.networks.insert((network.namespace.clone(), network.name.clone()), network.clone());
+                    }
+                    Record::NetworkRemoved(namespace, name) => {
+                        known.networks.remove(&(namespace.clone(), name.clone()));
                     }
                     Record::Stack(_)
                     | Record::StackRemoved(..)
@@ -198,6 +207,24 @@ impl View {
     /// Looks at the queues, with who waits in them.
     pub fn queues<T>(&self, look: impl FnOnce(&Queues) -> T) -> T {
         self.read(|known| look(&known.queues))
+    }
+
+    /// The networks of a scope, by namespace and name.
+    #[must_use]
+    pub fn networks(&self, scope: &Scope) -> Vec<Arc<NetworkRecord>> {
+        self.read(|known| known.networks.values().filter(|it| scope.contains(&it.namespace)).cloned().collect())
+    }
+
+    /// One network.
+    #[must_use]
+    pub fn network(&self, namespace: &Namespace, name: &NetworkName) -> Option<Arc<NetworkRecord>> {
+        self.read(|known| known.networks.get(&(namespace.clone(), name.clone())).cloned())
+    }
+
+    /// All networks of the node, for whoever chooses addresses.
+    #[must_use]
+    pub fn all_networks(&self) -> Vec<NetworkRecord> {
+        self.read(|known| known.networks.values().map(|network| NetworkRecord::clone(network)).collect())
     }
 
     /// Where a workload stands in its queue, while it waits there.

@@ -4,10 +4,12 @@
 //! an interface and addresses. A workload's run takes one and gives it back.
 //!
 //! - [`subnet`]: ranges of addresses
+//! - `new`: what can be judged of a network that is to be made
 //! - [`text`]: attachments and published ports as people write them
 //!
 //! Not here: which addresses are free, and anything that is done to a machine.
 
+pub(crate) mod new;
 pub mod subnet;
 pub mod text;
 
@@ -55,6 +57,7 @@ pub struct NetworkSpec {
 /// A network as it is created: its name beside the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
 pub struct NewNetwork {
     /// Unique in the namespace.
     pub name: NetworkName,

@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{UnitKind, UnitPlan};
 use super::{Stack, unit};
-use crate::ids::{QueueName, UnitName};
+use crate::ids::{NetworkName, QueueName, UnitName};
 use crate::limits;
+use crate::network::NetworkSpec;
 use crate::queue::QueueChange;
 
 mod cycles;
+mod networks;
 mod resources;
 mod schedule;
 mod values;
@@ -53,6 +55,8 @@ pub struct Checked {
     pub units: BTreeMap<UnitName, UnitPlan>,
     /// The queues without a mistake, and how many jobs of each may run at one time.
     pub queues: BTreeMap<QueueName, u32>,
+    /// The networks without a mistake.
+    pub networks: BTreeMap<NetworkName, NetworkSpec>,
     /// Everything that is wrong, in the order of the paths.
     pub mistakes: Vec<Mistake>,
 }
@@ -128,6 +132,7 @@ pub fn check(stack: &Stack) -> Checked {
         }
     }
     check_queues(stack, &mut checked);
+    networks::check(stack, &mut checked);
     // Circles are looked for among all that could be read, before anything is left out for somebody else's sake.
     for circle in cycles::find(&checked.units) {
         drop_circle(&mut checked, &circle);

@@ -44,9 +44,16 @@ pub struct ContainerTable {
     /// `"/dev/x"`, `"/dev/x:/dev/y"` or `"/dev/x:/dev/y:rwm"`.
     #[serde(skip_serializing_if = "Several::is_none")]
     pub devices: Several,
-    /// `none`, `host`, or a network namespace by name or path.
+    /// `none`, `host`, the path of a network namespace, or a network of the node:
+    /// `"NAME"` or `"NAME,ip=10.1.2.3,alias=db,rate=10M"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Ports of this machine that lead to the container's: `"8080:80"`, `"127.0.0.1:5353:53/udp"`.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub publish: Several,
+    /// Who is asked about names outside of its network; that network's resolvers when absent.
+    #[serde(skip_serializing_if = "Several::is_none")]
+    pub dns: Several,
     /// `host`, or `auto` for user ids of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub userns: Option<String>,
@@ -65,9 +72,14 @@ pub struct ContainerTable {
 }
 
 /// Where mistakes are told: the field, and what is wrong with it.
-type Complain<'a> = &'a mut dyn FnMut(&str, String);
+pub(super) type Complain<'a> = &'a mut dyn FnMut(&str, String);
 
-fn parsed<T>(field: &str, list: &Several, parse: impl Fn(&str) -> Result<T, String>, complain: Complain<'_>) -> Vec<T> {
+pub(super) fn parsed<T>(
+    field: &str,
+    list: &Several,
+    parse: impl Fn(&str) -> Result<T, String>,
+    complain: Complain<'_>,
+) -> Vec<T> {
     let mut values = Vec::new();
     for text in list.as_slice() {
         match parse(text) {
@@ -133,10 +145,7 @@ impl ContainerTable {
                 SecurityOption::Unmasked => container.unmasked = true,
             }
         }
-        match self.network.as_deref().map(text::network).transpose() {
-            Ok(network) => container.network = network,
-            Err(why) => complain("network", why),
-        }
+        container.network = super::network::of_container(self, complain);
         match self.userns.as_deref().map(text::userns).transpose() {
             Ok(userns) => container.userns = userns.unwrap_or_default(),
             Err(why) => complain("userns", why),

@@ -8,7 +8,7 @@
 //! ```
 //! - `written`: values as people write them
 //! - [`unit`]: a service or job as it is written
-//! - [`container`]: its container as it is written
+//! - [`container`]: its container as it is written; [`network`]: a network as it is written
 //! - [`probe`]: how it is found out that a unit is ready, or still alive
 //! - [`condition`]: when a unit is left out; judged over [`condition::Facts`] that somebody else gathered
 //! - [`plan`]: a unit with every value parsed
@@ -20,6 +20,7 @@
 pub mod check;
 pub mod condition;
 pub mod container;
+pub mod network;
 pub mod plan;
 pub mod probe;
 pub mod record;
@@ -52,4 +53,7 @@ pub struct Stack {
     /// Queues that jobs wait in: `[queue.NAME]`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub queue: BTreeMap<String, unit::Queue>,
+    /// Networks that containers are in: `[network.NAME]`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub network: BTreeMap<String, network::NetworkTable>,
 }

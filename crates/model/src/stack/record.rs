@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::check::Mistake;
 use super::plan::{UnitKind, UnitPlan};
 use super::probe::{Liveness, Readiness};
-use crate::ids::{Namespace, QueueName, StackName, UnitName};
+use crate::ids::{Namespace, NetworkName, QueueName, StackName, UnitName};
 use crate::workload::Identity;
 
 /// A stack that was applied.
@@ -36,6 +36,9 @@ pub struct StackRecord {
     /// Queues that it made; those that nobody else uses go with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<QueueName>,
+    /// Networks that it made; those that nobody else uses go with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkName>,
     /// What was wrong with it; these units were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mistakes: Vec<Mistake>,

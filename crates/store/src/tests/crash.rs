@@ -9,7 +9,9 @@ use hostler_model::record::{Batch, NodeRecord, Record, Urgency};
 use proptest::prelude::*;
 
 use super::disk::{Disk, Fault};
-use super::{LONG, Model, commit, done, event, events, fired, key, open_on, queue, stack, submit, unit, workload};
+use super::{
+    LONG, Model, commit, done, event, events, fired, key, network, open_on, queue, stack, submit, unit, workload,
+};
 use crate::{CommitError, Options};
 
 fn record() -> impl Strategy<Value = Record> {
@@ -20,6 +22,12 @@ fn record() -> impl Strategy<Value = Record> {
         1 => (0..3_u8, 1..9_u32).prop_map(|(name, parallel)| Record::Queue(queue(&format!("q{name}"), parallel).into())),
         1 => (0..3_u8).prop_map(|name| {
             Record::QueueRemoved(hostler_model::Namespace::owner(), format!("q{name}").parse().expect("a name"))
+        }),
+        1 => (0..3_u8, 0..9_u8).prop_map(|(name, number)| {
+            Record::Network(network(&format!("n{name}"), number).into())
+        }),
+        1 => (0..3_u8).prop_map(|name| {
+            Record::NetworkRemoved(hostler_model::Namespace::owner(), format!("n{name}").parse().expect("a name"))
         }),
         1 => (0..3_u8, 1..1_000_u32).prop_map(|(number, revision)| Record::Stack(stack(number, revision))),
         1 => (0..3_u8).prop_map(|number| Record::StackRemoved(Namespace::owner(), stack(number, 1).name.clone())),

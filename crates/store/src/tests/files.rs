@@ -5,9 +5,9 @@ use std::process::Command;
 
 use hostler_model::limits;
 use hostler_model::record::{NodeRecord, Record};
-use redb::Database;
+use redb::{Database, ReadableTable};
 
-use super::{LONG, commit, events, identity, key, read_all, submit, workload};
+use super::{LONG, commit, events, identity, key, network, read_all, submit, workload};
 use crate::{Ballast, CommitError, OpenError, Options, SCHEMA, Store, schema};
 
 fn names(directory: &Path) -> Vec<String> {
@@ -129,6 +129,38 @@ fn layout_1_is_upgraded_and_a_copy_kept() {
         assert_eq!(names(directory.path()), ["store.redb", "store.redb.v1", "store.wal"]);
         assert_eq!(std::fs::read(directory.path().join("store.redb.v1")).expect("read"), old);
     }
+}
+
+#[test]
+fn layout_4_gets_room_for_networks() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("store.redb");
+    let (store, _) = Store::open(&path, Options::default(), identity()).expect("made");
+    let mut batch = events(1, 1);
+    batch.records.push(Record::Workload(workload(1, 1)));
+    commit(&store, batch, 1);
+    store.close();
+    {
+        let database = Database::open(&path).expect("open");
+        let transaction = database.begin_write().expect("begin");
+        transaction.delete_table(schema::NETWORKS).expect("delete");
+        let mut meta = transaction.open_table(schema::META).expect("table");
+        let now = meta.get("meta").expect("read").expect("there").value().to_vec();
+        let mut json: serde_json::Value = serde_json::from_slice(&now).expect("json");
+        json["schema"] = 4.into();
+        meta.insert("meta", json.to_string().as_bytes()).expect("insert");
+        drop(meta);
+        transaction.commit().expect("commit");
+    }
+    let (store, loaded) = Store::open(&path, Options::default(), identity()).expect("upgraded");
+    assert_eq!((loaded.meta.schema, loaded.workloads.len(), loaded.networks.len()), (SCHEMA, 1, 0));
+    assert_eq!(names(directory.path()), ["store.redb", "store.redb.v4", "store.wal"]);
+    let mut batch = events(1, 1);
+    batch.records.push(Record::Network(network("blue", 1).into()));
+    commit(&store, batch, 1);
+    store.close();
+    let (_store, loaded) = Store::open(&path, Options::default(), identity()).expect("opens");
+    assert_eq!(loaded.networks, [network("blue", 1)]);
 }
 
 #[test]

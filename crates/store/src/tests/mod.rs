@@ -17,6 +17,7 @@ use std::time::Duration;
 use hostler_model::event::{Event, EventKind};
 use hostler_model::hook::{HookCall, HookKey};
 use hostler_model::ids::{NodeTag, StoreId, WorkloadId};
+use hostler_model::network::NetworkRecord;
 use hostler_model::queue::QueueRecord;
 use hostler_model::record::{Batch, FiredHook, IdempotencyKey, NodeRecord, Record, Urgency};
 use hostler_model::stack::{StackRecord, UnitRecord};
@@ -64,6 +65,15 @@ fn key(name: &str) -> IdempotencyKey {
 fn queue(name: &str, parallel: u32) -> QueueRecord {
     let name = name.parse().expect("a name");
     QueueRecord { parallel, ..QueueRecord::new(hostler_model::Namespace::owner(), name, 4) }
+}
+
+fn network(name: &str, number: u8) -> NetworkRecord {
+    let json = serde_json::json!({
+        "id": hostler_model::NetworkId::from_bytes([0, 0, number]), "namespace": hostler_model::Namespace::owner(),
+        "name": name, "spec": {"internal": true}, "created_at_ms": 6,
+        "bridge": {"subnet": format!("10.0.{number}.0/24"), "gateway": format!("10.0.{number}.1")},
+    });
+    serde_json::from_value(json).expect("a network")
 }
 
 /// A hook that fires with the batch's event of this number.
@@ -152,6 +162,7 @@ struct Model {
     units: BTreeMap<(String, String), UnitRecord>,
     keys: BTreeMap<String, IdempotencyKey>,
     queues: BTreeMap<String, QueueRecord>,
+    networks: BTreeMap<String, NetworkRecord>,
     hooks: BTreeMap<HookKey, HookCall>,
     events: Vec<Event>,
 }
@@ -178,6 +189,10 @@ impl Model {
                     drop(self.queues.insert(queue.name.to_string(), QueueRecord::clone(queue)));
                 }
                 Record::QueueRemoved(_, name) => drop(self.queues.remove(name.as_str())),
+                Record::Network(network) => {
+                    drop(self.networks.insert(network.name.to_string(), NetworkRecord::clone(network)));
+                }
+                Record::NetworkRemoved(_, name) => drop(self.networks.remove(name.as_str())),
                 Record::HookFired(fired) => drop(self.hooks.insert(fired.call.key(), fired.numbered(first_event))),
                 Record::HookDone(key) => drop(self.hooks.remove(key)),
             }
@@ -197,6 +212,7 @@ impl Model {
                 .collect(),
             keys: loaded.idempotency_keys.iter().map(|key| (key.key.clone(), key.clone())).collect(),
             queues: loaded.queues.iter().map(|queue| (queue.name.to_string(), queue.clone())).collect(),
+            networks: loaded.networks.iter().map(|network| (network.name.to_string(), network.clone())).collect(),
             hooks: loaded.hook_calls.iter().map(|call| (call.key(), call.clone())).collect(),
             events: read_all(reader),
         }

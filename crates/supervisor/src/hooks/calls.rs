@@ -103,6 +103,7 @@ impl State {
         if workload.schedule.is_some() {
             return self.fire_asked(workload, now, out);
         }
+        self.has_network(namespace, &workload.spec)?;
         workload.desired = Desired::Run;
         workload.failures_in_a_row = 0;
         if workload.live_run().is_some() {

@@ -72,7 +72,10 @@ impl World {
                 .map(|((stack, _), unit)| (Namespace::owner(), stack.clone(), unit.clone()))
                 .collect(),
             queues: self.disk.queues.values().cloned().collect(),
+            networks: self.disk.networks.values().cloned().collect(),
         };
+        // Who comes up makes the machine what the store says.
+        self.bridges = self.disk.networks.values().map(|network| network.id).collect();
         self.state = State::load(SETTINGS, records);
         self.conditions.clear();
         // Carried out, or never heard of.

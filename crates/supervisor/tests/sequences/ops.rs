@@ -18,6 +18,8 @@ pub(crate) struct Creation {
     pub(crate) queue: Option<(u8, i8)>,
     pub(crate) protected: bool,
     pub(crate) hooks: bool,
+    /// One of the networks.
+    pub(crate) network: Option<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -25,6 +27,11 @@ pub(crate) enum Op {
     Create(Creation),
     /// A queue is changed or removed.
     Queue {
+        which: u8,
+        what: u8,
+    },
+    /// A network is made or removed.
+    Network {
         which: u8,
         what: u8,
     },
@@ -110,10 +117,11 @@ pub(crate) enum Op {
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0u8..3, prop::option::of(0u8..3), any::<bool>(), prop::option::of(0u8..3), any::<bool>(), any::<bool>(),
-            prop::option::of((0u8..3, -1i8..2)), prop::bool::weighted(0.1), any::<bool>())
-            .prop_map(|(when, max, remove, key, limited, owner, queue, protected, hooks)| {
-                Op::Create(Creation { when, max, remove, key, limited, owner, queue, protected, hooks })
+            prop::option::of((0u8..3, -1i8..2)), prop::bool::weighted(0.1), any::<bool>(), prop::option::weighted(0.3, 0u8..3))
+            .prop_map(|(when, max, remove, key, limited, owner, queue, protected, hooks, network)| {
+                Op::Create(Creation { when, max, remove, key, limited, owner, queue, protected, hooks, network })
             }),
+        3 => (0u8..3, 0u8..4).prop_map(|(which, what)| Op::Network { which, what }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(which, good)| Op::Hook { which, good }),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(which, matched)| Op::Lines { which, matched }),
         2 => (0u8..3, 0u8..8).prop_map(|(which, what)| Op::Queue { which, what }),

@@ -96,6 +96,12 @@ pub(super) fn apply_stack(present: u8, version: u8) -> Request {
             (index == 1 && version == 2).then(|| Box::new(Schedule { every_ms: Some(5_000), ..Schedule::default() }));
         spec.hooks = super::hooks::some(index == 1 || index == 3).into();
         spec.protected = index == 3;
+        // One in its own network, and one in a network that others make as well.
+        spec.container = match (index, version) {
+            (0, 2) => Some(super::networks::attached(3)),
+            (2, 1) => Some(super::networks::attached(0)),
+            _ => None,
+        };
         let requires =
             [0u8, 1].into_iter().filter(|other| index == 2 && there(*other) || index == 1 && *other == 0 && there(0));
         let probe = Probe::Tcp { host: "x".to_owned(), port: 1 };
@@ -125,6 +131,7 @@ pub(super) fn apply_stack(present: u8, version: u8) -> Request {
         name: stack_name(),
         units,
         queues: [(queue_name(version), 2)].into(),
+        networks: super::networks::described(version),
         mistakes: Vec::new(),
         retry,
     };

@@ -193,7 +193,7 @@ async fn diff(context: &Context, diff: &StackDiff) -> Result<u8, Failure> {
         is_good &= found.mistakes.is_empty();
         if context.json() {
             all.push(serde_json::json!({"stack": file.name, "changes": found.changes, "queues": found.queues,
-                "mistakes": found.mistakes}));
+                "networks": found.networks, "mistakes": found.mistakes}));
             continue;
         }
         for change in &found.queues {
@@ -202,6 +202,9 @@ async fn diff(context: &Context, diff: &StackDiff) -> Result<u8, Failure> {
                 Some(from) => ("~", Tone::Warning, format!("parallel {from} → {}", change.to)),
             };
             say(context.style.paint(tone, &format!("{sign} queue {}: {words}", change.queue)))?;
+        }
+        for network in &found.networks {
+            say(context.style.paint(Tone::Good, &format!("+ network {network}")))?;
         }
         for change in &found.changes {
             let (sign, tone, words) = match &change.change {

@@ -8,6 +8,7 @@
 //! - `workloads`: create, list, start, stop, …; `schedule`: pause, resume, fire
 //! - `batch`: many workloads with one request
 //! - `queues`: list, change, remove
+//! - `networks`: list, make, remove; and the pools
 //! - `result`, `stats`: what became of one, and what it uses
 //! - `stacks`: apply, look, take down
 //! - `node`: the node itself, metrics, health
@@ -22,6 +23,7 @@ mod connections;
 mod events;
 mod exec;
 mod logs;
+mod networks;
 mod node;
 mod parked;
 mod queues;
@@ -94,6 +96,9 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/workloads/bulk", post(batch::act))
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{queue}", get(queues::get).patch(queues::change).delete(queues::remove))
+        .route("/v1/networks", get(networks::list).post(networks::create))
+        .route("/v1/networks/{network}", get(networks::get).delete(networks::remove))
+        .route("/v1/pools", get(networks::pools))
         .route("/v1/workloads/{ref}", get(workloads::get).patch(workloads::update).delete(workloads::remove))
         .route("/v1/workloads/{ref}/start", post(checkpoints::start))
         .route("/v1/workloads/{ref}/pause", post(checkpoints::pause))

@@ -10,7 +10,7 @@ use futures_util::stream;
 use hostler_api::stack_file;
 use hostler_api::stacks::{ChangeKind, QueueChanged, StackDiff, StackList, StackQuery, StackView, UnitChange};
 use hostler_api::types::NamespaceQuery;
-use hostler_model::ids::{Namespace, QueueName, StackName};
+use hostler_model::ids::{Namespace, NetworkName, QueueName, StackName};
 use hostler_model::stack::Stack;
 use hostler_model::{Problem, ProblemKind};
 use hostler_supervisor::Request;
@@ -164,11 +164,13 @@ pub(crate) async fn diff(
         let from = door.node.view.queues(|queues| queues.get(&key).map(|known| known.record.parallel));
         (from != Some(to)).then_some(QueueChanged { queue, from, to })
     };
+    let is_new = |network: &NetworkName| door.node.view.network(&namespace, network).is_none();
     Ok(json(
         StatusCode::OK,
         &StackDiff {
             changes: changes.into_iter().map(change).collect(),
             queues: accepted.queues.into_iter().filter_map(queue).collect(),
+            networks: accepted.networks.into_keys().filter(is_new).collect(),
             mistakes: accepted.mistakes,
         },
     ))

@@ -108,7 +108,7 @@ pub(crate) async fn list(
     let filter = Filter::for_workloads(query.filter.as_deref())?;
     let mut workloads = door.node.view.list(&scope);
     workloads.retain(|workload| (query.all || !workload.is_at_rest()) && filter.accepts_workload(workload));
-    let workloads = workloads.into_iter().map(WorkloadView::from).collect();
+    let workloads = workloads.into_iter().map(|workload| door.placed(workload)).collect();
     Ok(json(StatusCode::OK, &WorkloadList { workloads }))
 }
 
@@ -120,7 +120,7 @@ pub(crate) async fn get(
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
     let place = door.node.view.place(&workload, clock::wall_ms());
-    Ok(json(StatusCode::OK, &WorkloadView { place, ..WorkloadView::from(workload) }))
+    Ok(json(StatusCode::OK, &WorkloadView { place, ..door.placed(workload) }))
 }
 
 pub(crate) async fn stop(

@@ -102,6 +102,16 @@ fn every_mistake_has_its_path() {
             "service.u.hooks[0].attempts",
             "from 1",
         ),
+        (
+            r#"{"command":"x","container":{"rootfs":"/r","publish":"80:80"}}"#,
+            "service.u.container.publish",
+            "needs a network of the node",
+        ),
+        (
+            r#"{"command":"x","container":{"rootfs":"/r","network":"n","publish":["80:80","80:81"]}}"#,
+            "service.u.container.publish",
+            "twice",
+        ),
         (r#"{"command":"x","liveness":{}}"#, "service.u.liveness", "exactly one"),
         (r#"{"command":"x","liveness":{"tcp":80,"failures":0}}"#, "service.u.liveness.failures", "at least 1"),
         (r#"{"command":"x","condition":{}}"#, "service.u.condition", "asks for nothing"),

@@ -180,8 +180,9 @@ fn turns(kind: UnitKind, unit: &Unit, spec: &mut Spec, table: &mut Table<'_>) {
 /// The key that a refusal of a spec is about, in the spelling of stacks, and what is wrong with it. The spec names the
 /// field first; of a refusal that does not, the key is empty.
 pub(super) fn located(refusal: &str) -> (String, &str) {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 14] = [
         "command",
+        "container.network.named.",
         "env",
         "workdir",
         "labels",
@@ -209,6 +210,11 @@ pub(super) fn located(refusal: &str) -> (String, &str) {
             other => other.trim_end_matches("_bytes"),
         };
         return (format!("limits.{written}"), what);
+    }
+    // A container is attached by more than one key.
+    if let Some(part) = field.strip_prefix("container.network.named.") {
+        let written = if matches!(part, "publish" | "dns") { part } else { "network" };
+        return (format!("container.{written}"), what);
     }
     // `hooks[0] on.line.pattern: …`
     if field.starts_with("hooks[")
