@@ -120,6 +120,12 @@ impl Layout {
         self.data.join("checkpoints")
     }
 
+    /// The lease book of networks, and what CNI plugins answered.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.data.join("networks")
+    }
+
     /// Workloads' output.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

@@ -6,6 +6,7 @@
 mod containers;
 mod isolation;
 mod more_limits;
+mod networks;
 
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ use hostler_linux::cgroup::{Availability, Hierarchies, MoreAvailability, Version
 use hostler_linux::confine::support::{self, Support};
 use hostler_linux::procfs;
 
+use crate::networks::NetworkRoom;
 use crate::oci::{OciRuntimes, Survey};
 
 /// Descriptors that the daemon needs for each live run: its agent's connection, the process, and a stream that
@@ -71,6 +73,8 @@ pub(crate) struct Node<'a> {
     pub(crate) broken: Vec<BrokenFile>,
     /// By what containers are made.
     pub(crate) oci: &'a OciRuntimes,
+    /// Where they get their networks.
+    pub(crate) networks: &'a NetworkRoom,
 }
 
 /// A run directory that is not this node's.
@@ -151,6 +155,8 @@ pub(crate) struct DoctorInput {
     pub(crate) confinement: Support,
     /// What makes containers, and saves them.
     pub(crate) oci: Survey,
+    /// What makes networks.
+    pub(crate) networks: hostler_network::Survey,
 }
 
 impl DoctorInput {
@@ -183,6 +189,7 @@ impl DoctorInput {
             broken: node.broken,
             confinement: support::look(),
             oci: node.oci.survey(),
+            networks: node.networks.survey(),
         }
     }
 }
@@ -226,6 +233,7 @@ pub(crate) fn report(input: &DoctorInput) -> DoctorReport {
     checks.push(more_limits::check(input.cgroup_more.as_ref()));
     checks.extend(isolation::checks(&input.confinement, input.uid));
     checks.extend(containers::checks(&input.oci));
+    checks.extend(networks::checks(&input.networks));
     checks.extend([
         users(input),
         data_directory_check(input),
@@ -557,6 +565,13 @@ mod tests {
             wall_ms: CLOCK_MIN_MS + 1,
             foreign: Vec::new(),
             broken: Vec::new(),
+            networks: hostler_network::Survey {
+                privileged: true,
+                rules: Ok("nftables".to_owned()),
+                rates: true,
+                plugins: vec!["bridge".to_owned()],
+                broken: Vec::new(),
+            },
             confinement: Support {
                 missing_namespaces: Vec::new(),
                 user_namespaces: Ok(()),
@@ -708,7 +723,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         let uid = fs::metadata(dir.path()).unwrap().uid();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let networks = NetworkRoom::new(hostler_network::Networks::none(runtime.handle().clone()));
         let input = DoctorInput::read(Node {
+            networks: &networks,
             uid,
             data: dir.path(),
             free_bytes: 1 << 40,

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::networks::NetworkRoom;
 use anyhow::Context;
 use clap::Parser;
 use hostler_api::paths::{DAEMON_EXISTS, Layout};
@@ -163,7 +164,9 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
     let agent = agent_binary::install(&layout.agents()).context("installing the agent")?;
     let cgroup = cgroup_parent(&config, loaded.meta.tag);
     let (facts_sender, facts) = mpsc::channel(limits::SUPERVISOR_QUEUE);
-    let runtime = Runtime::start(settings(layout, &config, loaded.meta.store, &agent, cgroup.clone()), facts_sender);
+    let networks = networks::open(layout, &config, &loaded.meta, uid, doors);
+    let settings = settings(layout, &config, loaded.meta.store, &agent, cgroup.clone(), networks.clone());
+    let runtime = Runtime::start(settings, facts_sender);
     let watcher = {
         let _doors = doors.enter();
         logs::Watcher::new().context("watching logs")?
@@ -177,6 +180,7 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
         facts,
         layout: layout.clone(),
         config,
+        networks: NetworkRoom::new(networks),
         cgroup,
         uid,
         boot_id,
@@ -204,6 +208,7 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {
         node.runtime.shutdown().await;
+        node.networks.shut_down().await;
         node.close().await;
         if tokio::time::timeout(FINISH, closed).await.is_err() {
             tracing::warn!("the store takes long to close");
@@ -222,6 +227,7 @@ fn settings(
     store: hostler_model::ids::StoreId,
     agent: &Path,
     cgroup: Option<cgroup::Parent>,
+    networks: hostler_network::Networks,
 ) -> hostler_runtime::Settings {
     hostler_runtime::Settings {
         store,
@@ -233,6 +239,7 @@ fn settings(
         idle: config.pool.process.idle as usize,
         reuse: config.pool.process.reuse,
         cgroup,
+        networks,
     }
 }
 

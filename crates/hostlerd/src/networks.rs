@@ -1,26 +1,70 @@
-//! What the node knows of its networks on the machine. So far it keeps them in mind and makes nothing: the machine side
-//! takes this file's place.
+//! The networks of this node on its machine: the room's handle, with what only the daemon knows put in.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
+use hostler_api::paths::Layout;
 use hostler_linux::clock;
+use hostler_model::config::Config;
 use hostler_model::ids::{Namespace, NetworkId, NetworkName, RunId};
-use hostler_model::network::{Bridge, NetworkRecord, NetworkView, NewNetwork, PoolView, RunNetwork, Subnet4, Subnet6};
+use hostler_model::network::{NetworkRecord, NetworkView, NewNetwork, PoolView, RunNetwork};
 use hostler_model::{Problem, ProblemKind};
+use hostler_network::{Adopted, Networks, PoolSize, Settings, Survey, node_range6};
 
-use crate::node::random;
+/// How long what nobody needs may take to go, on the way down.
+const GO_MAX: Duration = Duration::from_secs(5);
 
 /// The networks of this machine.
-#[derive(Default)]
+#[derive(Debug)]
 pub(crate) struct NetworkRoom {
-    known: Mutex<BTreeMap<NetworkId, Arc<NetworkRecord>>>,
+    networks: Networks,
+}
+
+/// The room, as it is configured.
+pub(crate) fn open(
+    layout: &Layout,
+    config: &Config,
+    meta: &hostler_store::Meta,
+    uid: u32,
+    handle: &tokio::runtime::Handle,
+) -> Networks {
+    let pools = config.pool.network.iter();
+    let settings = Settings {
+        tag: meta.tag,
+        directory: layout.networks(),
+        privileged: uid == 0,
+        pools: pools.map(|(name, pool)| (name.clone(), PoolSize { idle: pool.idle, max: pool.max })).collect(),
+        ranges: config.network.ranges,
+        range6: node_range6(meta.store),
+        cni_path: config.network.cni_path.iter().map(Into::into).collect(),
+        cni_call_max_ms: config.network.cni_call_max_ms,
+    };
+    Networks::new(settings, handle.clone())
 }
 
 impl NetworkRoom {
-    fn known(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Arc<NetworkRecord>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new(networks: Networks) -> Self {
+        Self { networks }
+    }
+
+    /// What is there against what should be: these networks, and these runs that live.
+    pub(crate) async fn adopt(&self, records: Vec<NetworkRecord>, live: HashSet<RunId>) -> Adopted {
+        let networks = self.networks.clone();
+        let adopted = tokio::task::spawn_blocking(move || networks.adopt(records, &live)).await;
+        let adopted = adopted.unwrap_or_default();
+        if !adopted.removed.is_empty() {
+            tracing::info!(removed = ?adopted.removed, "what was left of networks and is nobody's");
+        }
+        for (run, problem) in &adopted.broken {
+            tracing::warn!(%run, problem, "a run's network is not whole");
+        }
+        adopted
+    }
+
+    /// From now on set-ups are kept ready.
+    pub(crate) fn fill(&self) {
+        self.networks.fill();
     }
 
     /// What a new network would be: its id, and addresses that no other one has.
@@ -30,67 +74,53 @@ impl NetworkRoom {
         new: NewNetwork,
         known: Vec<NetworkRecord>,
     ) -> Result<NetworkRecord, Problem> {
-        let NewNetwork { name, spec } = new;
-        let taken: Vec<_> = known.iter().filter_map(|record| record.bridge.as_ref()).map(|it| it.subnet).collect();
-        let free = || {
-            let mut all = (64..=127).flat_map(|second| (0..=255).map(move |third| Ipv4Addr::new(10, second, third, 0)));
-            all.find_map(|first| {
-                let subnet = Subnet4::around(first, 24);
-                taken.iter().all(|taken| !taken.overlaps(&subnet)).then_some(subnet)
-            })
-        };
-        let bridge = match &spec.cni {
-            Some(_) => None,
-            None => {
-                let subnet = spec.subnet.or_else(free).ok_or_else(|| {
-                    Problem::new(ProblemKind::LimitReached, "no range of addresses is left; name one with --subnet")
-                })?;
-                let mut octets = [0; 16];
-                octets[0] = 0xfd;
-                octets[1..6].copy_from_slice(&random::<5>());
-                let subnet6 = spec.subnet6.or_else(|| spec.ipv6.then(|| Subnet6::around(octets.into(), 64)));
-                Some(Bridge::new(&spec, subnet, subnet6))
-            }
-        };
-        let (id, namespace) = (NetworkId::from_bytes(random()), namespace.clone());
-        Ok(NetworkRecord { id, namespace, name, spec, bridge, created_at_ms: clock::wall_ms() })
+        let (networks, namespace) = (self.networks.clone(), namespace.clone());
+        let choosing = tokio::task::spawn_blocking(move || networks.choose(&namespace, new, &known, clock::wall_ms()));
+        choosing.await.map_err(|error| Problem::new(ProblemKind::Internal, error.to_string()))?
     }
 
     /// Waits until it is made on the machine.
-    pub(crate) async fn ready(&self, namespace: &Namespace, name: &NetworkName) -> Result<(), Problem> {
-        let is_known = self.known().values().any(|record| record.namespace == *namespace && record.name == *name);
-        if is_known { Ok(()) } else { Err(hostler_model::network::unknown(namespace, name)) }
+    pub(crate) async fn ready(&self, id: NetworkId) -> Result<(), Problem> {
+        self.networks.ready(id).await.map_err(|error| error.problem())
+    }
+
+    /// Whether a run that came now would have a place at once.
+    pub(crate) fn room(&self, namespace: &Namespace, name: &NetworkName) -> Result<(), Problem> {
+        self.networks.room(namespace, name)
     }
 
     /// How it stands.
     pub(crate) fn view(&self, record: &NetworkRecord) -> NetworkView {
-        NetworkView {
-            network: record.clone(),
-            interface: None,
-            problem: None,
-            runs: Vec::new(),
-            pool: PoolView::default(),
-        }
+        self.networks.view(record)
     }
 
     /// The pools of all networks.
     pub(crate) fn pools(&self) -> Vec<(Namespace, NetworkName, PoolView)> {
-        let known = self.known();
-        known.values().map(|it| (it.namespace.clone(), it.name.clone(), PoolView::default())).collect()
+        self.networks.pools()
     }
 
     /// The place of a run.
-    pub(crate) fn of_run(&self, _run: RunId) -> Option<RunNetwork> {
-        None
+    pub(crate) fn of_run(&self, run: RunId) -> Option<RunNetwork> {
+        self.networks.of_run(run)
     }
 
     /// This network is to be made.
     pub(crate) fn add(&self, record: Arc<NetworkRecord>) {
-        self.known().insert(record.id, record);
+        self.networks.add(record);
     }
 
     /// This network is to be undone.
     pub(crate) fn remove(&self, id: NetworkId) {
-        self.known().remove(&id);
+        self.networks.remove(id);
+    }
+
+    /// For `doctor`. Blocks.
+    pub(crate) fn survey(&self) -> Survey {
+        self.networks.survey()
+    }
+
+    /// Removes what no live run needs.
+    pub(crate) async fn shut_down(&self) {
+        self.networks.shutdown(GO_MAX).await;
     }
 }

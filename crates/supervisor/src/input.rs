@@ -229,6 +229,8 @@ pub struct Create {
     pub restore: Option<Box<Restore>>,
     /// The call of a hook whose command this is; never from a door.
     pub hook_of: Option<Box<HookCall>>,
+    /// Why it would have no place in its network, if it would have none now.
+    pub unplaced: Option<Problem>,
 }
 
 /// A stack, verified and normalised.

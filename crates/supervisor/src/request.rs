@@ -142,6 +142,9 @@ impl State {
         if let Some(answer) = self.known_request(&create, now) {
             return answer;
         }
+        if let Some(problem) = create.unplaced.take() {
+            return Err(problem);
+        }
         let first = create.spec.schedule.as_ref().map(|schedule| fires::first(schedule, now)).transpose()?;
         self.admit_creation(&create, first.as_ref())?;
         let known = self.shares.get(&create.namespace).map_or(0, |share| share.known);

@@ -90,7 +90,16 @@ impl World {
         let id = WorkloadId::from_bytes([9, 9, 9, 9, 9, self.next]);
         let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
         let spec = Arc::new(spec);
-        let create = Create { id, namespace: owner(), spec, identity, idempotency: None, restore: None, hook_of: None };
+        let create = Create {
+            id,
+            namespace: owner(),
+            spec,
+            identity,
+            idempotency: None,
+            restore: None,
+            hook_of: None,
+            unplaced: None,
+        };
         self.ask(Request::Create(Box::new(create))).map(|_| id)
     }
 

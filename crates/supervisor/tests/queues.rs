@@ -62,8 +62,16 @@ impl World {
         let id = WorkloadId::from_bytes([9, 9, 9, 9, (self.next >> 8) as u8, self.next as u8]);
         let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), user: None, home: None };
         let namespace = namespace.clone();
-        let create =
-            Create { id, namespace, spec: Arc::new(spec), identity, idempotency: None, restore: None, hook_of: None };
+        let create = Create {
+            id,
+            namespace,
+            spec: Arc::new(spec),
+            identity,
+            idempotency: None,
+            restore: None,
+            hook_of: None,
+            unplaced: None,
+        };
         self.ask(Request::Create(Box::new(create))).map(|_| id)
     }
 

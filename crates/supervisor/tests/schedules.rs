@@ -49,6 +49,7 @@ impl Sim {
             idempotency: None,
             restore: None,
             hook_of: None,
+            unplaced: None,
         };
         sim.ask(Request::Create(Box::new(create))).expect("accepted");
         sim.events.clear();
@@ -403,6 +404,7 @@ fn what_somebody_else_has_waits_for_no_schedule() {
         idempotency: None,
         restore: None,
         hook_of: None,
+        unplaced: None,
     };
     assert!(sim.ask(Request::Create(Box::new(create))).expect_err("never fires").contains("no such date"));
     assert!(!sim.state.workloads().contains_key(&id));
@@ -470,6 +472,7 @@ fn ten_thousand_that_are_due_at_once_are_decided_in_portions() {
             idempotency: None,
             restore: None,
             hook_of: None,
+            unplaced: None,
         };
         sim.ask(Request::Create(Box::new(create))).expect("accepted");
     }

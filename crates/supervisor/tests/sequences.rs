@@ -378,6 +378,7 @@ impl World {
             idempotency: key.map(|key| (key.to_string(), when.to_string())),
             restore: None,
             hook_of: None,
+            unplaced: None,
         }
     }
 

@@ -162,6 +162,8 @@ pub struct Parts {
     pub layout: Layout,
     /// Configuration.
     pub config: Config,
+    /// The networks of the machine, not yet adopted.
+    pub(crate) networks: NetworkRoom,
     /// What can be limited.
     pub cgroup: Option<hostler_linux::cgroup::Parent>,
     /// Who we are.
@@ -190,18 +192,18 @@ pub enum StartError {
 ///
 /// Fails when it cannot be told what runs; then nothing was decided.
 pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
-    let Parts { store, loaded, runtime, facts, layout, config, cgroup, uid, boot_id, watcher, doors } = parts;
+    let Parts { store, loaded, runtime, facts, layout, config, networks, cgroup, uid, boot_id, watcher, doors } = parts;
     let meta = loaded.meta.clone();
     let calls = loaded.hook_calls.clone();
     let oci = Arc::new(OciRuntimes::new(config.oci.clone(), layout.oci_state()));
     let state = load(&config, loaded);
     know_runtimes(&oci, &state);
     let view = Arc::new(View::new(&state, store.reader().last_sequence()));
-    let networks = Arc::new(NetworkRoom::default());
-    state.networks().values().for_each(|network| networks.add(network.clone()));
     let metrics = Arc::new(Metrics::new());
     let sampling = sampling_of(&view);
     let adoption = runtime.adopt().await?;
+    let networks = Arc::new(networks);
+    let broken = adopt_networks(&networks, &state, &adoption).await;
     crate::failpoint::hit("adopted");
     let (inputs, input_receiver) = mpsc::channel(limits::SUPERVISOR_QUEUE);
     let (failure_sender, failure) = watch::channel(None);
@@ -230,9 +232,11 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let adopted = adopted(adoption.found, boot_id);
     // Before anything is decided: on a full disk ends are recorded, and nothing is begun.
     let full = daemon::free_bytes(&layout.data).is_ok_and(|free| free < config.node.free_space_min_bytes);
-    let closed = tokio::spawn(decider.run(input_receiver, facts, vec![Input::DiskFull(full), adopted]));
+    let first = [Input::DiskFull(full), adopted].into_iter().chain(broken).collect();
+    let closed = tokio::spawn(decider.run(input_receiver, facts, first));
     until_published(&view, before, failure.clone()).await;
     runtime.fill_pool();
+    networks.fill();
     tidy_checkpoints(&layout);
     tokio::spawn(sampling.clone().run(runtime.clone(), down.subscribe()));
 
@@ -263,6 +267,18 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
 fn launcher(layout: &Layout, uid: u32, oci: &Arc<OciRuntimes>, networks: &Arc<NetworkRoom>) -> Launcher {
     let (oci, networks) = (oci.clone(), networks.clone());
     Launcher { places: crate::isolation::places(layout), may_change_user: uid == 0, oci, networks }
+}
+
+/// Networks as they were; what of them is missing for runs that live.
+async fn adopt_networks(networks: &NetworkRoom, state: &State, found: &hostler_runtime::Adoption) -> Vec<Input> {
+    use hostler_runtime::FoundState;
+    let lives =
+        |found: &&hostler_runtime::Found| matches!(found.state, FoundState::Running { .. } | FoundState::Prepared);
+    let live = found.found.iter().filter(lives).map(|found| found.run).collect();
+    let records = state.networks().values().map(|record| record.as_ref().clone()).collect();
+    let adopted = networks.adopt(records, live).await;
+    let lost = adopted.broken.into_iter().map(|(run, problem)| Input::Fact(Fact::NetworkLost { run, problem }));
+    lost.collect()
 }
 
 /// What daemons before this one left unfinished.
@@ -506,6 +522,7 @@ impl Node {
             foreign: foreign.collect(),
             broken: self.broken_files(),
             oci: &self.oci,
+            networks: &self.networks,
         }
     }
 }

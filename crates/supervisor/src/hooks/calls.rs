@@ -175,6 +175,7 @@ impl State {
             idempotency: None,
             restore: None,
             hook_of: Some(Box::new(of)),
+            unplaced: None,
         };
         match self.create(create, now, out) {
             Ok(_) => {

@@ -55,7 +55,7 @@ pub(crate) async fn create(
 /// Chosen, recorded, and made on the machine; or nothing of it stays.
 async fn make(node: &Node, namespace: Namespace, new: NewNetwork) -> Result<Arc<NetworkRecord>, Problem> {
     let record = record(node, &namespace, new).await?;
-    if let Err(problem) = node.networks.ready(&record.namespace, &record.name).await {
+    if let Err(problem) = node.networks.ready(record.id).await {
         let undo = Request::RemoveNetwork(record.namespace.clone(), record.name.clone());
         if let Err(error) = node.request(undo).await {
             tracing::warn!(network = %record.name, %error, "a network that could not be made stays");

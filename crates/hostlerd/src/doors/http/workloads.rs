@@ -242,7 +242,12 @@ impl Door {
     ) -> Answer<Create> {
         let identity = judge(&self.node, caller, &mut spec, accept_workload)?;
         let id = WorkloadId::from_bytes(random());
-        Ok(Create { id, namespace, spec: Arc::new(spec), identity, idempotency, restore: None, hook_of: None })
+        // What waits for its turn or its time waits for its place then.
+        let now = spec.queue.is_none() && spec.schedule.is_none();
+        let attachment = spec.attachment().filter(|_| now);
+        let unplaced = attachment.and_then(|to| self.node.networks.room(&namespace, &to.name).err());
+        let spec = Arc::new(spec);
+        Ok(Create { id, namespace, spec, identity, idempotency, restore: None, hook_of: None, unplaced })
     }
 }
 
