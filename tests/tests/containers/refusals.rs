@@ -12,7 +12,7 @@ with_each_oci_runtime! {
 fn what_is_not_there(oci: Oci) {
     let place = oci.start();
     let rootfs = place.rootfs().display().to_string();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["run", "--rootfs", "/no/such/root", "--", "true"], "/no/such/root is not a directory"),
         (&["run", "--rootfs", "/etc/passwd", "--", "true"], "/etc/passwd is not a directory"),
         (&["run", "--oci", "/no/such/bundle"], "has no config.json"),
@@ -31,7 +31,11 @@ fn what_is_not_there(oci: Oci) {
         (&["run", "--volume", "/no/such:/x", "--rootfs", &rootfs, "--", "true"], "/no/such does not exist"),
         (&["run", "--device", "/dev/no-such", "--rootfs", &rootfs, "--", "true"], "/dev/no-such does not exist"),
         (&["run", "--device", "/etc/passwd", "--rootfs", &rootfs, "--", "true"], "/etc/passwd"),
-        (&["run", "--net", "nowhere", "--rootfs", &rootfs, "--", "true"], "/run/netns/nowhere does not exist"),
+        (
+            &["run", "--net", "/run/netns/nowhere", "--rootfs", &rootfs, "--", "true"],
+            "/run/netns/nowhere does not exist",
+        ),
+        (&["run", "--network", "nowhere", "--rootfs", &rootfs, "--", "true"], "hostler network create nowhere"),
         (&["run", "--security-opt", "seccomp=/no/such", "--rootfs", &rootfs, "--", "true"], "/no/such does not exist"),
         (&["run", "--user", "nobody-here", "--rootfs", &rootfs, "--", "true"], "nobody-here"),
     ];

@@ -413,7 +413,7 @@ impl Spec {
 #[must_use]
 pub fn unknown(namespace: &Namespace, name: &NetworkName) -> Problem {
     let detail = format!(
-        "there is no network {name} in namespace {namespace}; make it with: hostler network create {name}, or see: hostler network ls"
+        "there is no network {name} in namespace {namespace}; make it with: hostler network create {name}, or see: hostler network ls; a namespace of the machine is written as a path, /run/netns/{name}"
     );
     Problem::new(ProblemKind::UnknownNetwork, detail)
 }
