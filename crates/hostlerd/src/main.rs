@@ -207,18 +207,23 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
     let ended = serve(&node, failure, down, open).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if matches!(ended, Ended::Down) {
-        node.runtime.shutdown().await;
-        node.networks.shut_down().await;
-        node.close().await;
-        if tokio::time::timeout(FINISH, closed).await.is_err() {
-            tracing::warn!("the store takes long to close");
-        }
-        remove_groups(&node).await;
+        go_down(&node, closed).await;
         let _ = std::fs::remove_file(&socket);
         let _ = std::fs::remove_file(&pid_file);
         tracing::info!("down");
     }
     Ok(ended)
+}
+
+/// What no live run needs goes, and the store is closed.
+async fn go_down(node: &node::Node, closed: tokio::task::JoinHandle<()>) {
+    node.runtime.shutdown().await;
+    node.networks.shut_down().await;
+    node.close().await;
+    if tokio::time::timeout(FINISH, closed).await.is_err() {
+        tracing::warn!("the store takes long to close");
+    }
+    remove_groups(node).await;
 }
 
 fn settings(

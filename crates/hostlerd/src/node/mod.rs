@@ -235,9 +235,7 @@ pub async fn start(parts: Parts) -> Result<(Arc<Node>, Handles), StartError> {
     let first = [Input::DiskFull(full), adopted].into_iter().chain(broken).collect();
     let closed = tokio::spawn(decider.run(input_receiver, facts, first));
     until_published(&view, before, failure.clone()).await;
-    runtime.fill_pool();
-    networks.fill();
-    tidy_checkpoints(&layout);
+    begin(&runtime, &networks, &layout);
     tokio::spawn(sampling.clone().run(runtime.clone(), down.subscribe()));
 
     let node = Node {
@@ -279,6 +277,13 @@ async fn adopt_networks(networks: &NetworkRoom, state: &State, found: &hostler_r
     let adopted = networks.adopt(records, live).await;
     let lost = adopted.broken.into_iter().map(|(run, problem)| Input::Fact(Fact::NetworkLost { run, problem }));
     lost.collect()
+}
+
+/// From now on what is kept ready is made ready.
+fn begin(runtime: &Runtime, networks: &NetworkRoom, layout: &Layout) {
+    runtime.fill_pool();
+    networks.fill();
+    tidy_checkpoints(layout);
 }
 
 /// What daemons before this one left unfinished.

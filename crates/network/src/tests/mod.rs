@@ -26,12 +26,28 @@ pub(crate) fn on_a_machine<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T
     }
     let dir = tempfile::tempdir().expect("temp dir");
     let path: PathBuf = dir.path().join("machine");
+    let _after = Kept(path.clone());
     let done = netns::create(&path, || {
         crate::netlink::Netlink::open().and_then(|mut netlink| netlink.one(crate::netlink::raise("lo"))).expect("lo");
         work()
     });
-    netns::release(&path).expect("released");
     Some(done.expect("a network namespace"))
+}
+
+/// What a test has made goes with it, also when it fails.
+struct Kept(PathBuf);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let pid = std::process::id().to_be_bytes();
+        let own = format!("h{:02x}{:02x}", pid[2], pid[3]);
+        for entry in std::fs::read_dir(netns::DIRECTORY).into_iter().flatten().flatten() {
+            if std::thread::panicking() && entry.file_name().to_string_lossy().starts_with(&own) {
+                let _ = netns::release(&entry.path());
+            }
+        }
+        netns::release(&self.0).expect("released");
+    }
 }
 
 pub(crate) fn record(spec: NetworkSpec, subnet: &str, subnet6: Option<&str>) -> (NetworkRecord, Bridge) {
