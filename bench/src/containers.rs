@@ -20,7 +20,7 @@ const ROUNDS: usize = 5;
 const AT_ONCE: usize = 8;
 /// Containers of one round.
 const JOBS: usize = 48;
-const BUSYBOX: &str = "/bin/busybox";
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
 /// All figures about containers.
 pub async fn containers(binaries: &Path, report: &mut Report) -> anyhow::Result<()> {
@@ -44,11 +44,11 @@ pub async fn containers(binaries: &Path, report: &mut Report) -> anyhow::Result<
     many(binaries, &root, report).await
 }
 
-fn is_there(program: &str) -> bool {
+pub(crate) fn is_there(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-fn busybox_root(place: &Path) -> anyhow::Result<PathBuf> {
+pub(crate) fn busybox_root(place: &Path) -> anyhow::Result<PathBuf> {
     let root = place.join("root");
     for directory in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
         std::fs::create_dir_all(root.join(directory))?;

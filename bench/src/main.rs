@@ -6,6 +6,7 @@
 //! - [`floor`]: the machine without us: spawn and wait, append and sync
 //! - [`figures`]: the measurements
 //! - [`containers`]: beside runc and containerd
+//! - [`networks`]: set-ups, containers with them, published ports
 //! - [`queues`]: jobs from queues; [`stacks`]: services along their graph
 //! - [`figures`], [`schedules`]: the measurements
 //! - [`report`]: table and JSON
@@ -15,6 +16,7 @@ mod client;
 mod containers;
 mod figures;
 mod floor;
+mod networks;
 mod node;
 mod queues;
 mod report;
@@ -47,6 +49,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted("containers") {
             containers::containers(&binaries, &mut report).await?;
+        }
+        if wanted("networks") {
+            networks::networks(&binaries, &mut report).await?;
         }
         if wanted("stacks") {
             stacks::stacks(&binaries, &mut report).await?;

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Method};
 use anyhow::{Context, bail, ensure};
+use hostler_linux::netns;
 
 /// A running daemon with its directory.
 pub struct Node {
     binaries: PathBuf,
+    machine: Option<PathBuf>,
     root: tempfile::TempDir,
     daemon: Option<Child>,
 }
@@ -17,9 +19,14 @@ pub struct Node {
 impl Node {
     /// Starts one with this configuration.
     pub async fn start(binaries: &Path, config: &str) -> anyhow::Result<Self> {
+        Self::start_on(None, binaries, config).await
+    }
+
+    /// The same in the network that this file keeps.
+    pub async fn start_on(machine: Option<&Path>, binaries: &Path, config: &str) -> anyhow::Result<Self> {
         let root = tempfile::Builder::new().prefix("hostler-bench-").tempdir()?;
         std::fs::write(root.path().join("hostler.toml"), config)?;
-        let mut node = Self { binaries: binaries.to_owned(), root, daemon: None };
+        let mut node = Self { binaries: binaries.to_owned(), machine: machine.map(Path::to_owned), root, daemon: None };
         node.up().await?;
         Ok(node)
     }
@@ -30,7 +37,11 @@ impl Node {
         let began = Instant::now();
         let mut command = Command::new(self.binaries.join("hostlerd"));
         command.arg("--root").arg(self.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.daemon = Some(command.spawn().context("starting hostlerd")?);
+        let spawned = match &self.machine {
+            Some(machine) => netns::within(machine, || command.spawn())?,
+            None => command.spawn(),
+        };
+        self.daemon = Some(spawned.context("starting hostlerd")?);
         while began.elapsed() < Duration::from_secs(30) {
             if let Ok(mut client) = Client::connect(&self.socket()).await
                 && client.ask(Method::Get, "/healthz", "").await.is_ok()
