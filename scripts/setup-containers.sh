@@ -32,7 +32,7 @@ hindrance() {
 }
 
 # debian COMMAND PACKAGE WHY: installs a package of this machine's own Debian whose program is missing. None of them
-# has a service.
+# starts a service.
 debian() {
     command -v "$1" >/dev/null 2>&1 && return 0
     [ -z "$(hindrance)" ] || return 1
@@ -154,6 +154,10 @@ debian busybox busybox-static "the smallest root file system is made of it" ||
 debian iptables-restore iptables "CRIU locks the network of a checkpointed container with it" ||
     say "iptables-restore is not here: checkpoints with connections will be left out"
 want criu "criu of $CRIU_SUITES, 1" make_criu "checkpoints (8 MB to fetch, once)"
+debian nft nftables "networks of containers have their rules by it" || say "nft is not here: tests of networks will be left out"
+debian ip iproute2 "tests of networks make machines with it" || say "ip is not here: tests of networks will be left out"
+[ -x /usr/lib/cni/bridge ] || debian cni-plugins containernetworking-plugins "networks of CNI plugins are tested with them" ||
+    say "CNI plugins are not here: their tests will be left out"
 debian debootstrap debootstrap "it makes a Debian root file system" || skip debian "there is no debootstrap"
 if command -v debootstrap >/dev/null 2>&1; then
     want debian "$ROOT_SUITE: $PROGRAMS, 2" make_root "a Debian root with nginx, redis, PostgreSQL and Python (a minute, once)"

@@ -114,9 +114,11 @@ need_bench() {
         debian tsp task-spooler "jobs from queues are measured beside it"
         debian runc runc "containers are measured beside it"
         debian busybox busybox-static "containers are measured with it as their root"
+        debian nft nftables "networks of containers have their rules by it"
+        debian ip iproute2 "machines for networks are made with it"
         unpack_containerd || say "containerd could not be had: what is measured beside it will be left out"
     else
-        for peer in tsp runc busybox containerd; do
+        for peer in tsp runc busybox containerd nft ip; do
             command -v "$peer" >/dev/null 2>&1 || say "$peer is not here: what is measured beside it will be left out"
         done
     fi

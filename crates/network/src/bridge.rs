@@ -43,9 +43,17 @@ pub(crate) fn ensure(tag: NodeTag, record: &NetworkRecord, bridge: &Bridge) -> R
     if bridge.subnet6.is_none() {
         interface_setting("ipv6", &name, "disable_ipv6", "1");
     }
-    let there: Vec<_> = netlink.addresses()?.into_iter().filter(|(index, _)| *index == link.index).collect();
-    let missing = addresses(bridge).into_iter().filter(|wanted| !there.iter().any(|(_, known)| known == wanted));
-    let mut requests: Vec<_> = missing.map(|prefixed| netlink::address(link.index, prefixed)).collect();
+    let (there, others): (Vec<_>, Vec<_>) =
+        netlink.addresses()?.into_iter().partition(|(index, _)| *index == link.index);
+    let is_missing = |wanted: &Prefixed| !there.iter().any(|(_, known)| known == wanted);
+    let missing: Vec<_> = addresses(bridge).into_iter().filter(is_missing).collect();
+    // Another node of this machine may have chosen the same in the same moment.
+    if let Some((wanted, (_, known))) =
+        missing.iter().find_map(|wanted| Some((wanted, others.iter().find(|(_, known)| known.overlaps(wanted))?)))
+    {
+        return Err(SetupError::Overlap(wanted.to_string(), known.to_string()));
+    }
+    let mut requests: Vec<_> = missing.into_iter().map(|prefixed| netlink::address(link.index, prefixed)).collect();
     requests.extend((!link.up).then(|| netlink::raise(&name)));
     if !requests.is_empty() {
         netlink.all(requests)?;

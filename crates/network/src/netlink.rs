@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hostler_linux::netlink::Socket;
 use hostler_model::limits;
+use hostler_model::network::{Subnet4, Subnet6};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
@@ -70,6 +71,24 @@ const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 pub(crate) struct Prefixed {
     pub(crate) address: IpAddr,
     pub(crate) length: u8,
+}
+
+impl Prefixed {
+    /// Whether both ranges have an address in common.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let length = self.length.min(other.length);
+        match (self.address, other.address) {
+            (IpAddr::V4(one), IpAddr::V4(two)) => Subnet4::around(one, length) == Subnet4::around(two, length),
+            (IpAddr::V6(one), IpAddr::V6(two)) => Subnet6::around(one, length) == Subnet6::around(two, length),
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Prefixed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
 }
 
 /// What is said of a link.

@@ -23,6 +23,8 @@ use hostler_model::network::PoolView;
 pub(crate) enum Place {
     /// For nobody in particular, or for this run.
     Making(Option<RunId>),
+    /// For a run that wants it no more: as it was wanted, it is of use to nobody.
+    MakingInVain,
     Idle,
     Taken(RunId),
     Cleaning,
@@ -108,7 +110,8 @@ impl Pool {
 
     /// Whether something of it is on its way in or out.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.slots.values().any(|place| matches!(place, Place::Making(_) | Place::Cleaning | Place::Removing))
+        let moves = |place: &Place| !matches!(place, Place::Idle | Place::Taken(_));
+        self.slots.values().any(moves)
     }
 
     /// Whether nothing is there any more and nobody waits.
@@ -116,11 +119,12 @@ impl Pool {
         self.slots.is_empty() && self.waiting.is_empty()
     }
 
-    /// Whether a run that came now would have a set-up without waiting for another run's end.
+    /// Whether a run that came now would have a set-up without waiting for another run's end: what is on its way out is gone
+    /// in a moment.
     pub(crate) fn has_room(&self) -> bool {
         let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
-        let free = self.max.saturating_sub(self.total()) + self.count(|place| *place == Place::Idle);
-        free > waiting
+        let of_runs = self.count(|place| matches!(place, Place::Taken(_) | Place::Making(Some(_))));
+        self.max.saturating_sub(of_runs) > waiting
     }
 
     /// A run wants one.
@@ -184,7 +188,14 @@ impl Pool {
 
     /// It was made.
     pub(crate) fn made(&mut self, setup: SetupId) -> Next {
-        let Some(Place::Making(run)) = self.place(setup) else { return Next::Nothing };
+        let run = match self.place(setup) {
+            Some(Place::Making(run)) => run,
+            Some(Place::MakingInVain) => {
+                self.slots.insert(setup, Place::Removing);
+                return Next::Remove;
+            }
+            _ => return Next::Nothing,
+        };
         self.failures = 0;
         self.last_failure = None;
         self.retry_at_ms = None;
@@ -222,7 +233,11 @@ impl Pool {
 
     /// It could not be made; what was begun is being undone. The run it was for.
     pub(crate) fn failed(&mut self, setup: SetupId, why: &str, now_ms: u64) -> Option<RunId> {
-        let Some(Place::Making(run)) = self.place(setup) else { return None };
+        let run = match self.place(setup) {
+            Some(Place::Making(run)) => run,
+            Some(Place::MakingInVain) => None,
+            _ => return None,
+        };
         self.slots.insert(setup, Place::Removing);
         let shift = self.failures.min(16);
         let wait_ms = (limits::SETUP_BACKOFF_INITIAL_MS << shift).min(limits::SETUP_BACKOFF_MAX_MS);
@@ -241,8 +256,7 @@ impl Pool {
             .find(|(_, place)| matches!(place, Place::Taken(of) | Place::Making(Some(of)) if *of == run))?;
         let (setup, place) = (*setup, *place);
         if let Place::Making(_) = place {
-            // Told when it is made: what is made for one alone is of use to nobody else.
-            self.slots.insert(setup, Place::Making(None));
+            self.slots.insert(setup, Place::MakingInVain);
             return None;
         }
         let keep = spoiled == Spoiled::No && !self.closed && self.target > 0;
@@ -285,7 +299,7 @@ impl Pool {
             max: self.max,
             idle: self.count(|place| *place == Place::Idle),
             occupied: self.count(|place| matches!(place, Place::Taken(_))),
-            making: self.count(|place| matches!(place, Place::Making(_))),
+            making: self.count(|place| matches!(place, Place::Making(_) | Place::MakingInVain)),
             leaving: self.count(|place| matches!(place, Place::Cleaning | Place::Removing)),
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
             failures: self.failures,

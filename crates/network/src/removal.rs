@@ -127,6 +127,12 @@ impl Shared {
         if let Some(directory) = self.cache_path(setup).parent() {
             let _ = std::fs::create_dir_all(directory);
         }
+        // What plugins keep outlives a loss of power, and so does what is to be undone.
+        let book = self.state().book.as_ref().map(crate::book::Book::file);
+        if let Some(book) = book {
+            let synced = book.and_then(|book| book.sync_data());
+            synced.map_err(|error| CniError::Namespace(format!("the lease book cannot be written: {error}")))?;
+        }
         let path = names::namespace(self.settings.tag, setup);
         let raised =
             netns::create(&path, || Netlink::open().and_then(|mut netlink| netlink.one(crate::netlink::raise("lo"))));

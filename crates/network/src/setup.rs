@@ -34,6 +34,8 @@ pub(crate) enum SetupError {
     Namespace(io::Error),
     #[error("cannot enter the network namespace {0}: {1}")]
     Enter(String, io::Error),
+    #[error("its range {0} overlaps {1}, which is an address of this machine")]
+    Overlap(String, String),
     #[error("cannot make a tap device: {0}")]
     Tap(io::Error),
     #[error("cannot write {0}: {1}")]

@@ -8,7 +8,6 @@ use hostler_model::limits;
 use hostler_model::network::{Publish, text};
 use tokio::sync::oneshot;
 
-use crate::book::Keep;
 use crate::book::leases::{Entry, Lease, User, Wanted};
 use crate::pool::{self, Spoiled, Wish};
 use crate::rules::Port;
@@ -198,8 +197,7 @@ impl Shared {
             (lease.ip, lease.ip6) = (Some(ip), ip6);
             book.leases_mut().passed(id, bridge, ip);
         }
-        let keep = if cni { Keep::OverPowerLoss } else { Keep::OverCrash };
-        book.write(Entry::Lease(lease), keep).map_err(|error| NetworkError::Book(error.to_string()))?;
+        book.write(Entry::Lease(lease)).map_err(|error| NetworkError::Book(error.to_string()))?;
         let net = state.nets.get_mut(&id).expect("as above");
         net.pool.making(setup, run);
         match run {

@@ -259,11 +259,16 @@ impl Shared {
             let reserved = reserve(&port.publish, port.ip, port.ip6);
             kept.extend(reserved.map_err(|error| NetworkError::Port(shown(), error.to_string()))?);
         }
-        let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rules::publish(self.settings.tag, ports)
-            .map_err(|error| NetworkError::Port("a port".to_owned(), error.to_string()))?;
         self.state().ports.insert(run, kept);
-        Ok(())
+        let published = {
+            let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            rules::publish(self.settings.tag, ports)
+        };
+        // Somebody may have flushed all rules of the machine: then they are written anew, these ports among them.
+        published.or_else(|_| self.apply_rules(None)).map_err(|error| {
+            self.state().ports.remove(&run);
+            NetworkError::Port("a port".to_owned(), error.to_string())
+        })
     }
 
     /// A set-up that its run has left: nobody may be in it any more before it is used again, or goes.

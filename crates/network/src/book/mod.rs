@@ -26,13 +26,6 @@ struct Title {
     boot_id: String,
 }
 
-/// Whether a line has to survive a loss of power.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
-    OverCrash,
-    OverPowerLoss,
-}
-
 /// The book, open.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -69,13 +62,10 @@ impl Book {
     }
 
     /// Writes a line, and then it is so.
-    pub(crate) fn write(&mut self, entry: Entry, keep: Keep) -> io::Result<()> {
+    pub(crate) fn write(&mut self, entry: Entry) -> io::Result<()> {
         let mut line = Vec::new();
         encode(&entry, &mut line)?;
         self.file.write_all(&line)?;
-        if keep == Keep::OverPowerLoss {
-            self.file.sync_data()?;
-        }
         self.lines += 1;
         self.leases.apply(entry);
         if self.lines > 2 * self.leases.len() + SPARE_LINES {
@@ -84,9 +74,14 @@ impl Book {
         Ok(())
     }
 
+    /// What is written so far, to be synced by who needs that over a loss of power.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// The line cannot be written, and it is so all the same: the next daemon finds it out by looking.
     pub(crate) fn write_or_remember(&mut self, entry: Entry) {
-        if let Err(error) = self.write(entry.clone(), Keep::OverCrash) {
+        if let Err(error) = self.write(entry.clone()) {
             tracing::warn!(%error, book = %self.path.display(), "writing the lease book");
             self.leases.apply(entry);
         }
@@ -174,9 +169,9 @@ mod tests {
         let path = dir.path().join("leases");
         let mut book = Book::open(&path, "one").expect("new");
         for number in 1..=3 {
-            book.write(Entry::Lease(lease(number, number == 3)), Keep::OverCrash).expect("written");
+            book.write(Entry::Lease(lease(number, number == 3))).expect("written");
         }
-        book.write(Entry::Free(SetupId::from_bytes([1; 4])), Keep::OverPowerLoss).expect("written");
+        book.write(Entry::Free(SetupId::from_bytes([1; 4]))).expect("written");
         drop(book);
         assert_eq!(setups(&Book::open(&path, "one").expect("again")).len(), 2);
         let later = Book::open(&path, "two").expect("after a reboot");
@@ -189,7 +184,7 @@ mod tests {
         let path = dir.path().join("leases");
         let mut book = Book::open(&path, "one").expect("new");
         for _ in 0..3 * SPARE_LINES {
-            book.write(Entry::Lease(lease(1, false)), Keep::OverCrash).expect("written");
+            book.write(Entry::Lease(lease(1, false))).expect("written");
         }
         let size = std::fs::metadata(&path).expect("there").len();
         assert!(size < 200 * (SPARE_LINES as u64 + 100), "{size}");

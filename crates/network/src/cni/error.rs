@@ -20,7 +20,7 @@ pub(crate) enum CniError {
     #[error("CNI plugins cannot be called: {0}")]
     Call(String),
     /// There is nowhere for them to work in.
-    #[error("cannot make a network namespace: {0}")]
+    #[error("there is nowhere to work in: {0}")]
     Namespace(String),
     /// No directory has the plugin.
     #[error("the CNI plugin {plugin} is missing in {}", shown(looked))]

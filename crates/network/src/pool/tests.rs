@@ -144,13 +144,14 @@ impl Model {
                 }
             }
             Op::Made(at) => {
-                if let Some(setup) = Self::at(pool, at, |place| matches!(place, Place::Making(_))) {
+                if let Some(setup) = Self::at(pool, at, |place| matches!(place, Place::Making(_) | Place::MakingInVain))
+                {
                     let next = pool.made(setup);
                     self.next(next, setup);
                 }
             }
             Op::Failed(at) => {
-                if let Some(setup) = Self::at(pool, at, |place| matches!(place, Place::Making(_)))
+                if let Some(setup) = Self::at(pool, at, |place| matches!(place, Place::Making(_) | Place::MakingInVain))
                     && let Some(run) = pool.failed(setup, "no", 0)
                 {
                     assert!(self.wants.remove(&run));
