@@ -181,6 +181,17 @@ impl Pool {
         self.waiting.pop_front()
     }
 
+    /// It has to wait a little more, before all others.
+    pub(crate) fn wait_again(&mut self, run: RunId, wish: Wish) {
+        self.waiting.push_front((run, wish));
+    }
+
+    /// It is not idle any more: it is being removed.
+    pub(crate) fn condemn(&mut self, setup: SetupId) {
+        self.idle.retain(|idle| *idle != setup);
+        self.slots.insert(setup, Place::Removing);
+    }
+
     /// When there is something to do that nobody will tell of.
     pub(crate) fn wake_at_ms(&self) -> Option<u64> {
         self.retry_at_ms.filter(|_| !self.closed && self.target > 0)

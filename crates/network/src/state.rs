@@ -19,6 +19,7 @@ use crate::book::Book;
 use crate::book::leases::{Entry, Lease};
 use crate::dns::Resolver;
 use crate::pool::Pool;
+use crate::rules::Port;
 use crate::setup::{Kind, Plan};
 use crate::{Ask, NetworkError, PoolSize, SetUp, Settings, bridge};
 
@@ -41,6 +42,8 @@ pub(crate) struct State {
     pub(crate) runs: HashMap<RunId, Place>,
     /// Ports of this machine that are kept for runs.
     pub(crate) ports: HashMap<RunId, Vec<OwnedFd>>,
+    /// Ports of runs that are over, as long as the rules may have them.
+    pub(crate) unpublished: HashMap<RunId, Vec<Port>>,
     /// Set-ups that are on their way out.
     pub(crate) leaving: Vec<(NetworkId, SetupId)>,
     pub(crate) sweeping: bool,
@@ -109,7 +112,6 @@ pub(crate) enum Job {
 pub(crate) struct Returned {
     pub(crate) setup: SetupId,
     pub(crate) run: RunId,
-    pub(crate) ports: Vec<crate::rules::Port>,
     pub(crate) since_ms: u64,
 }
 

@@ -14,6 +14,13 @@ use crate::rules::Port;
 use crate::state::{Job, Net, Place, Returned, Shared, Stage, State, tell};
 use crate::{Ask, NetworkError, Rights, SetUp, Take, files};
 
+/// What came of the wish for a set-up.
+enum Begun {
+    Made,
+    /// The run is among those who wait.
+    Waits,
+}
+
 impl Net {
     /// Whether a set-up that somebody else had would do.
     fn wish(&self, ask: &Ask) -> Wish {
@@ -158,8 +165,11 @@ impl Shared {
                 return;
             }
             let Some((run, _)) = net.pool.next_waiting() else { break };
-            if let Err(error) = self.start_making(state, id, Some(run)) {
-                tell(state, run, Err(error));
+            match self.start_making(state, id, Some(run)) {
+                Ok(Begun::Made) => {}
+                // What it waits for is on its way out, and serves it again when it is gone.
+                Ok(Begun::Waits) => break,
+                Err(error) => tell(state, run, Err(error)),
             }
         }
         while let Some(net) = state.nets.get_mut(&id) {
@@ -182,11 +192,18 @@ impl Shared {
         state: &mut State,
         id: NetworkId,
         run: Option<RunId>,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<Begun, NetworkError> {
         let setup = self.fresh_id(state);
         let wanted = run
             .and_then(|run| state.runs.get(&run))
             .map_or(Wanted::default(), |place| Wanted { ip: place.ask.attachment.ip, ip6: place.ask.attachment.ip6 });
+        if let Some(run) = run
+            && self.makes_room(state, id, wanted)
+        {
+            let net = state.nets.get_mut(&id).expect("asked for by those who have it");
+            net.pool.wait_again(run, Wish::Own);
+            return Ok(Begun::Waits);
+        }
         let net = state.nets.get(&id).expect("asked for by those who have it");
         let (record, cni) = (net.record.clone(), net.is_cni());
         let book = self.book(state)?;
@@ -206,7 +223,27 @@ impl Shared {
             None => net.queue.push_back(Job::Make(setup)),
         }
         self.start_jobs_of(state, id);
-        Ok(())
+        Ok(Begun::Made)
+    }
+
+    /// Whether the address that is asked for is held by nobody's set-up: an idle one, which goes for it, or one that goes
+    /// anyhow. A workload that is started again finds its own there.
+    fn makes_room(self: &Arc<Self>, state: &mut State, id: NetworkId, wanted: Wanted) -> bool {
+        let has = |lease: &&Lease| {
+            lease.network == id
+                && (wanted.ip.is_some() && lease.ip == wanted.ip || wanted.ip6.is_some() && lease.ip6 == wanted.ip6)
+        };
+        let holder = state.book.iter().flat_map(|book| book.leases().all()).find(has).map(|lease| lease.setup);
+        let Some((setup, net)) = holder.zip(state.nets.get_mut(&id)) else { return false };
+        match net.pool.place(setup) {
+            Some(pool::Place::Idle) => {
+                net.pool.condemn(setup);
+                self.start_removal(state, id, setup);
+                true
+            }
+            Some(pool::Place::Cleaning | pool::Place::Removing | pool::Place::MakingInVain) => true,
+            _ => false,
+        }
     }
 
     fn fresh_id(&self, state: &State) -> SetupId {
@@ -230,13 +267,16 @@ impl Shared {
         if let Some(setup) = net.pool.released(run, spoiled) {
             let lease = state.lease(setup);
             let (ip, ip6) = lease.map_or((None, None), |lease| (lease.ip, lease.ip6));
-            let ports = place.published.iter().map(|publish| Port { publish: *publish, ip, ip6 }).collect();
-            let returned = Returned { setup, run, ports, since_ms: self.now_ms() };
+            let ports: Vec<_> = place.published.iter().map(|publish| Port { publish: *publish, ip, ip6 }).collect();
+            if !ports.is_empty() {
+                state.unpublished.insert(run, ports);
+            }
+            let returned = Returned { setup, run, since_ms: self.now_ms() };
             self.zone_changed(state, id);
             self.enqueue(state, id, Job::Return(returned));
-        } else {
-            state.ports.remove(&run);
         }
+        // The next run may want them at once.
+        state.ports.remove(&run);
         self.settle(state, id);
     }
 

@@ -262,6 +262,8 @@ impl Shared {
         self.state().ports.insert(run, kept);
         let published = {
             let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Those of a run that is over, and whose turn to be taken back has not come.
+            self.unpublish(|_, old| old.iter().any(|old| ports.iter().any(|new| old.publish.collides(&new.publish))));
             rules::publish(self.settings.tag, ports)
         };
         // Somebody may have flushed all rules of the machine: then they are written anew, these ports among them.
@@ -271,16 +273,28 @@ impl Shared {
         })
     }
 
+    /// Takes ports out of the rules. While they are held, so that nothing else is published meanwhile.
+    fn unpublish(&self, which: impl Fn(&RunId, &[Port]) -> bool) {
+        let ports: Vec<_> = {
+            let mut state = self.state();
+            let runs: Vec<_> =
+                state.unpublished.iter().filter(|(run, ports)| which(run, ports)).map(|it| *it.0).collect();
+            runs.iter().filter_map(|run| state.unpublished.remove(run)).flatten().collect()
+        };
+        if ports.is_empty() {
+            return;
+        }
+        if let Err(error) = rules::unpublish(self.settings.tag, &ports) {
+            tracing::warn!(%error, "published ports stay until the rules are written anew");
+        }
+    }
+
     /// A set-up that its run has left: nobody may be in it any more before it is used again, or goes.
-    fn take_back(self: &Arc<Self>, id: NetworkId, mut returned: Returned) {
+    fn take_back(self: &Arc<Self>, id: NetworkId, returned: Returned) {
         let setup = returned.setup;
-        if !returned.ports.is_empty() {
+        {
             let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Err(error) = rules::unpublish(self.settings.tag, &returned.ports) {
-                tracing::warn!(run = %returned.run, %error, "published ports stay until the rules are written anew");
-            }
-            self.state().ports.remove(&returned.run);
-            returned.ports.clear();
+            self.unpublish(|run, _| *run == returned.run);
         }
         failpoint::hit("setup-unpublished");
         let waited_ms = self.now_ms().saturating_sub(returned.since_ms);

@@ -292,6 +292,34 @@ fn addresses_run_out_and_come_back() {
 }
 
 #[test]
+fn who_is_started_again_finds_his_address_and_ports() {
+    on_a_machine(|| {
+        let machine = Machine::new(2, 9);
+        let networks = machine.daemon(&[], &[]);
+        let spec = NetworkSpec { subnet: Some("10.5.0.0/29".parse().expect("a range")), ..NetworkSpec::default() };
+        machine.network(&networks, "blue", spec);
+        machine.quiet(&networks);
+        let mut last = None;
+        // 10.5.0.2 is idle in the pool at first, and then that of the run before.
+        for round in 0..6 {
+            let mut ask = machine.ask("blue,ip=10.5.0.2", "web");
+            ask.attachment.publish = vec![text::publish("7070:9000").expect("a port")];
+            let run = ask.run;
+            last.into_iter().for_each(|run| networks.release(run));
+            last = Some(run);
+            let place = machine.take(&networks, ask).unwrap_or_else(|error| panic!("{round}: {error}"));
+            assert_eq!(place.ip, "10.5.0.2".parse().ok());
+            let listener = inside(&place.path, || TcpListener::bind("0.0.0.0:9000").expect("bound"));
+            let server = std::thread::spawn(move || listener.accept().map(|(mut it, _)| it.write_all(b"web")));
+            assert_eq!(hear("127.0.0.1:7070".parse().expect("one")).expect("published"), "web", "{round}");
+            let _ = server.join().expect("served");
+        }
+        last.into_iter().for_each(|run| networks.release(run));
+        machine.down(&networks);
+    });
+}
+
+#[test]
 fn over_a_crash_of_the_daemon() {
     on_a_machine(|| {
         let machine = Machine::new(1, 8);
