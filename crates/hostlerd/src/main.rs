@@ -197,6 +197,7 @@ async fn run(layout: &Layout, config: Config, uid: u32, doors: &tokio::runtime::
         tracing::warn!(%error, "looking for agents of older builds");
     }
     tokio::spawn(node.clone().watch_disk());
+    doors.spawn(node.clone().check_networks());
     doors.spawn(stacks::startup::apply(node.clone()));
     tracing::info!(node = %node.meta.store, created, socket = %socket.display(), "ready");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

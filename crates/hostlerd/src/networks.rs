@@ -62,6 +62,19 @@ impl NetworkRoom {
         adopted
     }
 
+    /// Asks CNI plugins about runs that live, which may take its time; what is missing of them.
+    pub(crate) async fn check_live(&self) -> Vec<(RunId, String)> {
+        let networks = self.networks.clone();
+        tokio::task::spawn_blocking(move || networks.check_live()).await.unwrap_or_default()
+    }
+
+    /// Waits until nothing is left of a network that was removed.
+    pub(crate) async fn gone(&self, id: NetworkId) {
+        if !self.networks.gone(id, GO_MAX).await {
+            tracing::warn!(network = %id, "a network that was removed is still on its way out");
+        }
+    }
+
     /// From now on set-ups are kept ready.
     pub(crate) fn fill(&self) {
         self.networks.fill();

@@ -38,7 +38,8 @@ impl Socket {
 
     /// The next piece of answers.
     pub fn receive(&mut self) -> io::Result<&[u8]> {
-        let (_, length) = recv(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC).map_err(|error| match error {
+        let received = rustix::io::retry_on_intr(|| recv(&self.fd, &mut self.buffer[..], RecvFlags::TRUNC));
+        let (_, length) = received.map_err(|error| match error {
             rustix::io::Errno::AGAIN => io::Error::from(io::ErrorKind::TimedOut),
             error => error.into(),
         })?;

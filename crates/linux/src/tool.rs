@@ -14,6 +14,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// Of what a program says, what is read, bytes.
 const SAID_MAX: u64 = 1024 * 1024;
 
+/// How long the end of one that was killed is waited for.
+const KILLED_MAX: Duration = Duration::from_secs(2);
+
 /// Where programs usually are.
 pub const DIRECTORIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -72,6 +75,10 @@ pub fn call(
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let _ = group.map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
         let _ = child.kill();
+        // One that is stuck in the kernel is nobody's to wait for.
+        if !wait(&child, KILLED_MAX)? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
     let status = child.wait()?;
     match ended? {

@@ -371,6 +371,8 @@ pub const SETUP_LOOK_AGAIN_MS: u64 = 20;
 pub const SETUP_USER_GONE_MAX_MS: u64 = 15_000;
 /// The same for sockets that some process elsewhere holds, milliseconds.
 pub const SETUP_SOCKETS_GONE_MAX_MS: u64 = 1_000;
+/// How long a wish for a port or an address that another run has waits for the end of that run, milliseconds.
+pub const NETWORK_KNOCK_MAX_MS: u64 = 1_500;
 /// Seconds after which a caller who found a network full may try again.
 pub const NETWORK_RETRY_AFTER_S: u32 = 2;
 /// Questions about names that one network forwards at one time.

@@ -36,6 +36,9 @@ pub(crate) fn ensure(tag: NodeTag, record: &NetworkRecord, bridge: &Bridge) -> R
             let mac = netlink::mac_of([tag.as_bytes()[0], tag.as_bytes()[1]], [0xff, a, b, c]);
             netlink.one(netlink::new_bridge(&name, Some(mac), mtu(record)))?;
             failpoint::hit("bridge-made");
+            // Before it comes up: the machine takes no routes and no addresses from workloads.
+            interface_setting("ipv6", &name, "accept_ra", "0");
+            interface_setting("ipv6", &name, "autoconf", "0");
             let link = netlink.link(&name)?;
             link.ok_or_else(|| netlink::gone(&name))?
         }
@@ -58,21 +61,26 @@ pub(crate) fn ensure(tag: NodeTag, record: &NetworkRecord, bridge: &Bridge) -> R
     if !requests.is_empty() {
         netlink.all(requests)?;
     }
+    // For ports that are published at 127.0.0.1.
+    interface_setting("ipv4", &name, "route_localnet", "1");
     if !record.spec.internal {
-        forward(&name, bridge)?;
+        forward(tag, bridge)?;
     }
     failpoint::hit("bridge-ready");
     Ok(link.index)
 }
 
 /// Lets the machine pass packets on. What it lets through is for the rules to say.
-fn forward(name: &str, bridge: &Bridge) -> Result<(), SetupError> {
-    // For ports that are published at 127.0.0.1.
-    interface_setting("ipv4", name, "route_localnet", "1");
+fn forward(tag: NodeTag, bridge: &Bridge) -> Result<(), SetupError> {
     switch_on("net/ipv4/ip_forward")?;
     if bridge.subnet6.is_some() {
         // A machine that passes packets on takes no advertised routes any more, unless each interface says so.
         for interface in std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten() {
+            let name = interface.file_name();
+            let of_all = name == "all" || name == "default";
+            if of_all || names::owned(tag, &name.to_string_lossy()).is_some() {
+                continue;
+            }
             let file = interface.path().join("accept_ra");
             if std::fs::read_to_string(&file).is_ok_and(|text| text.trim() == "1") {
                 let _ = std::fs::write(&file, "2");

@@ -14,7 +14,7 @@
 //! (threads that may block; a few for each network, so that one whose plugins hang holds up no other).
 //!
 //! - `state`: what all parts share, and the queues of jobs
-//! - `take`: set-ups for runs, and back; `work`: the jobs; `removal`: taking set-ups away, many at once
+//! - `take`: set-ups for runs, and back; `knock`: what another run still has; `work`: the jobs; `removal`: taking set-ups away, many at once
 //! - `pool`: when one is made, cleaned, removed, and who gets it; pure
 //! - `book`: the lease book, durable over a crash of the daemon
 //! - `choose`: from what was asked for to a network; `view`: how it all stands
@@ -35,6 +35,7 @@ mod choose;
 mod cni;
 mod dns;
 mod files;
+mod knock;
 mod names;
 mod netlink;
 mod pool;
@@ -169,6 +170,9 @@ pub enum NetworkError {
     /// Its addresses, or what of them was asked for, cannot be had.
     #[error("network {0}: {1}")]
     Address(NetworkName, String),
+    /// The address is another run's.
+    #[error("network {0}: {1} is in use by run {2}")]
+    AddressTaken(NetworkName, String, RunId),
     /// The port is published by another run.
     #[error("{0} is published by run {1}")]
     PortPublished(String, RunId),
@@ -242,7 +246,13 @@ impl Networks {
 
     /// The run is over, or wants no place any more: for who never had one nothing is done.
     pub fn release(&self, run: RunId) {
-        self.shared.release(run);
+        self.shared.release(run, pool::Spoiled::No);
+    }
+
+    /// The same for a run that was taken back while it was being made: whatever comes into its place yet, nobody else has it
+    /// afterwards.
+    pub fn abandon(&self, run: RunId) {
+        self.shared.release(run, pool::Spoiled::Yes);
     }
 
     /// Begins to keep set-ups ready.
@@ -254,6 +264,18 @@ impl Networks {
     /// Blocks, and comes before everything else.
     pub fn adopt(&self, records: Vec<NetworkRecord>, live: &HashSet<RunId>) -> Adopted {
         self.shared.adopt(records, live)
+    }
+
+    /// Live runs of CNI networks whose plugins say that their place is not whole. Blocks, for as long as plugins do: after
+    /// [`Networks::adopt`], and beside everything else.
+    #[must_use]
+    pub fn check_live(&self) -> Vec<(RunId, String)> {
+        self.shared.check_live()
+    }
+
+    /// Waits until nothing is left of a network that was removed, for this long at most.
+    pub async fn gone(&self, id: NetworkId, longest: Duration) -> bool {
+        self.shared.gone_within(id, longest).await
     }
 
     /// From what is asked for to a network with everything chosen, of these that are known. Blocks for some milliseconds.

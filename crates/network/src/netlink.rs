@@ -361,10 +361,9 @@ fn named(name: &str) -> LinkMessage {
     message
 }
 
-/// A bridge with this address, up.
+/// A bridge with this address, not up yet.
 pub(crate) fn new_bridge(name: &str, mac: Option<[u8; 6]>, mtu: u32) -> Request {
     let mut message = named(name);
-    up(&mut message);
     message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
     message.attributes.push(LinkAttribute::Mtu(mtu));
     message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));

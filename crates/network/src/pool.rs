@@ -163,6 +163,11 @@ impl Pool {
         }
     }
 
+    /// Whether one more may be idle.
+    pub(crate) fn wants_idle(&self) -> bool {
+        u32::try_from(self.idle.len()).is_ok_and(|idle| idle < self.target) && self.total() < self.max
+    }
+
     /// How many to make now, for those who wait for any and to be idle; each is then told by [`Pool::making`].
     pub(crate) fn to_make(&self, now_ms: u64) -> u32 {
         if self.closed || self.retry_at_ms.is_some_and(|at_ms| at_ms > now_ms) {

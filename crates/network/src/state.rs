@@ -3,7 +3,7 @@
 //! Nothing blocks under the lock but the lease book's line. Jobs of one network are carried out a few at a time, in order;
 //! while it is being made or changed, nothing else of it is.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +16,7 @@ use hostler_model::network::{NetworkRecord, Publish};
 use tokio::sync::{Notify, oneshot};
 
 use crate::book::Book;
-use crate::book::leases::{Entry, Lease};
+use crate::book::leases::{Entry, Lease, User};
 use crate::dns::Resolver;
 use crate::pool::Pool;
 use crate::rules::Port;
@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// Open from adoption on, on a node that can have networks.
     pub(crate) book: Option<Book>,
     pub(crate) runs: HashMap<RunId, Place>,
+    /// Runs that want what another one has.
+    pub(crate) knocking: HashSet<RunId>,
     /// Ports of this machine that are kept for runs.
     pub(crate) ports: HashMap<RunId, Vec<OwnedFd>>,
     /// Ports of runs that are over, as long as the rules may have them.
@@ -86,6 +88,8 @@ pub(crate) struct Net {
     pub(crate) zone_pending: bool,
     /// It goes when nothing is in it any more.
     pub(crate) removed: bool,
+    /// It is going.
+    pub(crate) unmaking: bool,
     pub(crate) failures: u32,
     pub(crate) waking: bool,
 }
@@ -97,8 +101,10 @@ pub(crate) enum Job {
     Ensure,
     /// Take it away.
     Unmake,
-    /// Make a set-up.
+    /// Make a set-up for a run that waits for it.
     Make(SetupId),
+    /// Make one for the pool.
+    Fill(SetupId),
     /// Publish ports and limit rates: the last step before the run is told.
     Finish(RunId),
     /// Somebody has left it.
@@ -111,7 +117,8 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct Returned {
     pub(crate) setup: SetupId,
-    pub(crate) run: RunId,
+    /// Who has left it; nobody, of one that was idle when the daemon came up.
+    pub(crate) run: Option<RunId>,
     pub(crate) since_ms: u64,
 }
 
@@ -188,6 +195,7 @@ impl Shared {
             resolver: None,
             zone_pending: false,
             removed: false,
+            unmaking: false,
             failures: 0,
             waking: false,
             record: record.clone(),
@@ -249,11 +257,13 @@ impl Shared {
 
     pub(crate) fn enqueue(self: &Arc<Self>, state: &mut State, id: NetworkId, job: Job) {
         let Some(net) = state.nets.get_mut(&id) else { return };
-        match job {
-            // Somebody waits for these.
-            Job::Finish(_) => net.queue.push_front(job),
-            job => net.queue.push_back(job),
-        }
+        // What nobody waits for comes behind what somebody does.
+        let at = if matches!(job, Job::Fill(_)) {
+            None
+        } else {
+            net.queue.iter().position(|job| matches!(job, Job::Fill(_)))
+        };
+        net.queue.insert(at.unwrap_or(net.queue.len()), job);
         self.start_jobs(net, id);
     }
 
@@ -271,13 +281,6 @@ impl Shared {
                 }
                 shared.settle(&mut state, id);
             });
-        }
-    }
-
-    /// The same of a network by its id.
-    pub(crate) fn start_jobs_of(self: &Arc<Self>, state: &mut State, id: NetworkId) {
-        if let Some(net) = state.nets.get_mut(&id) {
-            self.start_jobs(net, id);
         }
     }
 
@@ -337,13 +340,21 @@ impl State {
         self.book.as_ref()?.leases().get(setup)
     }
 
-    /// Changes a line of the book.
+    /// Changes a line of the book; where it cannot be written, it is remembered as long as the daemon lives.
     pub(crate) fn change_lease(&mut self, setup: SetupId, change: impl FnOnce(&mut Lease)) {
         let Some(mut lease) = self.lease(setup).cloned() else { return };
         change(&mut lease);
         if let Some(book) = &mut self.book {
             book.write_or_remember(Entry::Lease(lease));
         }
+    }
+
+    /// Writes down who has taken it. Without that the next daemon would take it for anybody's.
+    pub(crate) fn write_user(&mut self, setup: SetupId, user: User) -> Result<(), NetworkError> {
+        let failed = |why: String| NetworkError::Book(why);
+        let lease = self.lease(setup).cloned().ok_or_else(|| failed("the lease is gone".to_owned()))?;
+        let book = self.book.as_mut().ok_or_else(|| failed("it is closed".to_owned()))?;
+        book.write(Entry::Lease(Lease { user: Some(user), ..lease })).map_err(|error| failed(error.to_string()))
     }
 
     /// The run that has published a port that this one collides with.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hostler_linux::failpoint;
-use hostler_model::ids::{NetworkId, RunId, SetupId};
+use hostler_model::ids::{NetworkId, NetworkName, RunId, SetupId};
 use hostler_model::limits;
 use hostler_model::network::{Publish, text};
 use tokio::sync::oneshot;
@@ -14,11 +14,26 @@ use crate::rules::Port;
 use crate::state::{Job, Net, Place, Returned, Shared, Stage, State, tell};
 use crate::{Ask, NetworkError, Rights, SetUp, Take, files};
 
+/// What a run has that has a set-up.
+pub(crate) enum Bound {
+    /// All that it asked for.
+    Whole(Box<SetUp>),
+    /// Something is to be done before it can be used.
+    Unfinished,
+}
+
 /// What came of the wish for a set-up.
 enum Begun {
     Made,
-    /// The run is among those who wait.
+    /// What it wants is on its way out.
     Waits,
+}
+
+/// Who has an address.
+enum Holder {
+    Run(RunId, String),
+    /// Nobody, in a moment.
+    Leaves,
 }
 
 impl Net {
@@ -33,7 +48,7 @@ impl Net {
     }
 
     /// Ports that are published by rules of ours, and not by plugins.
-    fn ports_of(&self, ask: &Ask) -> Vec<Publish> {
+    pub(crate) fn ports_of(&self, ask: &Ask) -> Vec<Publish> {
         let by_plugins = self.list.as_ref().is_some_and(|list| list.has_capability("portMappings"));
         if by_plugins { Vec::new() } else { ask.attachment.publish.clone() }
     }
@@ -51,53 +66,55 @@ fn spoils(ask: &Ask) -> bool {
 }
 
 impl Shared {
-    pub(crate) fn take(self: &Arc<Self>, ask: Ask) -> Result<Take, NetworkError> {
+    /// Without a wait for what another run has.
+    pub(crate) fn take_now(self: &Arc<Self>, ask: Ask) -> Result<Take, NetworkError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let key = (ask.namespace.clone(), ask.attachment.name.clone());
+        let name = ask.attachment.name.clone();
+        if state.closed {
+            return Err(NetworkError::Removed(name));
+        }
         let id = *state.by_name.get(&key).ok_or(NetworkError::Unknown(key.0, key.1))?;
         if let Some((port, run)) =
             ask.attachment.publish.iter().find_map(|port| Some((port, state.publisher_of(port)?)))
         {
             return Err(NetworkError::PortPublished(format!("port {}", text::published(port)), run));
         }
-        let net = state.nets.get_mut(&id).expect("named networks are known");
+        let net = state.nets.get_mut(&id).ok_or(NetworkError::Removed(name))?;
         if let Stage::Broken(why) = &net.stage {
             return Err(NetworkError::Broken(net.name().clone(), why.clone()));
         }
         let (run, wish) = (ask.run, net.wish(&ask));
-        let place = |answer| Place { network: id, ask, setup: None, answer, published: Vec::new(), problem: None };
-        match net.pool.take(run, wish) {
-            pool::Take::Taken(setup) => {
-                state.runs.insert(run, place(None));
-                match self.bind(state, id, run, setup) {
-                    Some(setup) => Ok(Take::Ready(setup)),
-                    None => {
-                        // There is something left to do for it.
-                        let (sender, receiver) = oneshot::channel();
-                        state.runs.get_mut(&run).expect("just put there").answer = Some(sender);
-                        self.enqueue(state, id, Job::Finish(run));
-                        Ok(Take::Later(receiver))
-                    }
+        let (sender, receiver) = oneshot::channel();
+        let place = Place { network: id, ask, setup: None, answer: Some(sender), published: Vec::new(), problem: None };
+        let taken = net.pool.take(run, wish);
+        state.runs.insert(run, place);
+        match taken {
+            pool::Take::Taken(setup) => match self.bind(state, id, run, setup)? {
+                Bound::Whole(set_up) => {
+                    state.runs.entry(run).and_modify(|place| place.answer = None);
+                    self.refill(id);
+                    return Ok(Take::Ready(*set_up));
                 }
-            }
-            taken => {
-                let (sender, receiver) = oneshot::channel();
-                state.runs.insert(run, place(Some(sender)));
-                match taken {
-                    pool::Take::Make => {
-                        if let Err(error) = self.start_making(state, id, Some(run)) {
-                            state.runs.remove(&run);
-                            return Err(error);
-                        }
-                    }
-                    pool::Take::WaitFor(setup) => self.start_removal(state, id, setup),
-                    _ => {}
+                // There is something left to do for it.
+                Bound::Unfinished => self.enqueue(state, id, Job::Finish(run)),
+            },
+            pool::Take::Make => match self.start_making(state, id, Some(run)) {
+                Ok(Begun::Made) => {}
+                Ok(Begun::Waits) => {
+                    state.nets.get_mut(&id).into_iter().for_each(|net| net.pool.wait_again(run, Wish::Own));
                 }
-                Ok(Take::Later(receiver))
-            }
+                Err(error) => {
+                    state.runs.remove(&run);
+                    return Err(error);
+                }
+            },
+            pool::Take::WaitFor(setup) => self.start_removal(state, id, setup),
+            pool::Take::Wait => {}
         }
-        .inspect(|_| self.refill(id))
+        self.refill(id);
+        Ok(Take::Later(receiver))
     }
 
     /// One that is gone from the pool is made anew, aside.
@@ -109,16 +126,33 @@ impl Shared {
         });
     }
 
-    /// The set-up is the run's from now on; `None`: something is to be done for it before it can be used.
+    /// The set-up is the run's from now on. When that cannot be written down it is not, and is removed.
     pub(crate) fn bind(
         self: &Arc<Self>,
         state: &mut State,
         id: NetworkId,
         run: RunId,
         setup: SetupId,
-    ) -> Option<SetUp> {
-        let net = state.nets.get(&id)?;
-        let place = state.runs.get_mut(&run)?;
+    ) -> Result<Bound, NetworkError> {
+        let bound = self.try_bind(state, id, run, setup);
+        if bound.is_err() {
+            state.runs.remove(&run);
+            state.nets.get_mut(&id).into_iter().for_each(|net| net.pool.condemn(setup));
+            self.start_removal(state, id, setup);
+        }
+        bound
+    }
+
+    fn try_bind(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: NetworkId,
+        run: RunId,
+        setup: SetupId,
+    ) -> Result<Bound, NetworkError> {
+        let gone = || NetworkError::Book(format!("run {run} is gone"));
+        let net = state.nets.get(&id).ok_or_else(gone)?;
+        let place = state.runs.get_mut(&run).ok_or_else(gone)?;
         place.setup = Some(setup);
         place.published = net.ports_of(&place.ask);
         let by_rules = !place.published.is_empty();
@@ -126,14 +160,17 @@ impl Shared {
         let user = User {
             run,
             names: place.ask.names.clone(),
-            publish: place.published.clone(),
+            publish: place.ask.attachment.publish.clone(),
             dns: place.ask.attachment.dns.clone(),
             spoils: spoils(&place.ask),
         };
-        state.change_lease(setup, |lease| lease.user = Some(user));
+        state.write_user(setup, user)?;
         failpoint::hit("setup-taken");
         self.zone_changed(state, id);
-        if by_rules || by_tool { None } else { self.set_up(state, run) }
+        if by_rules || by_tool {
+            return Ok(Bound::Unfinished);
+        }
+        self.set_up(state, run).map(|set_up| Bound::Whole(Box::new(set_up))).ok_or_else(gone)
     }
 
     /// What the run is told of its place.
@@ -159,18 +196,22 @@ impl Shared {
 
     /// Who waits has one made, as far as that may be; then the pool is filled.
     pub(crate) fn serve(self: &Arc<Self>, state: &mut State, id: NetworkId) {
+        let mut waits = Vec::new();
         loop {
             let Some(net) = state.nets.get_mut(&id) else { return };
             if net.removed || state.closed {
                 return;
             }
-            let Some((run, _)) = net.pool.next_waiting() else { break };
+            let Some((run, wish)) = net.pool.next_waiting() else { break };
             match self.start_making(state, id, Some(run)) {
                 Ok(Begun::Made) => {}
-                // What it waits for is on its way out, and serves it again when it is gone.
-                Ok(Begun::Waits) => break,
+                // What it waits for serves it again when it is gone; nobody else waits for that.
+                Ok(Begun::Waits) => waits.push((run, wish)),
                 Err(error) => tell(state, run, Err(error)),
             }
+        }
+        for (run, wish) in waits.into_iter().rev() {
+            state.nets.get_mut(&id).into_iter().for_each(|net| net.pool.wait_again(run, wish));
         }
         while let Some(net) = state.nets.get_mut(&id) {
             let making = net.pool.view(0).making as usize;
@@ -197,14 +238,15 @@ impl Shared {
         let wanted = run
             .and_then(|run| state.runs.get(&run))
             .map_or(Wanted::default(), |place| Wanted { ip: place.ask.attachment.ip, ip6: place.ask.attachment.ip6 });
-        if let Some(run) = run
-            && self.makes_room(state, id, wanted)
-        {
-            let net = state.nets.get_mut(&id).expect("asked for by those who have it");
-            net.pool.wait_again(run, Wish::Own);
-            return Ok(Begun::Waits);
+        match self.holder(state, id, wanted) {
+            Some(Holder::Leaves) => return Ok(Begun::Waits),
+            Some(Holder::Run(other, address)) => {
+                return Err(NetworkError::AddressTaken(self.name_of(state, id), address, other));
+            }
+            None => {}
         }
-        let net = state.nets.get(&id).expect("asked for by those who have it");
+        let gone = || NetworkError::Book("the network is gone".to_owned());
+        let net = state.nets.get(&id).ok_or_else(gone)?;
         let (record, cni) = (net.record.clone(), net.is_cni());
         let book = self.book(state)?;
         let mut lease = Lease { setup, network: id, ip: None, ip6: None, cni, made: false, user: None };
@@ -215,34 +257,38 @@ impl Shared {
             book.leases_mut().passed(id, bridge, ip);
         }
         book.write(Entry::Lease(lease)).map_err(|error| NetworkError::Book(error.to_string()))?;
-        let net = state.nets.get_mut(&id).expect("as above");
+        let net = state.nets.get_mut(&id).ok_or_else(gone)?;
         net.pool.making(setup, run);
-        match run {
-            // Somebody waits for it.
-            Some(_) => net.queue.push_front(Job::Make(setup)),
-            None => net.queue.push_back(Job::Make(setup)),
-        }
-        self.start_jobs_of(state, id);
+        let job = if run.is_some() { Job::Make(setup) } else { Job::Fill(setup) };
+        self.enqueue(state, id, job);
         Ok(Begun::Made)
     }
 
-    /// Whether the address that is asked for is held by nobody's set-up: an idle one, which goes for it, or one that goes
-    /// anyhow. A workload that is started again finds its own there.
-    fn makes_room(self: &Arc<Self>, state: &mut State, id: NetworkId, wanted: Wanted) -> bool {
+    fn name_of(&self, state: &State, id: NetworkId) -> NetworkName {
+        state.nets.get(&id).map(|net| net.name().clone()).expect("asked for by those who have it")
+    }
+
+    /// Who has the address that is asked for. One that is idle goes for it; a workload that is started again finds its own
+    /// on the way out.
+    fn holder(self: &Arc<Self>, state: &mut State, id: NetworkId, wanted: Wanted) -> Option<Holder> {
         let has = |lease: &&Lease| {
             lease.network == id
                 && (wanted.ip.is_some() && lease.ip == wanted.ip || wanted.ip6.is_some() && lease.ip6 == wanted.ip6)
         };
-        let holder = state.book.iter().flat_map(|book| book.leases().all()).find(has).map(|lease| lease.setup);
-        let Some((setup, net)) = holder.zip(state.nets.get_mut(&id)) else { return false };
+        let setup = state.book.iter().flat_map(|book| book.leases().all()).find(has).map(|lease| lease.setup)?;
+        let net = state.nets.get_mut(&id)?;
+        let address = wanted.ip.map(|ip| ip.to_string()).or_else(|| wanted.ip6.map(|ip6| ip6.to_string()));
         match net.pool.place(setup) {
             Some(pool::Place::Idle) => {
                 net.pool.condemn(setup);
                 self.start_removal(state, id, setup);
-                true
+                Some(Holder::Leaves)
             }
-            Some(pool::Place::Cleaning | pool::Place::Removing | pool::Place::MakingInVain) => true,
-            _ => false,
+            Some(pool::Place::Taken(run) | pool::Place::Making(Some(run))) => {
+                Some(Holder::Run(run, address.unwrap_or_default()))
+            }
+            Some(_) => Some(Holder::Leaves),
+            None => None,
         }
     }
 
@@ -256,13 +302,14 @@ impl Shared {
     }
 
     /// A run is over, or wants no place any more.
-    pub(crate) fn release(self: &Arc<Self>, run: RunId) {
+    pub(crate) fn release(self: &Arc<Self>, run: RunId, after: Spoiled) {
         let mut guard = self.state();
         let state = &mut *guard;
+        state.knocking.remove(&run);
         let Some(place) = state.runs.remove(&run) else { return };
         let id = place.network;
         failpoint::hit("setup-released");
-        let spoiled = if spoils(&place.ask) || place.problem.is_some() { Spoiled::Yes } else { Spoiled::No };
+        let spoiled = if spoils(&place.ask) || place.problem.is_some() { Spoiled::Yes } else { after };
         let Some(net) = state.nets.get_mut(&id) else { return };
         if let Some(setup) = net.pool.released(run, spoiled) {
             let lease = state.lease(setup);
@@ -271,7 +318,7 @@ impl Shared {
             if !ports.is_empty() {
                 state.unpublished.insert(run, ports);
             }
-            let returned = Returned { setup, run, since_ms: self.now_ms() };
+            let returned = Returned { setup, run: Some(run), since_ms: self.now_ms() };
             self.zone_changed(state, id);
             self.enqueue(state, id, Job::Return(returned));
         }

@@ -129,6 +129,22 @@ impl Shared {
         }
     }
 
+    /// Waits until nothing is left of a network.
+    pub(crate) async fn gone_within(self: &Arc<Self>, id: NetworkId, longest: Duration) -> bool {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if !self.state().nets.contains_key(&id) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(longest, wait).await.is_ok()
+    }
+
     /// Waits until nothing is left that is on its way out, or for this long.
     pub(crate) async fn quiet(self: &Arc<Self>, longest: Duration) -> bool {
         let is_quiet = |state: &State| {

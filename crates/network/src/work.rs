@@ -17,27 +17,29 @@ use crate::pool::{Next, Spoiled};
 use crate::rules::{self, Net as RulesNet, Port};
 use crate::setup::{self, SetupError, Users};
 use crate::state::{Job, Returned, Shared, Stage, State, tell};
+use crate::take::Bound;
 use crate::{NetworkError, bridge, cni, names};
 
 impl Shared {
     pub(crate) fn carry_out(self: &Arc<Self>, id: NetworkId, job: Job) {
         match job {
-            Job::Ensure => self.ensure(id),
+            Job::Ensure => self.ensure(id, Rules::Write),
             Job::Unmake => self.unmake(id),
-            Job::Make(setup) => self.make(id, setup),
+            Job::Make(setup) | Job::Fill(setup) => self.make(id, setup),
             Job::Finish(run) => self.finish(id, run),
             Job::Return(returned) => self.take_back(id, returned),
             Job::Undo { setup, attempt } => self.undo(id, setup, attempt),
         }
     }
 
-    fn ensure(self: &Arc<Self>, id: NetworkId) {
+    /// Makes a network what it should be.
+    pub(crate) fn ensure(self: &Arc<Self>, id: NetworkId, rules: Rules) {
         let record = match self.state().nets.get(&id) {
             Some(net) => net.record.clone(),
             None => return,
         };
         let made = match &record.bridge {
-            Some(bridge) => self.ensure_bridge(&record, bridge),
+            Some(bridge) => self.ensure_bridge(&record, bridge, rules),
             None => cni::List::parse(record.spec.cni.as_deref().unwrap_or_default())
                 .map(|_| (0, None))
                 .map_err(|error| error.to_string()),
@@ -67,9 +69,12 @@ impl Shared {
         self: &Arc<Self>,
         record: &hostler_model::network::NetworkRecord,
         bridge: &hostler_model::network::Bridge,
+        rules: Rules,
     ) -> Result<(u32, Option<Resolver>), String> {
         let index = bridge::ensure(self.settings.tag, record, bridge).map_err(|error| error.to_string())?;
-        self.apply_rules(Some(record.id)).map_err(|error| error.to_string())?;
+        if rules == Rules::Write {
+            self.apply_rules().map_err(|error| error.to_string())?;
+        }
         if self.state().nets.get(&record.id).is_some_and(|net| net.resolver.is_some()) {
             return Ok((index, None));
         }
@@ -84,13 +89,24 @@ impl Shared {
             .map_err(|error| format!("names cannot be answered in it: {error}"))
     }
 
-    /// Writes the whole table anew, of the networks that stand and this one.
-    pub(crate) fn apply_rules(&self, also: Option<NetworkId>) -> Result<(), crate::tool::ToolError> {
-        let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// Writes the whole table anew.
+    pub(crate) fn apply_rules(&self) -> Result<(), crate::tool::ToolError> {
+        let _held = self.hold_rules();
+        self.write_rules()
+    }
+
+    /// What is written while this is held is all that is.
+    fn hold_rules(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Of every network that is known, also of one that cannot be used now: who is in it stays apart from the others.
+    fn write_rules(&self) -> Result<(), crate::tool::ToolError> {
         let (nets, ports) = {
-            let state = self.state();
-            let stands = |id: &NetworkId, stage: &Stage| matches!(stage, Stage::Ready(_)) || also == Some(*id);
-            let nets = state.nets.iter().filter(|(id, net)| stands(id, &net.stage)).filter_map(|(id, net)| {
+            let mut state = self.state();
+            // They are not among those that are written.
+            state.unpublished.clear();
+            let nets = state.nets.iter().filter(|(_, net)| !net.unmaking).filter_map(|(id, net)| {
                 let bridge = net.record.bridge.as_ref()?;
                 Some(RulesNet {
                     bridge: names::bridge(self.settings.tag, *id),
@@ -108,20 +124,28 @@ impl Shared {
     }
 
     fn unmake(self: &Arc<Self>, id: NetworkId) {
-        let (record, resolver) = match self.state().nets.get_mut(&id) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let (record, resolver) = match state.nets.get_mut(&id) {
             Some(net) => {
-                net.stage = Stage::Making;
-                (net.record.clone(), net.resolver.take())
+                (net.stage, net.unmaking) = (Stage::Making, true);
+                let key = (net.record.namespace.clone(), net.record.name.clone());
+                let taken = (net.record.clone(), net.resolver.take());
+                if state.by_name.get(&key) == Some(&id) {
+                    state.by_name.remove(&key);
+                }
+                taken
             }
             None => return,
         };
+        drop(guard);
         // Its sockets first: they are bound to the bridge.
         if let Some(resolver) = resolver {
             self.handle.block_on(resolver.stop());
         }
         let removed = if record.bridge.is_some() {
             let removed = bridge::remove(self.settings.tag, id);
-            removed.map_err(|error| error.to_string()).and(self.apply_rules(None).map_err(|error| error.to_string()))
+            removed.map_err(|error| error.to_string()).and(self.apply_rules().map_err(|error| error.to_string()))
         } else {
             Ok(())
         };
@@ -190,10 +214,17 @@ impl Shared {
     /// Carries on with a set-up that is ready.
     fn next(self: &Arc<Self>, state: &mut State, id: NetworkId, setup: SetupId, next: Next) {
         match next {
-            Next::Run(run) => match self.bind(state, id, run, setup) {
-                Some(set_up) => tell(state, run, Ok(set_up)),
-                None => self.enqueue(state, id, Job::Finish(run)),
-            },
+            Next::Run(run) => {
+                let sender = state.runs.get_mut(&run).and_then(|place| place.answer.take());
+                match self.bind(state, id, run, setup) {
+                    Ok(Bound::Whole(set_up)) => drop(sender.map(|sender| sender.send(Ok(*set_up)))),
+                    Ok(Bound::Unfinished) => {
+                        state.runs.entry(run).and_modify(|place| place.answer = sender);
+                        self.enqueue(state, id, Job::Finish(run));
+                    }
+                    Err(error) => drop(sender.map(|sender| sender.send(Err(error)))),
+                }
+            }
             Next::Idle => {
                 if state.lease(setup).is_some_and(|lease| lease.user.is_some()) {
                     state.change_lease(setup, |lease| lease.user = None);
@@ -232,7 +263,7 @@ impl Shared {
                 // It has a place all the same, and gives it back like any other.
                 let sender = guard.runs.get_mut(&run).and_then(|place| place.answer.take());
                 drop(guard);
-                self.release(run);
+                self.release(run, Spoiled::Yes);
                 if let Some(sender) = sender {
                     let _ = sender.send(Err(error));
                 }
@@ -259,15 +290,20 @@ impl Shared {
             let reserved = reserve(&port.publish, port.ip, port.ip6);
             kept.extend(reserved.map_err(|error| NetworkError::Port(shown(), error.to_string()))?);
         }
-        self.state().ports.insert(run, kept);
-        let published = {
-            let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            // Those of a run that is over, and whose turn to be taken back has not come.
-            self.unpublish(|_, old| old.iter().any(|old| ports.iter().any(|new| old.publish.collides(&new.publish))));
-            rules::publish(self.settings.tag, ports)
-        };
+        let _held = self.hold_rules();
+        {
+            let mut state = self.state();
+            // It has gone meanwhile: nobody would ever take them back.
+            if !state.runs.contains_key(&run) {
+                return Err(NetworkError::Port("a port".to_owned(), "the run is gone".to_owned()));
+            }
+            state.ports.insert(run, kept);
+        }
+        // Those of a run that is over, and whose turn to be taken back has not come.
+        self.unpublish(|_, old| old.iter().any(|old| ports.iter().any(|new| old.publish.collides(&new.publish))));
+        let published = rules::publish(self.settings.tag, ports);
         // Somebody may have flushed all rules of the machine: then they are written anew, these ports among them.
-        published.or_else(|_| self.apply_rules(None)).map_err(|error| {
+        published.or_else(|_| self.write_rules()).map_err(|error| {
             self.state().ports.remove(&run);
             NetworkError::Port("a port".to_owned(), error.to_string())
         })
@@ -284,7 +320,7 @@ impl Shared {
         if ports.is_empty() {
             return;
         }
-        if let Err(error) = rules::unpublish(self.settings.tag, &ports) {
+        if let Err(error) = rules::unpublish(self.settings.tag, &ports).or_else(|_| self.write_rules()) {
             tracing::warn!(%error, "published ports stay until the rules are written anew");
         }
     }
@@ -293,8 +329,8 @@ impl Shared {
     fn take_back(self: &Arc<Self>, id: NetworkId, returned: Returned) {
         let setup = returned.setup;
         {
-            let _held = self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            self.unpublish(|run, _| *run == returned.run);
+            let _held = self.hold_rules();
+            self.unpublish(|run, _| Some(*run) == returned.run);
         }
         failpoint::hit("setup-unpublished");
         let waited_ms = self.now_ms().saturating_sub(returned.since_ms);
@@ -368,6 +404,14 @@ impl Shared {
         }
         self.settle(state, id);
     }
+}
+
+/// Whether the rules are written when a network is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rules {
+    Write,
+    /// Others are made as well, and then they are written once.
+    Later,
 }
 
 /// Whether somebody is in a network that was given back.

@@ -503,6 +503,14 @@ impl Node {
         }
     }
 
+    /// Once, after it came up: what CNI plugins say of the networks of runs that live.
+    pub async fn check_networks(self: Arc<Self>) {
+        for (run, problem) in self.networks.check_live().await {
+            tracing::warn!(%run, problem, "a run's network is not whole");
+            self.tell(Fact::NetworkLost { run, problem }).await;
+        }
+    }
+
     /// Startup files that cannot be used.
     pub(crate) fn broken_files(&self) -> Vec<BrokenFile> {
         self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()

@@ -32,6 +32,8 @@ pub(crate) struct Book {
     path: PathBuf,
     boot_id: String,
     file: File,
+    /// Of what is whole, bytes; behind it there may be half a line.
+    length: u64,
     lines: usize,
     leases: Leases,
 }
@@ -39,18 +41,24 @@ pub(crate) struct Book {
 impl Book {
     /// Opens it, or begins one. Of an earlier boot only what CNI plugins have to undo counts.
     pub(crate) fn open(path: &Path, boot_id: &str) -> io::Result<Self> {
-        let (title, mut leases) = match read(path) {
+        let read = match read(path) {
             Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, Leases::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
             Err(error) => return Err(error),
         };
-        if title.is_none_or(|title| title.boot_id != boot_id) {
+        let is_same_boot = read.title.as_ref().is_some_and(|title| title.boot_id == boot_id);
+        let mut leases = read.leases;
+        if !is_same_boot {
             let old: Vec<_> = leases.all().filter(|lease| !lease.cni).map(|lease| lease.setup).collect();
             old.into_iter().for_each(|setup| leases.apply(Entry::Free(setup)));
         }
-        let file = write_anew(path, boot_id, &leases)?;
         let lines = leases.len();
-        Ok(Self { path: path.to_owned(), boot_id: boot_id.to_owned(), file, lines, leases })
+        // A full disk has no room for a new one; then the old one goes on, without what was torn.
+        let (file, length) = write_anew(path, boot_id, &leases).or_else(|error| match read.length {
+            Some(length) if is_same_boot => cut(path, length).map(|file| (file, length)).map_err(|_| error),
+            _ => Err(error),
+        })?;
+        Ok(Self { path: path.to_owned(), boot_id: boot_id.to_owned(), file, length, lines, leases })
     }
 
     pub(crate) fn leases(&self) -> &Leases {
@@ -65,7 +73,12 @@ impl Book {
     pub(crate) fn write(&mut self, entry: Entry) -> io::Result<()> {
         let mut line = Vec::new();
         encode(&entry, &mut line)?;
-        self.file.write_all(&line)?;
+        if let Err(error) = self.file.write_all(&line) {
+            // Half a line would make the next one unreadable.
+            self.file.set_len(self.length)?;
+            return Err(error);
+        }
+        self.length += line.len() as u64;
         self.lines += 1;
         self.leases.apply(entry);
         if self.lines > 2 * self.leases.len() + SPARE_LINES {
@@ -89,8 +102,8 @@ impl Book {
 
     /// Where that is impossible, it goes on as it is.
     fn shorten(&mut self) {
-        if let Ok(file) = write_anew(&self.path, &self.boot_id, &self.leases) {
-            self.file = file;
+        if let Ok((file, length)) = write_anew(&self.path, &self.boot_id, &self.leases) {
+            (self.file, self.length) = (file, length);
             self.lines = self.leases.len();
         }
     }
@@ -111,22 +124,48 @@ fn decode<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
     if sum != crc32fast::hash(json) { None } else { serde_json::from_slice(json).ok() }
 }
 
-fn read(path: &Path) -> io::Result<(Option<Title>, Leases)> {
+/// What a book says.
+#[derive(Debug, Default)]
+struct Content {
+    title: Option<Title>,
+    leases: Leases,
+    /// Of what is whole, bytes; nothing when there is no title.
+    length: Option<u64>,
+}
+
+fn read(path: &Path) -> io::Result<Content> {
     let mut bytes = Vec::new();
     File::open(path)?.take(BOOK_MAX).read_to_end(&mut bytes)?;
     Ok(parse(&bytes))
 }
 
-fn parse(bytes: &[u8]) -> (Option<Title>, Leases) {
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
-    let title = lines.next().and_then(decode);
-    let mut leases = Leases::default();
+fn parse(bytes: &[u8]) -> Content {
+    let mut content = Content::default();
+    let mut length = 0;
     // What comes behind a line that is not whole was written by nobody.
-    lines.map_while(decode).for_each(|entry| leases.apply(entry));
-    (title, leases)
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let Some(whole) = line.strip_suffix(b"\n") else { break };
+        if content.title.is_none() {
+            let Some(title) = decode(whole) else { break };
+            content.title = Some(title);
+        } else {
+            let Some(entry) = decode(whole) else { break };
+            content.leases.apply(entry);
+        }
+        length += line.len() as u64;
+        content.length = Some(length);
+    }
+    content
 }
 
-fn write_anew(path: &Path, boot_id: &str, leases: &Leases) -> io::Result<File> {
+/// Opens it without what is behind this length.
+fn cut(path: &Path, length: u64) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).open(path)?;
+    file.set_len(length)?;
+    Ok(file)
+}
+
+fn write_anew(path: &Path, boot_id: &str, leases: &Leases) -> io::Result<(File, u64)> {
     let mut bytes = Vec::new();
     encode(&Title { boot_id: boot_id.to_owned() }, &mut bytes)?;
     leases.entries().try_for_each(|entry| encode(&entry, &mut bytes))?;
@@ -136,7 +175,7 @@ fn write_anew(path: &Path, boot_id: &str, leases: &Leases) -> io::Result<File> {
     file.write_all(&bytes)?;
     file.sync_data()?;
     fs::rename(&new, path)?;
-    OpenOptions::new().append(true).open(path)
+    Ok((OpenOptions::new().append(true).open(path)?, bytes.len() as u64))
 }
 
 #[cfg(test)]
@@ -179,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_torn_is_cut_off() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("leases");
+        let mut book = Book::open(&path, "one").expect("new");
+        book.write(Entry::Lease(lease(1, false))).expect("written");
+        let whole = std::fs::read(&path).expect("there");
+        std::fs::write(&path, [&whole[..], b"0000 half"].concat()).expect("torn");
+        let length = parse(&std::fs::read(&path).expect("there")).length.expect("a title");
+        assert_eq!(length, whole.len() as u64);
+        drop(cut(&path, length).expect("cut"));
+        assert_eq!(std::fs::read(&path).expect("there"), whole);
+    }
+
+    #[test]
     fn it_does_not_grow_for_ever() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("leases");
@@ -207,9 +260,10 @@ mod tests {
                 ends.push((bytes.len(), leases.all().cloned().collect()));
             }
             let cut = cut.index(bytes.len() + 1);
-            let (title, read) = parse(&bytes[..cut]);
+            let Content { title, leases: read, length } = parse(&bytes[..cut]);
             let expected = ends.iter().rev().find(|(end, _)| *end <= cut);
             prop_assert_eq!(title.is_some(), expected.is_some());
+            prop_assert_eq!(length, expected.map(|(end, _)| *end as u64));
             let found: Vec<_> = read.all().cloned().collect();
             prop_assert_eq!(found, expected.map(|(_, leases)| leases.clone()).unwrap_or_default());
         }

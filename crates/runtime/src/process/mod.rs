@@ -296,7 +296,7 @@ impl Shared {
                 let sandbox = agent.sandbox;
                 state.slots.release(sandbox);
                 state.runs.remove(&run);
-                self.settings.networks.release(run);
+                self.settings.networks.abandon(run);
             }
             // It may run by now, so there will be an end to tell.
             (At::Agent(_), _) => {

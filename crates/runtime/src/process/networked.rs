@@ -19,7 +19,9 @@ use crate::Fact;
 fn rights(container: &Container) -> Rights {
     // Those of a user namespace of its own do not count for a network that was made outside of it.
     let without = container.userns == Userns::Auto;
-    let asked = container.privileged || container.cap_add.contains(&Capability::NET_ADMIN);
+    let may = |capability| container.cap_add.contains(&capability);
+    // Settings below /proc/sys belong to root; they are only read-only.
+    let asked = container.privileged || container.unmasked || may(Capability::NET_ADMIN) || may(Capability::SYS_ADMIN);
     // A bundle says itself what it may.
     if (asked || container.bundle.is_some()) && !without { Rights::Administers } else { Rights::Ordinary }
 }
@@ -82,7 +84,10 @@ impl Shared {
                 });
             }
             Err(error) => {
-                self.state().runs.insert(run, Entry::new(At::Nowhere, Step::Over));
+                let mut state = self.state();
+                state.ahead.remove(&run);
+                state.runs.insert(run, Entry::new(At::Nowhere, Step::Over));
+                drop(state);
                 self.report(Fact::StartFailed { run, failure: failure(error.to_string()) });
             }
         }

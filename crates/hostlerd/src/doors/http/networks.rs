@@ -102,6 +102,8 @@ pub(crate) async fn remove(
     may_change_networks(&caller)?;
     let last = door.show_network(&namespace, &name)?;
     door.node.request(Request::RemoveNetwork(namespace, name)).await?;
+    // Whoever makes one with the same range next finds it free.
+    door.node.networks.gone(last.network.id).await;
     Ok(json(StatusCode::OK, &last))
 }
 
