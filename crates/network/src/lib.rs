@@ -15,6 +15,7 @@
 //!
 //! - `state`: what all parts share, and the queues of jobs
 //! - `take`: set-ups for runs, and back; `work`: the jobs; `removal`: taking set-ups away, many at once
+//! - `turn`: waiting for a port or an address that another is about to give back
 //! - `pool`: when one is made, cleaned, removed, and who gets it; pure
 //! - `book`: the lease book, durable over a crash of the daemon
 //! - `choose`: from what was asked for to a network; `view`: how it all stands
@@ -47,6 +48,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 mod tool;
+mod turn;
 mod view;
 mod work;
 

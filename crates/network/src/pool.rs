@@ -250,6 +250,16 @@ impl Pool {
         Some(setup)
     }
 
+    /// An idle one has to go. Whether it was idle.
+    pub(crate) fn evict(&mut self, setup: SetupId) -> bool {
+        let is_idle = self.place(setup) == Some(Place::Idle);
+        if is_idle {
+            self.idle.retain(|idle| *idle != setup);
+            self.slots.insert(setup, Place::Removing);
+        }
+        is_idle
+    }
+
     /// It was proved clean, or found not to be.
     pub(crate) fn cleaned(&mut self, setup: SetupId, spoiled: Spoiled) -> Next {
         if self.place(setup) != Some(Place::Cleaning) {

@@ -202,6 +202,7 @@ impl Shared {
             let mut guard = self.state();
             let state = &mut *guard;
             state.closed = true;
+            state.turns.clear();
             let ids: Vec<_> = state.nets.keys().copied().collect();
             for id in &ids {
                 let Some(net) = state.nets.get_mut(id) else { continue };

@@ -41,6 +41,10 @@ pub(crate) struct State {
     pub(crate) runs: HashMap<RunId, Place>,
     /// Ports of this machine that are kept for runs.
     pub(crate) ports: HashMap<RunId, Vec<OwnedFd>>,
+    /// Ports of runs that are over, which are in the rules still.
+    pub(crate) unpublishing: Vec<(RunId, Vec<Publish>)>,
+    /// Runs that wait for what another is about to give back.
+    pub(crate) turns: Vec<crate::turn::Turn>,
     /// Set-ups that are on their way out.
     pub(crate) leaving: Vec<(NetworkId, SetupId)>,
     pub(crate) sweeping: bool,
@@ -233,6 +237,7 @@ impl Shared {
 
     /// What follows when something of a network has changed: who waits is served, the pool is filled, what is removed goes.
     pub(crate) fn settle(self: &Arc<Self>, state: &mut State, id: NetworkId) {
+        self.next_turns(state);
         self.serve(state, id);
         let Some(net) = state.nets.get(&id) else { return };
         if net.removed && net.pool.is_empty() && net.working == 0 && net.queue.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hostler_linux::failpoint;
 use hostler_model::ids::{NetworkId, RunId, SetupId};
 use hostler_model::limits;
-use hostler_model::network::{Publish, text};
+use hostler_model::network::Publish;
 use tokio::sync::oneshot;
 
 use crate::book::Keep;
@@ -45,16 +45,10 @@ fn spoils(ask: &Ask) -> bool {
 }
 
 impl Shared {
-    pub(crate) fn take(self: &Arc<Self>, ask: Ask) -> Result<Take, NetworkError> {
-        let mut guard = self.state();
-        let state = &mut *guard;
+    /// Nothing that it asks for is another's.
+    pub(crate) fn take_now(self: &Arc<Self>, state: &mut State, ask: Ask) -> Result<Take, NetworkError> {
         let key = (ask.namespace.clone(), ask.attachment.name.clone());
         let id = *state.by_name.get(&key).ok_or(NetworkError::Unknown(key.0, key.1))?;
-        if let Some((port, run)) =
-            ask.attachment.publish.iter().find_map(|port| Some((port, state.publisher_of(port)?)))
-        {
-            return Err(NetworkError::PortPublished(format!("port {}", text::published(port)), run));
-        }
         let net = state.nets.get_mut(&id).expect("named networks are known");
         if let Stage::Broken(why) = &net.stage {
             return Err(NetworkError::Broken(net.name().clone(), why.clone()));
@@ -224,6 +218,7 @@ impl Shared {
     pub(crate) fn release(self: &Arc<Self>, run: RunId) {
         let mut guard = self.state();
         let state = &mut *guard;
+        self.give_up_turn(state, run);
         let Some(place) = state.runs.remove(&run) else { return };
         let id = place.network;
         failpoint::hit("setup-released");
@@ -233,6 +228,9 @@ impl Shared {
             let lease = state.lease(setup);
             let (ip, ip6) = lease.map_or((None, None), |lease| (lease.ip, lease.ip6));
             let ports = place.published.iter().map(|publish| Port { publish: *publish, ip, ip6 }).collect();
+            if !place.published.is_empty() {
+                state.unpublishing.push((run, place.published.clone()));
+            }
             let returned = Returned { setup, run, ports, since_ms: self.now_ms() };
             self.zone_changed(state, id);
             self.enqueue(state, id, Job::Return(returned));

@@ -274,7 +274,11 @@ impl Shared {
             if let Err(error) = rules::unpublish(self.settings.tag, &returned.ports) {
                 tracing::warn!(run = %returned.run, %error, "published ports stay until the rules are written anew");
             }
-            self.state().ports.remove(&returned.run);
+            let mut state = self.state();
+            state.ports.remove(&returned.run);
+            state.unpublishing.retain(|(run, _)| *run != returned.run);
+            self.next_turns(&mut state);
+            drop(state);
             returned.ports.clear();
         }
         failpoint::hit("setup-unpublished");
