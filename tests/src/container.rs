@@ -15,11 +15,11 @@ use crate::node::{Setup, TestNode};
 use crate::{Output, is_root, skip};
 
 /// What busybox does in the roots of tests, beside being itself.
-const APPLETS: [&str; 47] = [
+const APPLETS: [&str; 51] = [
     "sh", "ash", "cat", "chmod", "cp", "cut", "dd", "df", "dmesg", "echo", "env", "false", "grep", "head", "hostname",
-    "id", "insmod", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ping", "printf", "ps", "pwd",
-    "readlink", "rm", "sed", "seq", "setsid", "sleep", "stat", "stty", "su", "sysctl", "tail", "test", "touch", "true",
-    "umount", "unshare", "wc",
+    "httpd", "id", "insmod", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "netstat", "nslookup",
+    "ping", "printf", "ps", "pwd", "readlink", "rm", "sed", "seq", "setsid", "sleep", "stat", "stty", "su", "sysctl",
+    "tail", "test", "touch", "true", "umount", "unshare", "wc", "wget",
 ];
 
 /// An OCI runtime of this machine.

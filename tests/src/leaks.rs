@@ -1,4 +1,5 @@
-//! What may not be left of a node: processes, cgroups, mounts, containers, sockets, files, zombies.
+//! What may not be left of a node: processes, cgroups, mounts, containers, sockets, files, zombies, and of its networks links,
+//! namespaces, rules, leases.
 //!
 //! A process is the node's if its program, its command line, its working directory or its environment names the
 //! node's root; workloads start in a directory below it. Those of containers see none of that: they are known by their
@@ -20,10 +21,12 @@ pub struct Traces {
     pub root: PathBuf,
     /// The mark in its cgroups, if it ever said it.
     pub tag: Option<String>,
+    /// The network that its daemon is in, if that is not the test's own.
+    pub machine: Option<PathBuf>,
 }
 
 /// Names in a root that stay when the node is down.
-const STAYING: [&str; 16] = [
+const STAYING: [&str; 17] = [
     "hostler.toml",
     "hostlerd.log",
     "store.redb",
@@ -40,6 +43,7 @@ const STAYING: [&str; 16] = [
     "oci",
     "user-ids",
     "checkpoints",
+    "networks",
 ];
 
 /// Directories of a root in which nothing stays when the node is down. Of `checkpoints` what is in the namespaces'.
@@ -72,6 +76,7 @@ pub fn look(traces: &Traces) -> Vec<String> {
             let names: Vec<_> = groups.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
             found.push(format!("cgroup {} with {names:?}", path.display()));
         }
+        found.extend(crate::machine::remains(&traces.root, tag, traces.machine.as_deref()));
     }
     found.extend(mounts(&traces.root).into_iter().map(|mount| format!("mount {mount}")));
     found.extend(files(&traces.root));
@@ -211,6 +216,9 @@ pub fn sweep(traces: &Traces) {
     }
     for group in traces.tag.iter().flat_map(|tag| cgroups(tag)) {
         remove_groups(&group);
+    }
+    if let Some(tag) = &traces.tag {
+        crate::machine::sweep(tag, traces.machine.as_deref());
     }
 }
 

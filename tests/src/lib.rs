@@ -5,6 +5,7 @@
 //! - [`container`]: OCI runtimes, roots, bundles, CRIU; [`stand_in`]: an OCI runtime that fails on command
 //! - [`endpoint`]: an HTTP server that keeps what it was sent
 //! - [`events`]: the journal, and the rule that every run has at most one start and exactly one end
+//! - [`machine`]: a network of its own to run a daemon in, wires between two; what is left of networks
 //! - [`raw`]: HTTP as it should not be sent
 //! - [`leaks`]: what may not be left after a test: processes, cgroups, mounts, sockets, files, zombies
 //! - [`pty`]: a program on a terminal
@@ -18,6 +19,7 @@ pub mod container;
 pub mod endpoint;
 pub mod events;
 pub mod leaks;
+pub mod machine;
 pub mod node;
 pub mod pty;
 pub mod raw;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use cli::{Cli, Output, Running};
+pub use machine::Machine;
 pub use node::{Setup, TestNode};
 
 /// Every wait of a test ends after this time at the latest: a machine full of other tests is slow, not dead.

@@ -10,6 +10,7 @@ use hostler_model::Spec;
 use hostler_model::workload::RunState;
 
 use crate::leaks::{self, Traces};
+use crate::machine::Machine;
 use crate::raw::{self, Reply};
 use crate::{Cli, Output, PATIENCE, until};
 
@@ -21,6 +22,7 @@ pub struct Setup {
     uid: Option<u32>,
     depth: usize,
     root: Option<PathBuf>,
+    machine: Option<Machine>,
 }
 
 impl Setup {
@@ -62,6 +64,13 @@ impl Setup {
     #[must_use]
     pub fn root(mut self, root: &Path) -> Self {
         self.root = Some(root.to_owned());
+        self
+    }
+
+    /// The daemon is on this machine, as far as its network goes.
+    #[must_use]
+    pub fn on(mut self, machine: &Machine) -> Self {
+        self.machine = Some(machine.clone());
         self
     }
 
@@ -184,7 +193,9 @@ impl TestNode {
         command.envs(self.setup.env.iter().map(|(key, value)| (key, value))).envs(env.iter().copied());
         command.arg("--root").arg(&self.root).current_dir("/").stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        self.daemon = Some(command.spawn().expect("starting hostlerd"));
+        let path = self.setup.machine.as_ref().map(Machine::path);
+        let spawned = crate::machine::on(path.as_deref(), || command.spawn());
+        self.daemon = Some(spawned.expect("starting hostlerd"));
     }
 
     /// Starts the daemon and waits until it answers.
@@ -419,12 +430,17 @@ impl TestNode {
 
     fn check(&mut self) {
         self.finished = true;
-        let traces = Traces { root: self.root.clone(), tag: self.tag.clone() };
+        let traces = self.traces();
         let found = leaks::settle(&traces);
         if !found.is_empty() {
             leaks::sweep(&traces);
         }
         assert!(found.is_empty(), "left over:\n{}\n\nthe daemon's log:\n{}", found.join("\n"), self.log_end());
+    }
+
+    fn traces(&self) -> Traces {
+        let machine = self.setup.machine.as_ref().map(Machine::path);
+        Traces { root: self.root.clone(), tag: self.tag.clone(), machine }
     }
 
     fn answers(&self) -> bool {
@@ -473,7 +489,7 @@ impl Drop for TestNode {
             daemon.kill().ok();
             daemon.wait().ok();
         }
-        leaks::sweep(&Traces { root: self.root.clone(), tag: self.tag.clone() });
+        leaks::sweep(&self.traces());
         assert!(std::thread::panicking(), "a test ends with finish()");
     }
 }

@@ -28,9 +28,10 @@ fn nameservers(servers: &[IpAddr]) -> String {
     servers.iter().map(|server| format!("nameserver {server}\n")).collect()
 }
 
-/// The node's own resolver answers, and asks others.
+/// The node's own resolver answers, and asks others. Names are asked for as they are: without a word about it, those whose
+/// host name has a dot, as replicas of stacks have, would look for everything below what comes after it first.
 pub(crate) fn resolv_of_bridge(bridge: &Bridge) -> String {
-    nameservers(&[bridge.gateway.into()]) + "options ndots:0\n"
+    nameservers(&[bridge.gateway.into()]) + "search .\noptions ndots:0\n"
 }
 
 /// Without a resolver of the node.
@@ -130,7 +131,7 @@ mod tests {
         let (record, bridge) = crate::tests::record(Default::default(), "10.0.0.0/24", None);
         let mut to = Attachment::to("blue".parse().expect("a name"));
         let machine = || vec!["9.9.9.9".parse().expect("an address")];
-        assert_eq!(resolv_of_bridge(&bridge), "nameserver 10.0.0.1\noptions ndots:0\n");
+        assert_eq!(resolv_of_bridge(&bridge), "nameserver 10.0.0.1\nsearch .\noptions ndots:0\n");
         assert_eq!(resolv_of(&to, &record, machine), "nameserver 9.9.9.9\n");
         let plugins =
             Dns { nameservers: vec!["10.1.1.1".to_owned()], search: vec!["x.y".to_owned()], ..Dns::default() };

@@ -71,7 +71,7 @@ impl Machine {
     fn ask(&self, attachment: &str, workload: &str) -> Ask {
         self.next.set(self.next.get() + 1);
         Ask {
-            run: RunId { workload: WorkloadId::from_bytes([7; 6]), number: self.next.get() },
+            run: run(self.next.get()),
             namespace: hostler_model::Namespace::owner(),
             attachment: text::attachment(attachment).expect("an attachment"),
             names: vec![workload.to_owned()],
@@ -112,6 +112,11 @@ impl Machine {
         let book = crate::book::Book::open(&self.dir.path().join("network/leases"), "another boot").expect("the book");
         assert_eq!(book.leases().len(), 0);
     }
+}
+
+/// Each run is of a workload of its own.
+fn run(number: u32) -> RunId {
+    RunId { workload: WorkloadId::from_bytes([u8::try_from(number).expect("few"); 6]), number: 1 }
 }
 
 fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> T {
@@ -254,7 +259,7 @@ fn networks_do_not_reach_each_other_but_through_published_ports() {
         assert!(TcpStream::connect_timeout(&"127.0.0.1:7080".parse().expect("one"), LONGEST).is_err());
         drop(TcpListener::bind("0.0.0.0:7080").expect("free again"));
         for run in 1..=3 {
-            networks.release(RunId { workload: WorkloadId::from_bytes([7; 6]), number: run });
+            networks.release(self::run(run));
         }
         machine.down(&networks);
     });
@@ -290,7 +295,7 @@ fn addresses_run_out_and_come_back() {
             Err(error) => assert!(error.to_string().contains("in use"), "{error}"),
         }
         for number in 1..20 {
-            networks.release(RunId { workload: WorkloadId::from_bytes([7; 6]), number });
+            networks.release(run(number));
         }
         machine.down(&networks);
     });
