@@ -11,6 +11,15 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 /// Most that one answer has, bytes: the kernel sends dumps in parts of at most 32 KiB.
 const ANSWER_MAX: usize = 64 * 1024;
 
+/// Parts of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Links, addresses and routes.
+    Route,
+    /// Filters, and connections that are remembered.
+    Netfilter,
+}
+
 /// A connection to the configuration of the network that the thread was in when it was made.
 #[derive(Debug)]
 pub struct Socket {
@@ -19,10 +28,19 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens one; no answer is waited for longer than this.
+    /// Opens one for links, addresses and routes; no answer is waited for longer than this.
     pub fn open(longest_wait: Duration) -> io::Result<Self> {
-        // Protocol 0 is that of links, addresses and routes.
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Self::open_on(Family::Route, longest_wait)
+    }
+
+    /// The same for any part of the configuration.
+    pub fn open_on(family: Family, longest_wait: Duration) -> io::Result<Self> {
+        let protocol = match family {
+            // Protocol 0.
+            Family::Route => None,
+            Family::Netfilter => Some(rustix::net::netlink::NETFILTER),
+        };
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&fd, &SocketAddrNetlink::new(0, 0))?;
         set_socket_timeout(fd.as_fd(), Timeout::Recv, Some(longest_wait))?;
         // Says more than a number of what is wrong; older kernels do not know how.

@@ -20,6 +20,7 @@
 //! - `choose`: from what was asked for to a network; `view`: how it all stands
 //! - `reconcile`: what is there against what should be, after a crash
 //! - `setup`, `bridge`: making, proving and removing on the machine; `netlink`: links, addresses, routes
+//! - `conntrack`: what the kernel remembers of connections
 //! - `rules`: the table of nftables; `tool`: calling `nft` and `tc`; `names`: names on the machine
 //! - `cni`: networks that CNI plugins make
 //! - `dns`: names of workloads, answered at each bridge; `files`: what a workload reads of that
@@ -33,6 +34,7 @@ mod book;
 mod bridge;
 mod choose;
 mod cni;
+mod conntrack;
 mod dns;
 mod files;
 mod knock;

@@ -126,7 +126,7 @@ impl Shared {
         } else if is_idle && lease.cni && wanted {
             // Proved clean as if somebody had just left it.
             net.pool.adopt(lease.setup, pool::Place::Cleaning);
-            let returned = Returned { setup: lease.setup, run: None, since_ms: self.now_ms() };
+            let returned = Returned { setup: lease.setup, run: None, published: false, since_ms: self.now_ms() };
             self.enqueue(state, id, Job::Return(returned));
         } else {
             net.pool.adopt(lease.setup, pool::Place::Removing);

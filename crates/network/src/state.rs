@@ -119,6 +119,8 @@ pub(crate) struct Returned {
     pub(crate) setup: SetupId,
     /// Who has left it; nobody, of one that was idle when the daemon came up.
     pub(crate) run: Option<RunId>,
+    /// It had published ports.
+    pub(crate) published: bool,
     pub(crate) since_ms: u64,
 }
 

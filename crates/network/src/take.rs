@@ -315,10 +315,11 @@ impl Shared {
             let lease = state.lease(setup);
             let (ip, ip6) = lease.map_or((None, None), |lease| (lease.ip, lease.ip6));
             let ports: Vec<_> = place.published.iter().map(|publish| Port { publish: *publish, ip, ip6 }).collect();
-            if !ports.is_empty() {
+            let published = !ports.is_empty();
+            if published {
                 state.unpublished.insert(run, ports);
             }
-            let returned = Returned { setup, run: Some(run), since_ms: self.now_ms() };
+            let returned = Returned { setup, run: Some(run), published, since_ms: self.now_ms() };
             self.zone_changed(state, id);
             self.enqueue(state, id, Job::Return(returned));
         }

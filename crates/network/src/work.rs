@@ -18,7 +18,7 @@ use crate::rules::{self, Net as RulesNet, Port};
 use crate::setup::{self, SetupError, Users};
 use crate::state::{Job, Returned, Shared, Stage, State, tell};
 use crate::take::Bound;
-use crate::{NetworkError, bridge, cni, names};
+use crate::{NetworkError, bridge, cni, conntrack, names};
 
 impl Shared {
     pub(crate) fn carry_out(self: &Arc<Self>, id: NetworkId, job: Job) {
@@ -302,11 +302,26 @@ impl Shared {
         // Those of a run that is over, and whose turn to be taken back has not come.
         self.unpublish(|_, old| old.iter().any(|old| ports.iter().any(|new| old.publish.collides(&new.publish))));
         let published = rules::publish(self.settings.tag, ports);
+        forget_unled(ports);
         // Somebody may have flushed all rules of the machine: then they are written anew, these ports among them.
         published.or_else(|_| self.write_rules()).map_err(|error| {
             self.state().ports.remove(&run);
             NetworkError::Port("a port".to_owned(), error.to_string())
         })
+    }
+
+    /// What was said to it must not be said to who has its address next.
+    fn forget_connections(&self, setup: SetupId) {
+        let addresses: Vec<_> = {
+            let state = self.state();
+            let lease = state.lease(setup);
+            let of = |lease: &crate::book::leases::Lease| [lease.ip.map(IpAddr::V4), lease.ip6.map(IpAddr::V6)];
+            lease.map(of).into_iter().flatten().flatten().collect()
+        };
+        let forgotten = conntrack::forget(|entry| addresses.iter().any(|address| entry.is_of(*address)));
+        if let Err(error) = forgotten {
+            tracing::warn!(%setup, %error, "what the kernel remembers of a set-up's connections stays until it forgets it");
+        }
     }
 
     /// Takes ports out of the rules. While they are held, so that nothing else is published meanwhile.
@@ -331,6 +346,9 @@ impl Shared {
         {
             let _held = self.hold_rules();
             self.unpublish(|run, _| Some(*run) == returned.run);
+        }
+        if returned.published {
+            self.forget_connections(setup);
         }
         failpoint::hit("setup-unpublished");
         let waited_ms = self.now_ms().saturating_sub(returned.since_ms);
@@ -422,6 +440,19 @@ enum InUse {
     ForNow,
     /// He does not go.
     StillThen,
+}
+
+/// Who has sent datagrams to the machine's port before it was published reaches what is there now.
+fn forget_unled(ports: &[Port]) {
+    let of_udp = ports.iter().filter(|port| port.publish.protocol == Protocol::Udp);
+    let numbers: Vec<_> = of_udp.map(|port| port.publish.host_port).collect();
+    if numbers.is_empty() {
+        return;
+    }
+    let forgotten = conntrack::forget(|entry| numbers.iter().any(|number| entry.is_unled(*number)));
+    if let Err(error) = forgotten {
+        tracing::warn!(%error, "who has sent datagrams to a port before it was published may not reach it");
+    }
 }
 
 /// Keeps a published port of this machine from others, at each address at which it is published.

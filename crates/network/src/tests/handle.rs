@@ -336,6 +336,40 @@ fn who_is_started_again_finds_his_address_and_ports() {
     });
 }
 
+/// Datagrams of one who never stops reach who has the port now.
+#[test]
+fn datagrams_reach_who_has_the_port_now() {
+    on_a_machine(|| {
+        let machine = Machine::new(0, 9);
+        let networks = machine.daemon(&[], &[]);
+        machine.network(&networks, "blue", NetworkSpec::default());
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        client.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        let to: SocketAddr = "127.0.0.1:7053".parse().expect("one");
+        // Before there is anybody: the kernel remembers that this leads nowhere.
+        client.send_to(b"hello", to).expect("sent");
+        for name in ["first", "second"] {
+            let mut ask = machine.ask("blue", "web");
+            ask.attachment.publish = vec![text::publish("7053:53/udp").expect("a port")];
+            let run = ask.run;
+            let place = machine.take(&networks, ask).expect("a place");
+            let server = inside(&place.path, || UdpSocket::bind("0.0.0.0:53").expect("bound"));
+            server.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+            client.send_to(name.as_bytes(), to).expect("sent");
+            let mut heard = [0; 64];
+            let (length, peer) = server.recv_from(&mut heard).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(&heard[..length], name.as_bytes());
+            server.send_to(b"answer", peer).expect("answered");
+            let mut heard = [0; 64];
+            let answered = (0..10).any(|_| client.recv(&mut heard).is_ok_and(|length| &heard[..length] == b"answer"));
+            assert!(answered, "{name}");
+            networks.release(run);
+            machine.quiet(&networks);
+        }
+        machine.down(&networks);
+    });
+}
+
 #[test]
 fn over_a_crash_of_the_daemon() {
     on_a_machine(|| {
