@@ -4,6 +4,7 @@
 //! Nothing that is kept is labelled by workload, run or namespace, so that the number of series does not grow with the
 //! work. What single workloads use is read when somebody asks, of a bounded number of them ([`sampled`]).
 
+mod pools;
 mod sampled;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use hostler_linux::procfs;
 use hostler_model::event::{Event, EventKind};
+use hostler_model::network::PoolView;
 use hostler_model::workload::Phase;
-use hostler_model::{RunId, limits};
+use hostler_model::{Namespace, NetworkName, RunId, limits};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -106,6 +108,8 @@ pub(crate) struct Scrape {
     pub(crate) sampled: Vec<Sampled>,
     /// Workloads that would have some, were there not so many or did their agents answer.
     pub(crate) unmeasured: usize,
+    /// The pools of networks.
+    pub(crate) pools: Vec<(Namespace, NetworkName, PoolView)>,
 }
 
 /// Counts and times since the daemon started.
@@ -242,6 +246,7 @@ fn scraped(scrape: &Scrape) -> Registry {
     }
     machine(&mut registry);
     sampled::register(&mut registry, &scrape.sampled);
+    pools::register(&mut registry, &scrape.pools);
     registry
 }
 
@@ -377,6 +382,7 @@ mod tests {
         metrics.observe_duration(Operation::Stats, Duration::from_micros(700));
         metrics.observe_duration(Operation::Exit, Duration::from_secs(60));
         let scrape = Scrape {
+            pools: Vec::new(),
             workloads: BTreeMap::from([(Phase::Running, 3)]),
             subscribers: 4,
             pending_actions: 5,

@@ -53,6 +53,7 @@ pub(crate) async fn metrics(State(door): State<Door>, ConnectInfo(peer): Connect
         idle_agents: door.node.runtime.idle_agents(),
         sampled,
         workloads,
+        pools: door.node.networks.pools(),
     };
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], door.node.metrics.encode(scrape)).into_response())
 }
