@@ -104,6 +104,15 @@ impl NetworkRoom {
         self.networks.of_run(run)
     }
 
+    /// Who has come to an end is about to give his place back: who comes next waits for it. Heard before anything is
+    /// decided about it.
+    pub(crate) fn heard(&self, fact: &hostler_runtime::Fact) {
+        use hostler_runtime::Fact;
+        if let Fact::Exited { run, .. } | Fact::StartFailed { run, .. } | Fact::AgentLost { run } = fact {
+            self.networks.leaving(*run);
+        }
+    }
+
     /// This network is to be made.
     pub(crate) fn add(&self, record: Arc<NetworkRecord>) {
         self.networks.add(record);

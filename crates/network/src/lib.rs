@@ -247,6 +247,11 @@ impl Networks {
         self.shared.release(run);
     }
 
+    /// The run has come to its end, and [`Networks::release`] will follow: who wants what it has waits for that.
+    pub fn leaving(&self, run: RunId) {
+        self.shared.leaving(run);
+    }
+
     /// Begins to keep set-ups ready.
     pub fn fill(&self) {
         self.shared.fill();

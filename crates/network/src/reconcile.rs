@@ -117,7 +117,8 @@ impl Shared {
                 rights: if user.spoils { Rights::Administers } else { Rights::Ordinary },
             };
             let published = user.publish;
-            let place = Place { network: id, ask, setup: Some(lease.setup), answer: None, published, problem };
+            let setup = Some(lease.setup);
+            let place = Place { network: id, ask, setup, answer: None, published, leaving: false, problem };
             state.runs.insert(user.run, place);
             return;
         }

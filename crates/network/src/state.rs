@@ -61,6 +61,8 @@ pub(crate) struct Place {
     pub(crate) answer: Option<oneshot::Sender<Result<SetUp, NetworkError>>>,
     /// Its ports are in the rules, or about to be.
     pub(crate) published: Vec<Publish>,
+    /// It has come to its end, and will give its place back.
+    pub(crate) leaving: bool,
     /// What was found missing when the daemon came up.
     pub(crate) problem: Option<String>,
 }

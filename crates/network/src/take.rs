@@ -54,7 +54,15 @@ impl Shared {
             return Err(NetworkError::Broken(net.name().clone(), why.clone()));
         }
         let (run, wish) = (ask.run, net.wish(&ask));
-        let place = |answer| Place { network: id, ask, setup: None, answer, published: Vec::new(), problem: None };
+        let place = |answer| Place {
+            network: id,
+            ask,
+            setup: None,
+            answer,
+            published: Vec::new(),
+            leaving: false,
+            problem: None,
+        };
         match net.pool.take(run, wish) {
             pool::Take::Taken(setup) => {
                 state.runs.insert(run, place(None));

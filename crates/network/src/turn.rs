@@ -1,7 +1,8 @@
 //! Who asks for a port or an address that another is about to give back waits for it, instead of being refused.
 //!
-//! A run begins before the one before it of the same workload has given its place back, and a port that was given back is in
-//! the rules a moment longer. What an idle set-up has by chance it gives up.
+//! A run may begin before the one whose end made it begin has given its place back: the next one of the same workload, or
+//! the workload that replaces it. And a port that was given back is in the rules a moment longer. What an idle set-up has by
+//! chance it gives up.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,11 +33,14 @@ enum Way {
 impl State {
     /// Ports come before addresses: they are refused, where somebody has them.
     fn way(&self, ask: &Ask) -> Result<Way, NetworkError> {
-        let before = |run: &RunId| run.workload == ask.run.workload && run.number < ask.run.number;
+        let goes = |run: &RunId| {
+            let before = run.workload == ask.run.workload && run.number < ask.run.number;
+            before || self.runs.get(run).is_some_and(|place| place.leaving)
+        };
         let mut leaving = false;
         for port in &ask.attachment.publish {
             match self.publisher_of(port) {
-                Some(run) if before(&run) => leaving = true,
+                Some(run) if goes(&run) => leaving = true,
                 Some(run) => return Err(NetworkError::PortPublished(format!("port {}", text::published(port)), run)),
                 None => leaving |= self.unpublishing.iter().any(|(_, ports)| collides(ports, port)),
             }
@@ -61,7 +65,7 @@ impl State {
             }
             match net.pool.place(lease.setup) {
                 Some(pool::Place::Idle) => return Ok(Way::Idle(lease.setup)),
-                Some(pool::Place::Taken(run)) if before(&run) => leaving = true,
+                Some(pool::Place::Taken(run)) if goes(&run) => leaving = true,
                 // Taken by another, or being made: the book refuses it.
                 Some(pool::Place::Taken(_) | pool::Place::Making(Some(_))) => {}
                 _ => leaving = true,
@@ -103,6 +107,13 @@ impl Shared {
             return Ok(Take::Later(receiver));
         }
         self.take_now(state, ask)
+    }
+
+    /// It will be given back.
+    pub(crate) fn leaving(&self, run: RunId) {
+        if let Some(place) = self.state().runs.get_mut(&run) {
+            place.leaving = true;
+        }
     }
 
     /// Something was given back: who waits for that has it now, in the order in which they came.

@@ -134,7 +134,10 @@ impl Decider {
             {
                 messages.push(message);
             }
-            news.iter().for_each(|fact| self.prober.heard(fact));
+            for fact in &news {
+                self.prober.heard(fact);
+                self.launcher.networks.heard(fact);
+            }
             batch.extend(news.drain(..).filter_map(fact).map(Input::Fact));
             // Whatever woke it: under a steady stream of news the timer itself may never be looked at.
             if wake.is_due(clock::boot_ms(), clock::wall_ms()) {
