@@ -198,10 +198,13 @@ fn a_burst_stays_within_its_bounds(oci: Oci) {
         }
     }
     assert!(accepted.len() >= 6 && accepted.len() + refused as usize == 20, "{accepted:?}, {refused}");
-    // Those that were accepted beyond it wait for the end of others.
-    for name in &accepted {
-        yard.main_pid(name);
-        yard.end(name);
+    // Those that were accepted beyond it wait for the end of others, and then begin.
+    while !accepted.is_empty() {
+        let name = until("one that runs", PATIENCE, || {
+            accepted.iter().find(|name| yard.inspect(name).phase.as_str() == "running").cloned()
+        });
+        yard.end(&name);
+        accepted.retain(|other| *other != name);
     }
     yard.settled("blue", 2, 0);
     yard.assert_setups(2, "afterwards");
