@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hostler_linux::tool;
 use hostler_model::ids::{Namespace, NetworkId, StoreId};
-use hostler_model::network::{Bridge, NetworkRecord, NetworkSpec, NewNetwork, Subnet6};
+use hostler_model::network::{Bridge, NetworkRecord, NetworkSpec, NewNetwork, Subnet4, Subnet6};
 use hostler_model::{Problem, ProblemKind};
 
 use crate::bridge::InUse;
@@ -79,8 +79,12 @@ impl Shared {
         };
         let [a, b, c] = *id.as_bytes();
         let begin = u32::from_be_bytes([0, a, b, c]);
+        // What another network of the node has is refused where that is decided, by its name.
+        let bridges = || known.iter().filter_map(|record| record.bridge.as_ref());
+        let own4 = |subnet: &Subnet4| bridges().any(|bridge| bridge.subnet.overlaps(subnet));
+        let own6 = |subnet6: &Subnet6| bridges().any(|bridge| bridge.subnet6.is_some_and(|own| own.overlaps(subnet6)));
         let subnet = match spec.subnet {
-            Some(subnet) => match in_use.overlap4(subnet) {
+            Some(subnet) => match in_use.overlap4(subnet).filter(|_| !own4(&subnet)) {
                 Some(with) => return Err(overlaps(subnet.to_string(), with.to_string())),
                 None => subnet,
             },
@@ -94,7 +98,7 @@ impl Shared {
         };
         let subnet6 = match (spec.has_ipv6(), spec.subnet6) {
             (false, _) => None,
-            (true, Some(subnet6)) => match in_use.overlap6(subnet6) {
+            (true, Some(subnet6)) => match in_use.overlap6(subnet6).filter(|_| !own6(&subnet6)) {
                 Some(with) => return Err(overlaps(subnet6.to_string(), with.to_string())),
                 None => Some(subnet6),
             },

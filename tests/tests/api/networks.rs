@@ -5,17 +5,13 @@ use std::collections::BTreeSet;
 
 use hostler_model::ProblemKind;
 use hostler_model::event::EventKind;
-use hostler_tests::{TestNode, is_root, skip};
+use hostler_tests::{Machine, Setup, TestNode, skip};
 
 const NOBODY: u32 = 65_534;
 
-/// A node that can have networks, or why this machine has none.
+/// A node that can have networks, on a machine of its own, or why there can be none.
 fn node() -> Option<TestNode> {
-    if !is_root() {
-        skip("networks need root");
-        return None;
-    }
-    let node = TestNode::new();
+    let node = Setup::new().on(&Machine::new()?).start();
     let made = node.cli(&["network", "create", "blue"]);
     if made.code != 0 && made.err().contains("doctor") {
         skip(&format!("this machine has no networks: {}", made.err()));

@@ -75,6 +75,12 @@ impl Yard {
         seat
     }
 
+    /// Ends a workload and takes it away: `rm -f` would not wait for its end.
+    fn end(&self, name: &str) {
+        self.cli(&["stop", "-t", "0s", name]).ok();
+        self.cli(&["rm", name]).ok();
+    }
+
     /// Its place in its network.
     fn seat(&self, name: &str) -> RunNetwork {
         self.inspect(name).network.unwrap_or_else(|| panic!("{name} is in no network"))

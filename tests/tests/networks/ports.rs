@@ -15,6 +15,7 @@ with_each_oci_runtime! {
     collisions_are_told_and_ports_come_back,
     over_the_daemons_death,
     who_comes_back_has_his_port_and_address_again,
+    units_that_change_keep_their_port,
 }
 
 /// An address of a machine with a port.
@@ -144,7 +145,7 @@ fn who_comes_back_has_his_port_and_address_again(oci: Oci) {
     });
     assert!(!yard.history("web").iter().any(|kind| kind == "run.failed"), "{:?}", yard.history("web"));
     // Another one that takes its place at once.
-    yard.cli(&["rm", "-f", "web"]).ok();
+    yard.end("web");
     yard.web("next", &["--network", "blue,ip=10.5.0.7", "-p", "8080:80"]);
     assert_eq!(fetch(&here, at("127.0.0.1:8080")).as_deref(), Ok("next"));
     yard.finish();
@@ -177,6 +178,32 @@ fn over_the_daemons_death(oci: Oci) {
     yard.settled("blue", 0, 1);
     yard.machine.inside(|| TcpListener::bind("0.0.0.0:8080").map(drop).expect("free again"));
     assert!(yard.resolve("asks", "www").is_empty());
+    yard.finish();
+}
+
+/// A stack's unit that differs is another workload, which comes when the one before it has ended.
+fn units_that_change_keep_their_port(oci: Oci) {
+    let Some(yard) = Yard::new(oci) else { return };
+    let here = yard.machine.path();
+    let file = yard.work().join("shop.toml");
+    for word in ["one", "two", "three"] {
+        let text = format!(
+            "[network.shop]\nsubnet = \"10.5.0.0/24\"\n[service.web]\n\
+             command = [\"sh\", \"-c\", \"mkdir -p /tmp/{word}; echo {word} >/tmp/{word}/name; exec httpd -f -p 80 -h /tmp/{word}\"]\n\
+             update = \"replace\"\nstop = {{ signal = \"KILL\" }}\n[service.web.container]\nrootfs = {:?}\noci_runtime = {:?}\n\
+             network = \"shop,ip=10.5.0.7\"\npublish = \"8080:80\"\n",
+            yard.rootfs().display().to_string(),
+            oci.name
+        );
+        std::fs::write(&file, text).expect("write");
+        yard.cli(&["stack", "apply", file.to_str().expect("UTF-8")]).ok();
+        until(&format!("{word} at the port"), PATIENCE, || {
+            fetch(&here, at("127.0.0.1:8080")).ok().filter(|name| name == word)
+        });
+    }
+    let failed: Vec<_> = yard.journal().into_iter().filter(|view| view.event.kind.name() == "run.failed").collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    yard.cli(&["stack", "down", "shop"]).ok();
     yard.finish();
 }
 

@@ -31,7 +31,7 @@ fn what_makes_no_sense(oci: Oci) {
     yard.network(&["blue", "--subnet", "10.5.0.0/24"]);
     yard.machine.ip("addr add 172.30.1.1/24 dev lo");
     let rows: [(&[&str], &str); 6] = [
-        (&["red", "--subnet", "10.5.0.128/25"], "10.5.0.0/24"),
+        (&["red", "--subnet", "10.5.0.128/25"], "10.5.0.0/24 of network blue"),
         (&["red", "--subnet", "172.30.0.0/16"], "172.30.1.0/24"),
         (&["red", "--subnet", "10.6.0.0/24", "--gateway", "10.7.0.1"], "10.7.0.1"),
         (&["red", "--subnet", "10.6.0.0/31"], "10.6.0.0/31"),
