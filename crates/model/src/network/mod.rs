@@ -352,6 +352,12 @@ impl Attachment {
         }
     }
 
+    /// Whether no two workloads can be attached like this.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.ip.is_some() || self.ip6.is_some() || !self.publish.is_empty()
+    }
+
     /// Everything that can be judged without looking at the machine; `field` is where it is.
     pub fn check(&self, field: &str) -> Result<(), Problem> {
         let refuse = |part: &str, what: &str| Err(invalid(&format!("{field}.{part}"), what));

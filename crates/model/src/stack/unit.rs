@@ -91,7 +91,8 @@ pub struct Unit {
     /// How many of a service run side by side; 1 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
-    /// How a changed unit takes the place of the old one: `rolling` (when absent) or `replace`.
+    /// How a changed unit takes the place of the old one: `rolling` (when absent), or `replace` (when absent, of a container
+    /// with published ports or an address of its own).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<super::plan::Update>,
 

@@ -112,6 +112,11 @@ fn every_mistake_has_its_path() {
             "service.u.container.publish",
             "twice",
         ),
+        (
+            r#"{"command":"x","replicas":2,"container":{"rootfs":"/r","network":"n","publish":"80:80"}}"#,
+            "service.u.replicas",
+            "published ports",
+        ),
         (r#"{"command":"x","liveness":{}}"#, "service.u.liveness", "exactly one"),
         (r#"{"command":"x","liveness":{"tcp":80,"failures":0}}"#, "service.u.liveness.failures", "at least 1"),
         (r#"{"command":"x","condition":{}}"#, "service.u.condition", "asks for nothing"),
@@ -240,4 +245,20 @@ fn jobs_have_queues_and_schedules_and_everybody_hooks() {
     let (web, mut bare) = (&checked.units["web"], checked.units["web"].clone());
     (bare.spec.protected, *bare.spec.tags) = (false, Vec::new());
     assert_eq!(web.differences(&bare), ["protected", "tags"]);
+}
+
+#[test]
+fn what_cannot_run_twice_is_replaced() {
+    use crate::stack::plan::Update;
+    let update = |unit: &str| {
+        let checked = check(&stack(&format!(r#"{{"service":{{"u":{unit}}}}}"#)));
+        checked.units.values().next().expect("a unit").update
+    };
+    let unit = |rest: &str| format!(r#"{{"command":"x","container":{{"rootfs":"/r","network":"n"}}{rest}}}"#);
+    assert_eq!(update(&unit("")), Update::Rolling);
+    let published = unit("").replace(r#""network":"n""#, r#""network":"n","publish":"80:80""#);
+    assert_eq!(update(&published), Update::Replace);
+    assert_eq!(update(&unit("").replace(r#""n""#, r#""n,ip=10.0.0.2""#)), Update::Replace);
+    let asked = published.replace(r#""command""#, r#""update":"rolling","command""#);
+    assert_eq!(update(&asked), Update::Rolling);
 }

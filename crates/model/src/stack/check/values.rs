@@ -3,9 +3,10 @@
 use crate::error::Problem;
 use crate::ids::UnitName;
 use crate::limits;
+use crate::network::Attachment;
 use crate::spec::{Log, Restart, RestartWhen, Rlimit, RlimitKind, Spec, Stop};
 use crate::stack::check::{Mistakes, schedule};
-use crate::stack::plan::{UnitKind, UnitPlan};
+use crate::stack::plan::{UnitKind, UnitPlan, Update};
 use crate::stack::probe::{Liveness, Probe, Readiness, ReadyWhen, TimedProbe};
 use crate::stack::unit::{self, RestartText, Unit};
 use crate::stack::written::{Several, Written};
@@ -73,6 +74,15 @@ pub(super) fn plan(kind: UnitKind, path: &str, unit: &Unit, mistakes: &mut Mista
     if replicas > limits::REPLICAS_MAX {
         table.add("replicas", format!("must be at most {}", limits::REPLICAS_MAX));
     }
+    // A port of the machine, or an address: two cannot have it, and a new one not while the old one does.
+    let is_single = spec.as_ref().and_then(Spec::attachment).is_some_and(Attachment::is_single);
+    if is_single && replicas > 1 {
+        table.add(
+            "replicas",
+            "cannot be more than 1 with published ports or an address of its own: all would have the same",
+        );
+    }
+    let usual = if is_single { Update::Replace } else { Update::Rolling };
     let names = |names: &Several| -> Vec<UnitName> {
         let mut known: Vec<UnitName> = Vec::new();
         for name in names.as_slice().iter().filter_map(|name| name.parse().ok()) {
@@ -91,7 +101,7 @@ pub(super) fn plan(kind: UnitKind, path: &str, unit: &Unit, mistakes: &mut Mista
         condition: unit.condition.clone(),
         liveness,
         replicas,
-        update: unit.update.unwrap_or_default(),
+        update: unit.update.unwrap_or(usual),
     })
 }
 
