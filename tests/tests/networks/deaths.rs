@@ -19,6 +19,8 @@ enum By {
     RunOfPool,
     /// One ends.
     End,
+    /// One ends, and its set-up goes back into a pool.
+    EndOfPool,
     /// One ends, and somebody else has a socket in its network.
     EndHeld,
     /// A network that has idle set-ups is removed.
@@ -44,9 +46,9 @@ const POINTS: [(&str, By, u32); 24] = [
     ("setup-cleaned", By::End, 0),
     ("setup-let-go", By::End, 0),
     ("setup-freed", By::End, 0),
-    ("setup-released", By::End, 1),
-    ("setup-unpublished", By::End, 1),
-    ("setup-cleaned", By::End, 1),
+    ("setup-released", By::EndOfPool, 1),
+    ("setup-unpublished", By::EndOfPool, 1),
+    ("setup-cleaned", By::EndOfPool, 1),
     ("setup-let-go", By::EndHeld, 0),
     ("setup-unlinked", By::EndHeld, 0),
     ("setup-let-go", By::Remove, 2),
@@ -54,35 +56,57 @@ const POINTS: [(&str, By, u32); 24] = [
 ];
 
 fn while_networks_are_made(oci: Oci) {
-    survive(oci, &[By::Network]);
+    survive(oci, By::Network, 0..2);
 }
 
-fn while_runs_begin(oci: Oci) {
-    survive(oci, &[By::Run]);
+fn while_set_ups_are_made(oci: Oci) {
+    survive(oci, By::Run, 0..4);
+}
+
+fn while_runs_take_them(oci: Oci) {
+    survive(oci, By::Run, 4..7);
 }
 
 fn while_runs_begin_out_of_a_pool(oci: Oci) {
-    survive(oci, &[By::RunOfPool]);
+    survive(oci, By::RunOfPool, 0..3);
 }
 
 fn while_runs_end(oci: Oci) {
-    survive(oci, &[By::End]);
+    survive(oci, By::End, 0..3);
+}
+
+fn while_set_ups_go(oci: Oci) {
+    survive(oci, By::End, 3..5);
+}
+
+fn while_set_ups_are_cleaned(oci: Oci) {
+    survive(oci, By::EndOfPool, 0..3);
 }
 
 fn while_what_is_held_goes(oci: Oci) {
-    survive(oci, &[By::EndHeld, By::Remove]);
+    survive(oci, By::EndHeld, 0..2);
+}
+
+fn while_a_network_goes(oci: Oci) {
+    survive(oci, By::Remove, 0..2);
 }
 
 with_each_oci_runtime! {
     while_networks_are_made,
-    while_runs_begin,
+    while_set_ups_are_made,
+    while_runs_take_them,
     while_runs_begin_out_of_a_pool,
     while_runs_end,
+    while_set_ups_go,
+    while_set_ups_are_cleaned,
     while_what_is_held_goes,
+    while_a_network_goes,
 }
 
-fn survive(oci: Oci, by: &[By]) {
-    for (point, how, idle) in POINTS.iter().filter(|(_, how, _)| by.contains(how)) {
+/// These of the points that something leads to.
+fn survive(oci: Oci, by: By, which: std::ops::Range<usize>) {
+    let points: Vec<_> = POINTS.iter().filter(|(_, how, _)| *how == by).collect();
+    for (point, how, idle) in &points[which] {
         let setup = Setup::new().config(&format!("[pool.network.blue]\nidle = {idle}\n"));
         let Some(mut yard) = Yard::with(oci, setup) else { return };
         one_death(&mut yard, point, *how, *idle);
@@ -99,7 +123,7 @@ fn one_death(yard: &mut Yard, point: &str, by: By, idle: u32) {
         yard.network(&["blue"]);
         yard.settled("blue", idle, 0);
     }
-    if matches!(by, By::End | By::EndHeld) {
+    if matches!(by, By::End | By::EndOfPool | By::EndHeld) {
         // Without a port and with, so that one of them may be used again.
         yard.sleeper("victim", &victim[..if idle > 0 && point == "setup-cleaned" { 2 } else { 4 }]);
         yard.settled("blue", idle, 1);
@@ -116,7 +140,7 @@ fn one_death(yard: &mut Yard, point: &str, by: By, idle: u32) {
     let asking = yard.command(&match by {
         By::Network => vec!["network", "create", "blue"],
         By::Run | By::RunOfPool => [&run[..], &victim, &["--", "sleep", "600"]].concat(),
-        By::End | By::EndHeld => vec!["rm", "-f", "victim"],
+        By::End | By::EndOfPool | By::EndHeld => vec!["rm", "-f", "victim"],
         By::Remove => vec!["network", "rm", "blue"],
     });
     let asking = asking.spawn();
@@ -180,4 +204,6 @@ fn every_point_is_armed() {
     let tested: std::collections::BTreeSet<_> =
         POINTS.iter().filter_map(|(point, ..)| Some(point.split(':').next()?.to_owned())).collect();
     assert_eq!(found, tested);
+    let count = |by: By| POINTS.iter().filter(|(_, how, _)| *how == by).count();
+    assert_eq!((count(By::Run), count(By::End)), (7, 5), "tested in parts");
 }

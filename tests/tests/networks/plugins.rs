@@ -26,7 +26,7 @@ const CALL_MAX_MS: u64 = 500;
 
 fn has_plugins(names: &[&str]) -> bool {
     let has = |name: &&str| DIRECTORIES.iter().any(|directory| Path::new(directory).join(name).is_file());
-    let all = names.iter().all(|name| has(name));
+    let all = names.iter().all(has);
     if !all {
         skip(&format!("the CNI plugins {names:?} are not installed"));
     }
