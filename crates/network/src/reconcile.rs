@@ -116,7 +116,8 @@ impl Shared {
             let found = netns::identity(&path).ok().flatten().map(netns::processes);
             matches!(found, Some(Ok(pids)) if pids.is_empty()) && setup::sockets(&path).is_ok_and(|count| count == 0)
         };
-        let whole = is_idle && !lease.cni && flaw(Users::None).is_none() && nobody();
+        // In this order: the look itself has a socket there, which counts for some milliseconds more.
+        let whole = is_idle && !lease.cni && nobody() && flaw(Users::None).is_none();
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(net) = state.nets.get_mut(&id) else { return };

@@ -152,8 +152,8 @@ fn one_death(yard: &mut Yard, point: &str, by: By, idle: u32) {
     assert_eq!(fetch(&here, ([127, 0, 0, 1], 8080)).as_deref(), Ok("stays"), "{case}");
     yard.start();
     let answer = asking.end();
-    // What is asked with a key is asked again, and done once. Whether a network was made, one can see.
-    let expected = i32::from(by == By::Network);
+    // What is asked with a key is asked again, and done once. Whether a network was made or removed, one can see.
+    let expected = i32::from(matches!(by, By::Network | By::Remove));
     assert_eq!(answer.code, expected, "{case}: {}", answer.err());
     afterwards(yard, &case, idle);
     drop(held);
