@@ -252,7 +252,7 @@ pub(crate) fn failure_words(kind: StartFailureKind) -> &'static str {
         StartFailureKind::Credentials => "user or groups",
         StartFailureKind::Limit => "limit not available",
         StartFailureKind::Isolation => "isolation not available",
-        StartFailureKind::Network => "no place in its network",
+        StartFailureKind::Network => "network",
         StartFailureKind::Sandbox => "no sandbox",
         StartFailureKind::Deadline => "not started in time",
         StartFailureKind::Cancelled => "stopped before its start",

@@ -173,11 +173,11 @@ pub enum NetworkError {
     #[error("network {0}: {1}")]
     Address(NetworkName, String),
     /// The address is another run's.
-    #[error("network {0}: {1} is in use by run {2}")]
-    AddressTaken(NetworkName, String, RunId),
+    #[error("network {0}: {1} is in use by {2} (run {3})")]
+    AddressTaken(NetworkName, String, String, RunId),
     /// The port is published by another run.
-    #[error("{0} is published by run {1}")]
-    PortPublished(String, RunId),
+    #[error("{0} is published by {1} (run {2})")]
+    PortPublished(String, String, RunId),
     /// The port is somebody else's.
     #[error("{0} cannot be published: {1}")]
     Port(String, String),

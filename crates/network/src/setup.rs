@@ -118,6 +118,8 @@ fn inside(plan: &Plan, outer: &str, machine: i32) -> Result<(), SetupError> {
     }
     // Root of a user namespace of its own has no right to low ports of a network that was made outside of it.
     setting("net/ipv4/ip_unprivileged_port_start", "0")?;
+    // And may ask whether somebody is there, without a right to raw packets.
+    setting("net/ipv4/ping_group_range", "0 2147483647")?;
     let mut netlink = Netlink::open()?;
     let here = End { name: names::INNER, mac: Some(plan.mac()), index: Some(INNER_INDEX) };
     let there = End { name: outer, mac: None, index: None };

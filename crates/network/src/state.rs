@@ -359,6 +359,12 @@ impl State {
         book.write(Entry::Lease(Lease { user: Some(user), ..lease })).map_err(|error| failed(error.to_string()))
     }
 
+    /// What a run's workload is called.
+    pub(crate) fn name_of(&self, run: RunId) -> String {
+        let names = self.runs.get(&run).map(|place| &place.ask.names);
+        names.and_then(|names| names.first().cloned()).unwrap_or_else(|| "another workload".to_owned())
+    }
+
     /// The run that has published a port that this one collides with.
     pub(crate) fn publisher_of(&self, port: &Publish) -> Option<RunId> {
         let has = |place: &Place| place.ask.attachment.publish.iter().any(|known| known.collides(port));

@@ -79,7 +79,8 @@ impl Shared {
         if let Some((port, run)) =
             ask.attachment.publish.iter().find_map(|port| Some((port, state.publisher_of(port)?)))
         {
-            return Err(NetworkError::PortPublished(format!("port {}", text::published(port)), run));
+            let port = format!("port {}", text::published(port));
+            return Err(NetworkError::PortPublished(port, state.name_of(run), run));
         }
         let net = state.nets.get_mut(&id).ok_or(NetworkError::Removed(name))?;
         if let Stage::Broken(why) = &net.stage {
@@ -241,7 +242,8 @@ impl Shared {
         match self.holder(state, id, wanted) {
             Some(Holder::Leaves) => return Ok(Begun::Waits),
             Some(Holder::Run(other, address)) => {
-                return Err(NetworkError::AddressTaken(self.name_of(state, id), address, other));
+                let (network, who) = (self.name_of(state, id), state.name_of(other));
+                return Err(NetworkError::AddressTaken(network, address, who, other));
             }
             None => {}
         }
@@ -252,7 +254,11 @@ impl Shared {
         let mut lease = Lease { setup, network: id, ip: None, ip6: None, cni, made: false, user: None };
         if let Some(bridge) = &record.bridge {
             let found = book.leases().find(id, bridge, wanted);
-            let (ip, ip6) = found.map_err(|error| NetworkError::Address(record.name.clone(), error.to_string()))?;
+            let (ip, ip6) = found.map_err(|error| {
+                let gateway = bridge.gateway;
+                let range = format!("its range is {}, of which {gateway} is the machine's own", bridge.subnet);
+                NetworkError::Address(record.name.clone(), format!("{error}; {range}"))
+            })?;
             (lease.ip, lease.ip6) = (Some(ip), ip6);
             book.leases_mut().passed(id, bridge, ip);
         }

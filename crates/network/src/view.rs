@@ -102,9 +102,13 @@ impl Shared {
             return Ok(());
         }
         let view = net.pool.view(self.now_ms());
+        let why = match &net.record.bridge {
+            Some(bridge) if bridge.places() == view.max => format!("its range {} has no more addresses", bridge.subnet),
+            _ => format!("max of [pool.network.{name}] in hostler.toml"),
+        };
         let detail = format!(
-            "all {} places of network {name} are taken ({} occupied, {} on their way out); try again in a moment",
-            view.max, view.occupied, view.leaving
+            "all {} places of network {name} are taken, {} by runs ({why}); try again when one has ended",
+            view.max, view.occupied
         );
         let problem = Problem::new(ProblemKind::TryAgain, detail);
         Err(Problem { retry_after_s: Some(limits::NETWORK_RETRY_AFTER_S), ..problem })
@@ -189,9 +193,22 @@ impl Shared {
             // Nothing is changed by asking whether it could be.
             let text = crate::rules::table(self.settings.tag, &[], &[]);
             NFT.run("check the rules of networks", &["-c", "-f", "-"], &text).map_err(|error| error.to_string())?;
+            self.survey_table()?;
             let has_bridges = Netlink::open().and_then(|mut netlink| netlink.can_make("bridge"));
             has_bridges.map_err(|error| error.to_string())?;
         }
         Ok(said.trim().to_owned())
+    }
+
+    /// Somebody may have flushed all rules of the machine.
+    fn survey_table(&self) -> Result<(), String> {
+        let stands = |net: &crate::state::Net| net.record.bridge.is_some() && matches!(net.stage, Stage::Ready(_));
+        if !self.state().nets.values().any(stands) {
+            return Ok(());
+        }
+        let table = names::table(self.settings.tag);
+        NFT.run("find the node's rules", &["list", "table", "inet", &table], "").map(drop).map_err(|_| {
+            format!("the table inet {table} is gone, by which networks are kept apart and ports published: run hostler down, then hostler up (what runs goes on)")
+        })
     }
 }

@@ -288,7 +288,7 @@ impl Shared {
                 return Err(NetworkError::Port(shown(), why.to_owned()));
             }
             let reserved = reserve(&port.publish, port.ip, port.ip6);
-            kept.extend(reserved.map_err(|error| NetworkError::Port(shown(), error.to_string()))?);
+            kept.extend(reserved.map_err(|error| NetworkError::Port(shown(), unreserved(&port.publish, &error)))?);
         }
         let _held = self.hold_rules();
         {
@@ -421,6 +421,17 @@ impl Shared {
             net.pool.removed(setup);
         }
         self.settle(state, id);
+    }
+}
+
+/// Why a port of this machine cannot be had.
+fn unreserved(publish: &Publish, error: &io::Error) -> String {
+    match (error.kind(), publish.host) {
+        (io::ErrorKind::AddrInUse, _) => {
+            format!("in use by a program of this machine (see: ss -lnp sport = {})", publish.host_port)
+        }
+        (io::ErrorKind::AddrNotAvailable, Some(host)) => format!("{host} is not an address of this machine"),
+        _ => error.to_string(),
     }
 }
 

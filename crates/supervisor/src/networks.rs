@@ -3,7 +3,7 @@
 //!
 //! Not here: what is done to the machine for one, and which addresses are free on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hostler_model::event::{Event, EventKind};
@@ -11,7 +11,7 @@ use hostler_model::ids::{Namespace, NetworkName, RunId, StackName, UnitName, Wor
 use hostler_model::network::{self, NetworkRecord};
 use hostler_model::record::{Record, Urgency};
 use hostler_model::spec::Spec;
-use hostler_model::stack::Mistake;
+use hostler_model::stack::{Mistake, UnitKind};
 use hostler_model::{Now, Problem, ProblemKind, limits};
 
 use crate::input::{Action, Outcome, Reply};
@@ -169,9 +169,9 @@ impl State {
             let name = record.name.clone();
             described.push(name.clone());
             let wrong = match self.networks.get(&(key.0.clone(), name.clone())) {
-                Some(known) if known.spec != record.spec => {
-                    Some(format!("is there already and differs; take it down first with: hostler network rm {name}"))
-                }
+                Some(known) if known.spec != record.spec => Some(format!(
+                    "is there already and differs: end what is in it, then hostler network rm {name}, or describe another one"
+                )),
                 // Of one that several stacks describe, the last to go takes it along.
                 Some(_) => {
                     let shared = self.stacks.others_made(key, &name) && !made.contains(&name);
@@ -236,6 +236,41 @@ impl State {
     }
 }
 
+/// Units in a network that is not as their stack describes it would be in another one: they are left out, and those that
+/// require them.
+pub(crate) fn leave_out(units: &mut BTreeMap<UnitName, Wanted>, mistakes: &mut Vec<Mistake>) {
+    let names = mistakes.iter().filter_map(|mistake| mistake.path.strip_prefix("network."));
+    let wrong: BTreeSet<String> = names.map(str::to_owned).collect();
+    let mut out: BTreeSet<UnitName> = units
+        .iter()
+        .filter(|(_, unit)| unit.plan.spec.attachment().is_some_and(|to| wrong.contains(to.name.as_str())))
+        .map(|(name, _)| name.clone())
+        .collect();
+    loop {
+        let more: Vec<_> = units
+            .iter()
+            .filter(|(name, unit)| !out.contains(*name) && unit.plan.requires.iter().any(|it| out.contains(it)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        out.extend(more);
+    }
+    for name in out {
+        let Some(unit) = units.remove(&name) else { continue };
+        let kind = match unit.plan.kind {
+            UnitKind::Service => "service",
+            UnitKind::Job => "job",
+        };
+        let what = match unit.plan.spec.attachment().filter(|to| wrong.contains(to.name.as_str())) {
+            Some(to) => format!("is in network {}, which is not as it is described", to.name),
+            None => "requires a unit whose network is not as it is described".to_owned(),
+        };
+        mistakes.push(Mistake { path: format!("{kind}.{name}"), what, unit: Some(name.to_string()) });
+    }
+}
+
 impl Users {
     fn is_empty(&self) -> bool {
         self.stacks.is_empty() && self.workloads.is_empty()
@@ -256,6 +291,9 @@ impl Users {
             ways.push(format!("hostler stop {}", names.join(" ")));
         }
         let (used, ways) = (all.join(", "), ways.join(" && "));
-        format!("network {network} is used by {used}{more}; end that first with: {ways}")
+        format!(
+            "network {network} is used by {used}{more}; end these first, with: {ways}{}",
+            if more.is_empty() { "" } else { " …" }
+        )
     }
 }

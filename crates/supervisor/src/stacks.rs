@@ -192,7 +192,7 @@ impl State {
     }
 
     pub(crate) fn apply_stack(&mut self, asked: ApplyStack, now: Now, out: &mut Outcome) -> Answer {
-        let ApplyStack { namespace, name, units, queues, networks, mut mistakes, retry } = asked;
+        let ApplyStack { namespace, name, mut units, queues, networks, mut mistakes, retry } = asked;
         self.admit(&namespace, None).or_else(|problem| match problem.kind {
             // Nothing is started before there is room; what is left out for that says so.
             ProblemKind::LimitReached => Ok(()),
@@ -206,6 +206,7 @@ impl State {
         }
         let made = self.make_queues(&key, &queues, &mut mistakes, now, out);
         let networks = self.make_networks(&key, networks, &units, &mut mistakes, now, out);
+        crate::networks::leave_out(&mut units, &mut mistakes);
         let known = self.stacks.known.entry(key.clone()).or_insert_with(|| Known {
             record: StackRecord {
                 namespace: key.0.clone(),

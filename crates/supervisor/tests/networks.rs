@@ -276,6 +276,14 @@ fn a_stacks_networks_come_before_its_units_and_go_with_it() {
     assert_eq!((third.mistakes.len(), third.networks.len()), (1, 0));
     assert_eq!(third.mistakes[0].path, "network.blue");
     assert!(third.mistakes[0].what.contains("differs"), "{:?}", third.mistakes);
+    // Nobody is put into a network that is not what he was promised.
+    let mut changed = blue();
+    changed.spec.internal = true;
+    let out = world.apply("fourth", vec![changed], Some("blue"));
+    assert!(out.early.is_empty(), "{:?}", out.early);
+    let fourth = world.state.stacks().find(|(stack, _)| stack.name == stack_name("fourth")).expect("there").0.clone();
+    assert!(fourth.mistakes.iter().any(|mistake| mistake.unit.is_some()), "{:?}", fourth.mistakes);
+    world.down("fourth");
     world.down("shop");
     assert_eq!(world.known(), ["blue"], "another stack describes it");
     world.down("other");

@@ -91,7 +91,46 @@ fn while_a_network_goes(oci: Oci) {
     survive(oci, By::Remove, 0..2);
 }
 
+/// On its way up, with something to mend and to remove.
+fn while_it_reconciles(oci: Oci) {
+    let setup = Setup::new().config("[pool.network.blue]\nidle = 1\n");
+    let Some(mut yard) = Yard::with(oci, setup) else { return };
+    let here = yard.machine.path();
+    yard.network(&["blue"]);
+    yard.network(&["red"]);
+    yard.web("stays", &["--network", "red", "-p", "8080:80"]);
+    let tag = yard.tag().expect("a tag").to_owned();
+    let bridge = yard.cli(&["network", "inspect", "blue"]).json()[0]["interface"].as_str().expect("one").to_owned();
+    for (number, point) in
+        ["bridge-made", "bridge-ready", "setup-let-go", "setup-unlinked", "setup-freed"].iter().enumerate()
+    {
+        yard.settled("blue", 1, 0);
+        yard.kill();
+        // Its bridge, so that the idle one is not in it; and one that is nobody's.
+        yard.machine.ip(&format!("link del {bridge}"));
+        let stray = format!("h{tag}{number:08x}");
+        let path = std::path::Path::new(hostler_linux::netns::DIRECTORY).join(&stray);
+        hostler_linux::netns::create(&path, || ()).expect("a namespace");
+        yard.machine.ip(&format!("link add {stray} type veth peer name eth0 netns {}", path.display()));
+        // It does not go by itself, so that it is removed by its name.
+        let held = machine::inside(&path, || UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        let up = yard.start_or_die(&[("HOSTLER_TEST_FAILPOINT", point)]);
+        // What is removed aside may go after it has come up.
+        assert!(!yard.wait_daemon_end().success(), "{point}: {up}");
+        assert_eq!(fetch(&here, ([127, 0, 0, 1], 8080)).as_deref(), Ok("stays"), "{point}");
+        yard.start();
+        drop(held);
+        yard.settled("blue", 1, 0);
+        yard.settled("red", 0, 1);
+        yard.assert_setups(2, point);
+        assert_eq!(fetch(&here, ([127, 0, 0, 1], 8080)).as_deref(), Ok("stays"), "{point}");
+        assert_eq!(yard.seat("stays").problem, None, "{point}");
+    }
+    yard.finish();
+}
+
 with_each_oci_runtime! {
+    while_it_reconciles,
     while_networks_are_made,
     while_set_ups_are_made,
     while_runs_take_them,

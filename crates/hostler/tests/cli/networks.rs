@@ -63,8 +63,7 @@ fn what_cannot_be_is_said_before_anybody_is_asked() {
 #[test]
 fn a_container_is_attached_as_it_was_typed() {
     let node = FakeNode::start(|_| Reply::Json(201, workload("running", r#""state":"running""#)));
-    let typed =
-        "run -d --rootfs / --network blue,ip=10.1.2.7,alias=db -p 8080:80 -p [::1]:53:53/udp --dns 9.9.9.9 -- x";
+    let typed = "run -d --rootfs / --network blue,ip=10.1.2.7,alias=db -p 8080:80 -p [2001:db8::1]:53:53/udp --dns 9.9.9.9 -- x";
     let arguments: Vec<_> = typed.split_whitespace().collect();
     outcome(&mut node.hostler(&arguments));
     let requests = node.requests();
@@ -75,7 +74,7 @@ fn a_container_is_attached_as_it_was_typed() {
     assert_eq!(named["aliases"], serde_json::json!(["db"]));
     assert_eq!(named["dns"], serde_json::json!(["9.9.9.9"]));
     assert_eq!(named["publish"][0], serde_json::json!({"host_port": 8_080, "port": 80, "protocol": "tcp"}));
-    assert_eq!(named["publish"][1]["host"], "::1");
+    assert_eq!(named["publish"][1]["host"], "2001:db8::1");
 }
 
 #[test]

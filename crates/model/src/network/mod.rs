@@ -377,6 +377,12 @@ impl Attachment {
             if publish.port == 0 || publish.host_port == 0 {
                 return refuse("publish", "port 0 leads nowhere");
             }
+            if publish.host == Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) {
+                return refuse(
+                    "publish",
+                    "::1 leads nowhere: the kernel passes nothing on from there; publish at 127.0.0.1",
+                );
+            }
             if publish.host.is_some_and(|host| host.is_multicast()) {
                 return refuse("publish", "a port can be published at an address of this machine only");
             }

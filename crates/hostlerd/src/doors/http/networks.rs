@@ -1,14 +1,16 @@
 //! Networks: list, make, look, remove; and the pools.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use hostler_api::networks::{NetworkList, NetworkPool, NetworksQuery, PoolList, ProcessPool};
 use hostler_api::types::{NamespaceQuery, WorkloadView};
 use hostler_model::network::{NetworkRecord, NetworkView, NewNetwork};
+use hostler_model::workload::Desired;
 use hostler_model::{Namespace, NetworkName, Problem, ProblemKind};
-use hostler_provision::may_change_networks;
+use hostler_provision::{Scope, may_change_networks};
 use hostler_supervisor::Request;
 use hostler_supervisor::input::Reply;
 
@@ -16,6 +18,9 @@ use super::answer::{Answer, Asked, Body, json};
 use super::{Door, Peer};
 use crate::node::Node;
 
+/// How long the end of workloads that are being removed is waited for, and how often it is looked whether it came.
+const LEAVING_MAX: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// So often a range is chosen before somebody else's choice is told instead.
 const CHOICES_MAX: u32 = 8;
 
@@ -101,7 +106,21 @@ pub(crate) async fn remove(
     let (namespace, name) = (caller.namespace(query.namespace)?, network_name(&name)?);
     may_change_networks(&caller)?;
     let last = door.show_network(&namespace, &name)?;
-    door.node.request(Request::RemoveNetwork(namespace, name)).await?;
+    let began = Instant::now();
+    loop {
+        match door.node.request(Request::RemoveNetwork(namespace.clone(), name.clone())).await {
+            // Whoever is in it is on his way out.
+            Err(problem)
+                if problem.kind == ProblemKind::Conflict
+                    && began.elapsed() < LEAVING_MAX
+                    && door.is_being_left(&namespace, &name) =>
+            {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Err(problem) => return Err(problem.into()),
+            Ok(_) => break,
+        }
+    }
     // Whoever makes one with the same range next finds it free.
     door.node.networks.gone(last.network.id).await;
     Ok(json(StatusCode::OK, &last))
@@ -137,6 +156,15 @@ impl Door {
             Problem::new(ProblemKind::NotFound, detail)
         })?;
         Ok(self.node.networks.view(&record))
+    }
+
+    /// Whether everybody in it was told to go for good.
+    fn is_being_left(&self, namespace: &Namespace, name: &NetworkName) -> bool {
+        let all = self.node.view.list(&Scope::One(namespace.clone()));
+        let is_in = |workload: &&Arc<hostler_model::Workload>| {
+            workload.spec.attachment().is_some_and(|to| to.name == *name) && !workload.is_at_rest()
+        };
+        all.iter().filter(is_in).all(|workload| workload.desired == Desired::Removed)
     }
 
     /// A workload with its place in its network, while a run of it is live.
