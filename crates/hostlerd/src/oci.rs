@@ -1,30 +1,22 @@
 //! Which OCI runtimes this machine has: found by name or path, and asked once who they are.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hostler_linux::streams;
+use hostler_linux::tool;
 use hostler_model::container::Container;
 use hostler_model::launch::{OciKind, OciRuntime};
 use hostler_model::{ByteString, Problem, ProblemKind, config};
 
-/// Where programs are looked for that make containers, whatever the daemon's own environment says.
-const PATHS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Tried in this order by a node that names none.
 const NAMES: [&str; 2] = ["runc", "crun"];
 /// How long one may take to say who it is.
 const VERSION_MAX: Duration = Duration::from_secs(2);
 /// How long CRIU may take to look at the kernel.
 const CRIU_MAX: Duration = Duration::from_secs(10);
-/// Of what a program says, what is read, bytes.
-const SAID_MAX: u64 = 16 * 1024;
 
 /// One that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,13 +149,10 @@ fn call_max_ms() -> Option<u64> {
 }
 
 fn look_up(name: &Path) -> Option<PathBuf> {
-    let usable = |path: &Path| {
-        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
     if name.as_os_str().as_bytes().contains(&b'/') {
-        return usable(name).then(|| name.to_owned());
+        return tool::is_program(name).then(|| name.to_owned());
     }
-    PATHS.iter().map(|directory| Path::new(directory).join(name)).find(|path| usable(path))
+    tool::find(name.to_str()?)
 }
 
 /// Asks it who it is. One that does not say so in time, or says something unknown, is called as any would be.
@@ -190,38 +179,15 @@ struct Said {
 
 /// Runs a program that says little and ends soon.
 fn said(program: &Path, arguments: &[&str], longest: Duration) -> Option<Said> {
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().ok()?;
-    let began = Instant::now();
-    // What it says fits into a pipe, so it can be waited for first.
-    while child.try_wait().ok()?.is_none() {
-        if began.elapsed() >= longest {
-            let _ = child.kill();
-            let _ = child.wait();
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let success = child.wait().ok()?.success();
-    let mut bytes = Vec::new();
-    read_said(child.stdout.take()?, &mut bytes).ok()?;
-    read_said(child.stderr.take()?, &mut bytes).ok()?;
-    Some(Said { text: String::from_utf8_lossy(&bytes).into_owned(), success })
-}
-
-/// What is there: somebody whom it has left behind may hold the other end for ever.
-fn read_said(pipe: impl Read + AsFd, said: &mut Vec<u8>) -> io::Result<()> {
-    streams::set_nonblocking(&pipe)?;
-    match pipe.take(SAID_MAX).read_to_end(said) {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        _ => Ok(()),
-    }
+    let done = tool::call(program, arguments, &[], &[], longest).ok()?;
+    let text = String::from_utf8_lossy(&done.out).into_owned() + &String::from_utf8_lossy(&done.err);
+    Some(Said { text, success: done.status.success() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn stand_in(directory: &Path, name: &str, script: &str) -> PathBuf {
         let path = directory.join(name);

@@ -31,14 +31,17 @@ pub struct Done {
     pub err: Vec<u8>,
 }
 
-/// The program of this name, if it is in one of the usual places.
+/// Whether this is a program.
+#[must_use]
+pub fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// The program of this name, if it is in one of the usual places, whatever our own environment says.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let usable = |path: &PathBuf| {
-        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(usable)
+    DIRECTORIES.iter().map(|directory| Path::new(directory).join(name)).find(|path| is_program(path))
 }
 
 /// A file that is nowhere, with this in it.
