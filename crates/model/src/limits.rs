@@ -361,6 +361,8 @@ pub const NETLINK_MAX_MS: u64 = 5_000;
 pub const SETUPS_MAX: u32 = 1_024;
 /// Set-ups that are made, cleaned or removed at one time.
 pub const SETUP_WORK_PARALLEL: usize = 4;
+/// Of these in CNI networks, at most: plugins may hang.
+pub const CNI_WORK_MAX: usize = 24;
 /// First wait after a set-up could not be made, milliseconds; doubles with each failure in a row.
 pub const SETUP_BACKOFF_INITIAL_MS: u64 = 250;
 /// Longest of these waits, milliseconds.

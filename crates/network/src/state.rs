@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     /// Held while the table of nftables is changed: what is written is what is known then.
     pub(crate) rules: Mutex<()>,
+    /// Threads that work for CNI networks; changed under the lock of the state.
+    cni_working: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -161,7 +164,14 @@ impl Net {
 
 impl Shared {
     pub(crate) fn new(settings: Settings, handle: tokio::runtime::Handle) -> Arc<Self> {
-        Arc::new(Self { settings, handle, changed: Notify::new(), rules: Mutex::default(), state: Mutex::default() })
+        Arc::new(Self {
+            settings,
+            handle,
+            changed: Notify::new(),
+            rules: Mutex::default(),
+            cni_working: AtomicUsize::new(0),
+            state: Mutex::default(),
+        })
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -269,17 +279,33 @@ impl Shared {
         self.start_jobs(net, id);
     }
 
-    /// Lets as many threads work for the network as may.
+    /// Lets as many threads work for the network as may. Those of CNI networks are bounded all together: plugins that hang
+    /// leave threads for everybody else.
     fn start_jobs(self: &Arc<Self>, net: &mut Net, id: NetworkId) {
-        while let Some(job) = net.next_job() {
+        let has_room = || self.cni_working.load(Ordering::Relaxed) < limits::CNI_WORK_MAX;
+        while (!net.is_cni() || has_room() || net.queue.iter().any(Job::alone))
+            && let Some(job) = net.next_job()
+        {
+            // Making the network itself calls none.
+            let is_cni = net.is_cni() && !job.alone();
             net.working += 1;
+            self.cni_working.fetch_add(usize::from(is_cni), Ordering::Relaxed);
             let shared = Arc::clone(self);
             self.handle.spawn_blocking(move || {
                 shared.carry_out(id, job);
                 let mut state = shared.state();
+                shared.cni_working.fetch_sub(usize::from(is_cni), Ordering::Relaxed);
                 if let Some(net) = state.nets.get_mut(&id) {
                     net.working -= 1;
                     shared.start_jobs(net, id);
+                }
+                if is_cni {
+                    // There is room for one of another.
+                    state
+                        .nets
+                        .iter_mut()
+                        .filter(|(_, net)| net.is_cni())
+                        .for_each(|(id, net)| shared.start_jobs(net, *id));
                 }
                 shared.settle(&mut state, id);
             });

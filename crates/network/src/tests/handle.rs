@@ -46,7 +46,7 @@ impl Machine {
             pools: self.pools.clone(),
             ranges: "10.77.0.0/16".parse().expect("a range"),
             range6: [1, 2, 3, 4, 5],
-            cni_path: vec!["/usr/lib/cni".into()],
+            cni_path: vec![self.dir.path().join("plugins")],
             cni_call_max_ms: 5_000,
         }
     }
@@ -432,6 +432,50 @@ fn what_is_missing_of_a_live_run_is_said() {
         let adopted = networks.adopt(vec![record], &HashSet::from([run]));
         assert!(adopted.broken.len() == 1 && adopted.broken[0].1.contains(&link), "{adopted:?}");
         assert!(networks.of_run(run).is_some_and(|place| place.problem.is_some()));
+        networks.release(run);
+        machine.down(&networks);
+    });
+}
+
+/// However many plugins hang: others have their networks, and go on when they are done.
+#[test]
+fn plugins_that_hang_leave_threads_for_others() {
+    on_a_machine(|| {
+        let machine = Machine::new(0, 9);
+        let plugins = machine.dir.path().join("plugins");
+        let flag = machine.dir.path().join("hang");
+        std::fs::create_dir(&plugins).expect("a directory");
+        std::fs::write(&flag, "").expect("a flag");
+        let script = format!(
+            "#!/bin/sh\n[ $CNI_COMMAND = DEL ] && exit 0\nwhile [ -e {} ]; do sleep 0.05; done\nexit 1\n",
+            flag.display()
+        );
+        std::fs::write(plugins.join("slow"), script).expect("a plugin");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(plugins.join("slow"), mode).expect("executable");
+        let networks = machine.daemon(&[], &[]);
+        let mut waiting = Vec::new();
+        for number in 0..12 {
+            let name = format!("cni{number}");
+            let list = format!(r#"{{"cniVersion":"1.0.0","name":"{name}","plugins":[{{"type":"slow"}}]}}"#);
+            machine.network(&networks, &name, NetworkSpec { cni: Some(list), ..NetworkSpec::default() });
+            for _ in 0..3 {
+                match networks.take(machine.ask(&name, "w")).expect("it waits") {
+                    Take::Later(answer) => waiting.push(answer),
+                    Take::Ready(_) => panic!("a plugin hangs"),
+                }
+            }
+        }
+        machine.network(&networks, "blue", NetworkSpec::default());
+        let ask = machine.ask("blue", "w");
+        let run = ask.run;
+        machine.take(&networks, ask).expect("a place");
+        assert!(waiting.iter_mut().all(|answer| answer.try_recv().is_err()), "plugins hang");
+        std::fs::remove_file(&flag).expect("go on");
+        for answer in waiting {
+            let error = machine.answer(answer).expect_err("it failed").to_string();
+            assert!(error.contains("slow"), "{error}");
+        }
         networks.release(run);
         machine.down(&networks);
     });
