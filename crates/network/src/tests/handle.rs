@@ -95,6 +95,15 @@ impl Machine {
         self.runtime.block_on(answer).expect("in time").expect("answered")
     }
 
+    /// The daemon dies, and its sockets with it.
+    fn crash(self, networks: Networks) -> Self {
+        std::mem::forget(networks);
+        let Self { runtime, dir, tag, pools, next } = self;
+        runtime.shutdown_timeout(LONGEST);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        Self { runtime: runtime.expect("a runtime"), dir, tag, pools, next }
+    }
+
     fn quiet(&self, networks: &Networks) {
         assert!(self.runtime.block_on(networks.quiet(LONGEST)), "{:?}", networks.pools());
     }
@@ -383,12 +392,7 @@ fn over_a_crash_of_the_daemon() {
         let place = machine.take(&networks, live).expect("a place");
         machine.take(&networks, dead).expect("a place");
         machine.quiet(&networks);
-        std::mem::forget(networks);
-        // Its sockets go with it, as those of a process would.
-        let Machine { runtime, dir, tag, pools, next } = machine;
-        runtime.shutdown_timeout(LONGEST);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let machine = Machine { runtime: runtime.expect("a runtime"), dir, tag, pools, next };
+        let machine = machine.crash(networks);
         let stray = crate::names::outer(machine.tag, hostler_model::ids::SetupId::from_bytes([9; 4]));
         let done = std::process::Command::new("ip").args(["link", "add", &stray, "type", "bridge"]).status();
         assert!(done.is_ok_and(|done| done.success()));
@@ -421,12 +425,8 @@ fn what_is_missing_of_a_live_run_is_said() {
         let ask = machine.ask("blue", "live");
         let run = ask.run;
         let place = machine.take(&networks, ask).expect("a place");
-        std::mem::forget(networks);
-        let Machine { runtime, dir, tag, pools, next } = machine;
-        runtime.shutdown_timeout(LONGEST);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let machine = Machine { runtime: runtime.expect("a runtime"), dir, tag, pools, next };
-        let link = names::outer(tag, place.id);
+        let machine = machine.crash(networks);
+        let link = names::outer(machine.tag, place.id);
         Netlink::open().and_then(|mut netlink| netlink.one(crate::netlink::remove(&link))).expect("cut");
         let networks = Networks::new(machine.settings(), machine.runtime.handle().clone());
         let adopted = networks.adopt(vec![record], &HashSet::from([run]));
@@ -476,6 +476,61 @@ fn plugins_that_hang_leave_threads_for_others() {
             let error = machine.answer(answer).expect_err("it failed").to_string();
             assert!(error.contains("slow"), "{error}");
         }
+        networks.release(run);
+        machine.down(&networks);
+    });
+}
+
+/// A network that cannot be used now still keeps those who are in it apart from others.
+#[test]
+fn rules_stay_when_a_network_breaks() {
+    on_a_machine(|| {
+        let machine = Machine::new(0, 9);
+        let networks = machine.daemon(&[], &[]);
+        let inner = machine.network(&networks, "inner", NetworkSpec { internal: true, ..NetworkSpec::default() });
+        let ask = machine.ask("inner", "live");
+        let run = ask.run;
+        machine.take(&networks, ask).expect("a place");
+        machine.quiet(&networks);
+        let machine = machine.crash(networks);
+        // Somebody else answers names now.
+        let other = UdpSocket::bind("0.0.0.0:53").expect("a socket");
+        let networks = Networks::new(machine.settings(), machine.runtime.handle().clone());
+        networks.adopt(vec![inner.clone()], &HashSet::from([run]));
+        assert!(networks.view(&inner).problem.is_some_and(|problem| problem.contains("53")));
+        let rules = crate::tool::NFT.run("list", &["list", "table", "inet", &names::table(machine.tag)], "");
+        let bridge = names::bridge(machine.tag, inner.id);
+        assert!(rules.expect("the table is there").matches(&bridge).count() >= 2, "within, and internal");
+        drop(other);
+        machine.runtime.block_on(async {
+            let began = tokio::time::Instant::now();
+            while networks.view(&inner).problem.is_some() && began.elapsed() < LONGEST {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert_eq!(networks.view(&inner).problem, None, "it is tried again by itself");
+        networks.release(run);
+        machine.down(&networks);
+    });
+}
+
+#[test]
+fn a_pool_that_became_smaller_keeps_no_more() {
+    on_a_machine(|| {
+        let machine = Machine::new(5, 9);
+        let networks = machine.daemon(&[], &[]);
+        let record = machine.network(&networks, "blue", NetworkSpec::default());
+        let ask = machine.ask("blue", "live");
+        let run = ask.run;
+        machine.take(&networks, ask).expect("a place");
+        machine.quiet(&networks);
+        assert_eq!(networks.pools()[0].2.idle, 5);
+        let mut machine = machine.crash(networks);
+        machine.pools = BTreeMap::from([("blue".to_owned(), PoolSize { idle: 2, max: 3 })]);
+        let networks = machine.daemon(&[record], &[run]);
+        machine.quiet(&networks);
+        let pool = &networks.pools()[0].2;
+        assert_eq!((pool.idle, pool.occupied, pool.leaving), (2, 1, 0), "{pool:?}");
         networks.release(run);
         machine.down(&networks);
     });

@@ -52,6 +52,13 @@ fn two_talk_and_nothing_is_left() {
         let (record, bridge) = record(NetworkSpec::default(), "10.0.0.0/24", Some("fd00::/64"));
         let index = bridge::ensure(tag, &record, &bridge).expect("a bridge");
         assert_eq!(bridge::ensure(tag, &record, &bridge).expect("again"), index);
+        // The machine takes no routes from workloads, also where it takes some from others.
+        let name = names::bridge(tag, record.id);
+        for setting in ["accept_ra", "autoconf"] {
+            let value =
+                std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/{setting}")).expect("a setting");
+            assert_eq!(value.trim(), "0", "{setting}");
+        }
         let plans = [2, 3].map(|number| plan(tag, number, &record, &bridge, index));
         for plan in &plans {
             setup::make(plan).expect("made");
