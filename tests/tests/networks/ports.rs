@@ -12,6 +12,7 @@ use super::{Yard, deaf, fetch, gateway, ip4, netns};
 with_each_oci_runtime! {
     from_the_machine_and_over_a_wire,
     datagrams,
+    datagrams_reach_who_has_the_port_now,
     collisions_are_told_and_ports_come_back,
     over_the_daemons_death,
     who_comes_back_has_his_port_and_address_again,
@@ -89,6 +90,37 @@ fn datagrams(oci: Oci) {
     }
     echo.join().expect("no panic");
     deaf(&here.path(), at("127.0.0.1:5353"), "it is published for datagrams only");
+    yard.finish();
+}
+
+/// The kernel remembers where datagrams went: to nobody before the port was published, to the workload before this one after.
+fn datagrams_reach_who_has_the_port_now(oci: Oci) {
+    let Some((here, there)) = two_machines() else { return };
+    let yard = Yard::on(oci, &here, Setup::new());
+    yard.network(&["blue"]);
+    let clients = [("127.0.0.1:5353", &here), ("192.0.2.1:5353", &there)].map(|(address, from)| {
+        let socket = from.inside(|| UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        socket.send_to(b"early", at(address)).expect("sent");
+        (address, socket)
+    });
+    for name in ["one", "two"] {
+        let seat = yard.sleeper(name, &["--network", "blue", "-p", "5353:53/udp"]);
+        let server = machine::inside(&netns(&seat), || UdpSocket::bind("0.0.0.0:53").expect("port 53"));
+        server.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        for (address, client) in &clients {
+            client.send_to(name.as_bytes(), at(address)).expect("sent");
+            let mut buffer = [0; 64];
+            let (length, from) =
+                server.recv_from(&mut buffer).unwrap_or_else(|error| panic!("{name} at {address}: {error}"));
+            assert_eq!(&buffer[..length], name.as_bytes(), "{address}");
+            server.send_to(b"heard", from).expect("answered");
+            let (length, from) = client.recv_from(&mut buffer).unwrap_or_else(|error| panic!("from {name}: {error}"));
+            assert_eq!((&buffer[..length], from), (b"heard".as_slice(), at(address)), "{name}");
+        }
+        drop(server);
+        yard.end(name);
+    }
     yard.finish();
 }
 

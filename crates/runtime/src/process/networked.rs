@@ -120,3 +120,27 @@ impl Shared {
         self.report(Fact::StartFailed { run, failure: failure(why) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_can_change_its_network_is_known() {
+        let plain = Container::default();
+        let with = |capability| Container { cap_add: [capability].into_iter().collect(), ..plain.clone() };
+        let cases = [
+            (plain.clone(), Rights::Ordinary),
+            (with(Capability::NET_BIND_SERVICE), Rights::Ordinary),
+            (with(Capability::NET_ADMIN), Rights::Administers),
+            (with(Capability::SYS_ADMIN), Rights::Administers),
+            (Container { privileged: true, ..plain.clone() }, Rights::Administers),
+            (Container { unmasked: true, ..plain.clone() }, Rights::Administers),
+            (Container { bundle: Some("/b".into()), ..plain.clone() }, Rights::Administers),
+            (Container { userns: Userns::Auto, ..with(Capability::NET_ADMIN) }, Rights::Ordinary),
+        ];
+        for (container, expected) in cases {
+            assert_eq!(rights(&container), expected, "{container:?}");
+        }
+    }
+}
