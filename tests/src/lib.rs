@@ -25,7 +25,8 @@ pub mod pty;
 pub mod raw;
 pub mod stand_in;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use cli::{Cli, Output, Running};
@@ -56,6 +57,24 @@ pub fn binary(name: &str) -> PathBuf {
     let path = directory.join(name);
     assert!(path.is_file(), "{} is missing: run `cargo build --workspace`, or `make test`", path.display());
     path
+}
+
+/// The failpoints that the sources of this crate have.
+pub fn failpoints(name: &str) -> BTreeSet<String> {
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(name).join("src")];
+    let mut found = BTreeSet::new();
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).expect("a crate's sources").flatten() {
+            if entry.path().is_dir() {
+                open.push(entry.path());
+                continue;
+            }
+            let text = std::fs::read_to_string(entry.path()).expect("a source");
+            let points = text.split("failpoint::hit(\"").skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(points.map(str::to_owned));
+        }
+    }
+    found
 }
 
 /// Says that a test cannot run here, in the words that are counted.

@@ -161,15 +161,17 @@ impl Netlink {
         self.all(vec![request])
     }
 
-    fn dump(
+    /// Asks, and looks at each answer until one says what came of it.
+    fn ask<T>(
         &mut self,
         doing: &str,
         question: RouteNetlinkMessage,
-        mut each: impl FnMut(RouteNetlinkMessage),
-    ) -> Result<()> {
+        flags: u16,
+        mut outcome: impl FnMut(NetlinkPayload<RouteNetlinkMessage>) -> Option<Result<T>>,
+    ) -> Result<T> {
         self.sequence += 1;
         let mut bytes = Vec::new();
-        write(&mut bytes, question, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
+        write(&mut bytes, question, flags, self.sequence);
         let failed = |error: io::Error| NetlinkError::new(doing, &error);
         self.socket.send(&bytes).map_err(failed)?;
         loop {
@@ -179,14 +181,30 @@ impl Netlink {
                 if message.header.sequence_number != self.sequence {
                     continue;
                 }
-                match message.payload {
-                    NetlinkPayload::InnerMessage(inner) => each(inner),
-                    NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(answer) if answer.code.is_some() => return Err(failed(answer.to_io())),
-                    _ => {}
+                if let Some(outcome) = outcome(message.payload) {
+                    return outcome;
                 }
             }
         }
+    }
+
+    fn dump(
+        &mut self,
+        doing: &str,
+        question: RouteNetlinkMessage,
+        mut each: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<()> {
+        self.ask(doing, question, NLM_F_REQUEST | NLM_F_DUMP, |payload| match payload {
+            NetlinkPayload::InnerMessage(inner) => {
+                each(inner);
+                None
+            }
+            NetlinkPayload::Done(_) => Some(Ok(())),
+            NetlinkPayload::Error(answer) if answer.code.is_some() => {
+                Some(Err(NetlinkError::new(doing, &answer.to_io())))
+            }
+            _ => None,
+        })
     }
 
     /// All links.
@@ -204,28 +222,15 @@ impl Netlink {
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        self.sequence += 1;
-        let mut bytes = Vec::new();
-        write(&mut bytes, RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST, self.sequence);
-        let failed = |error: io::Error| NetlinkError::new(&format!("look at link {name}"), &error);
-        self.socket.send(&bytes).map_err(failed)?;
-        loop {
-            let piece = self.socket.receive().map_err(failed)?;
-            for message in messages(piece) {
-                let message = message.map_err(failed)?;
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                return match message.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(found)) => Ok(Some(link_of(&found))),
-                    NetlinkPayload::Error(answer) => {
-                        let error = failed(answer.to_io());
-                        if error.is_missing() { Ok(None) } else { Err(error) }
-                    }
-                    _ => continue,
-                };
+        let doing = format!("look at link {name}");
+        self.ask(&doing, RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST, |payload| match payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(found)) => Some(Ok(Some(link_of(&found)))),
+            NetlinkPayload::Error(answer) => {
+                let error = NetlinkError::new(&doing, &answer.to_io());
+                Some(if error.is_missing() { Ok(None) } else { Err(error) })
             }
-        }
+            _ => None,
+        })
     }
 
     /// Whether the kernel knows this kind of link: it is asked for one that cannot be, and says why not.

@@ -173,20 +173,7 @@ fn every_point_is_armed_by_a_test() {
         "hook-due",
         "line-matched",
     ];
-    let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/hostlerd/src");
-    let mut open = vec![crates];
-    let mut found = Vec::new();
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(directory).expect("the daemon's sources").flatten() {
-            if entry.path().is_dir() {
-                open.push(entry.path());
-                continue;
-            }
-            let text = std::fs::read_to_string(entry.path()).expect("a source");
-            let points = text.split("failpoint::hit(\"").skip(1).filter_map(|rest| rest.split('"').next());
-            found.extend(points.map(str::to_owned));
-        }
-    }
+    let found = hostler_tests::failpoints("hostlerd");
     assert!(!found.is_empty());
     for point in found {
         assert!(tested.contains(&point.as_str()), "no test arms the failpoint {point}");

@@ -226,20 +226,7 @@ fn afterwards(yard: &Yard, case: &str, idle: u32) {
 /// The points that the room has are those of the table.
 #[test]
 fn every_point_is_armed() {
-    let room = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/network/src");
-    let mut open = vec![room];
-    let mut found = std::collections::BTreeSet::new();
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(directory).expect("the room's sources").flatten() {
-            if entry.path().is_dir() {
-                open.push(entry.path());
-                continue;
-            }
-            let text = std::fs::read_to_string(entry.path()).expect("a source");
-            let points = text.split("failpoint::hit(\"").skip(1).filter_map(|rest| rest.split('"').next());
-            found.extend(points.map(str::to_owned));
-        }
-    }
+    let found = hostler_tests::failpoints("network");
     let tested: std::collections::BTreeSet<_> =
         POINTS.iter().filter_map(|(point, ..)| Some(point.split(':').next()?.to_owned())).collect();
     assert_eq!(found, tested);
