@@ -125,7 +125,8 @@ pub(crate) fn open_without_streams(key: AttachTarget, owner: Owner, shared: &mut
         pid: 0,
         control: None,
         outputs: Default::default(),
-        logged: key == AttachTarget::Main,
+        // What runs in a guest is logged by the agent on the node.
+        logged: key == AttachTarget::Main && !shared.is_guest(),
         input: Input::default(),
         owner,
         owner_next: [0; 2],
@@ -136,6 +137,8 @@ pub(crate) fn open_without_streams(key: AttachTarget, owner: Owner, shared: &mut
         starting: false,
         reported: false,
         staged: false,
+        guest_channel: None,
+        with_machine: false,
     };
     (target, Theirs::default())
 }

@@ -54,7 +54,9 @@ impl Agent {
     fn message(&mut self, message: ToAgent) -> Health {
         match message {
             ToAgent::Hello { protocol_min, protocol_max, store } => {
-                if store != self.shared.config.store || negotiate(protocol_min, protocol_max).is_none() {
+                // A guest is nobody's but that of the agent who made it.
+                let is_ours = store == self.shared.config.store || self.shared.is_guest();
+                if !is_ours || negotiate(protocol_min, protocol_max).is_none() {
                     return Health::Dead;
                 }
                 self.hello();
@@ -75,6 +77,8 @@ impl Agent {
                 }
             }
             ToAgent::Kill { run } => self.with_run(run, Run::kill),
+            question @ (ToAgent::SignalProcess { .. } | ToAgent::Stats { .. } | ToAgent::Processes { .. })
+                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
             ToAgent::SignalProcess { request, pid, signal } => {
                 let sent = self.run.as_mut().map(|run| run.signal_process(pid, signal));
                 let error = sent.unwrap_or_else(|| Err("there is no run".to_owned())).err();
@@ -91,6 +95,8 @@ impl Agent {
                 return self.attach(&Attach { channel, target, owner, stdin, from });
             }
             ToAgent::Detach { channel } => self.detach(channel),
+            question @ ToAgent::Resize { .. }
+                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
             ToAgent::Resize { target, size } => {
                 if let Some(target) = self.run.as_mut().and_then(|run| run.target_mut(target))
                     && target.input.is_terminal
@@ -114,6 +120,28 @@ impl Agent {
                     run.exec_ends.retain(|end| end.exec != exec);
                 }
             }
+            ToAgent::Furnish { request, furnish } => {
+                let error = match &self.guest {
+                    Some(guest) => guest.furnish(&furnish).err(),
+                    None => Some("this is no guest".to_owned()),
+                };
+                self.shared.send(&FromAgent::Done { request, error });
+            }
+            ToAgent::Rebind { request, identity } => {
+                let error = match &self.guest {
+                    Some(guest) => guest.rebind(&identity).err(),
+                    None => Some("this is no guest".to_owned()),
+                };
+                self.shared.send(&FromAgent::Done { request, error });
+            }
+            ToAgent::Suspend => {
+                if self.shared.is_guest() {
+                    self.shared.send(&FromAgent::Suspended);
+                    self.suspending = true;
+                }
+            }
+            ToAgent::PowerOff => self.leaving |= self.shared.is_guest(),
+            ToAgent::Quit if self.shared.is_guest() => {}
             ToAgent::Quit => self.leaving |= self.run.as_ref().is_none_or(|run| run.committed.is_some()),
         }
         Health::Alive

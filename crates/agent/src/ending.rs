@@ -6,6 +6,7 @@
 
 use hostler_linux::{clock, process};
 use hostler_model::limits::{DRAIN_MAX_MS, EXECS_PER_RUN_MAX, EXIT_SYNC_AFTER_MS, KILL_MAX_MS, OWNER_GRACE_MS};
+use hostler_model::exit::Cause;
 use hostler_model::rundir::{ExecEnd, Outcome};
 use hostler_model::units::Signal;
 use hostler_wire::{AttachTarget, FromAgent};
@@ -79,6 +80,7 @@ impl Run {
                 },
                 shared,
             ),
+            Phase::Starting | Phase::Running if self.guest.is_some() => self.kill_in_guest(clock::boot_ms()),
             Phase::Starting | Phase::Running | Phase::Ending { .. } => {
                 for target in &mut self.targets {
                     target.signal(Signal::KILL);
@@ -117,6 +119,7 @@ impl Run {
         }
         self.end_execs(shared, now_ms);
         self.advance_container(children, shared, now_ms);
+        self.advance_guest(shared, now_ms);
         match self.phase {
             Phase::Ending { drain_until_ms } => self.end(children, drain_until_ms, shared, now_ms),
             Phase::Undoing(crate::run::Undo::Abort) if self.targets.is_empty() && self.is_container_gone() => {
@@ -135,13 +138,19 @@ impl Run {
         if self.deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
             self.timed_out = true;
             self.kill_at_ms = Some(now_ms.saturating_add(stop.grace_ms));
-            if let Some(main) = self.main() {
+            if self.guest.is_some() {
+                self.signal_in_guest(AttachTarget::Main, stop.signal);
+            } else if let Some(main) = self.main() {
                 let _ = process::signal(main.pid, stop.signal);
             }
         }
         if self.kill_at_ms.is_some_and(|kill_at_ms| kill_at_ms <= now_ms) {
             self.kill_at_ms = None;
-            self.start_killing();
+            if self.guest.is_some() {
+                self.kill_in_guest(now_ms);
+            } else {
+                self.start_killing();
+            }
         }
     }
 
@@ -215,6 +224,10 @@ impl Run {
             if self.is_being_saved() {
                 return;
             }
+            // Its machine may take a moment to bring to its disks what belongs there.
+            if self.killing.is_none() && main_drained && self.end_machine(now_ms) {
+                return;
+            }
             if self.killing.is_none() && (main_drained || now_ms >= drain_until_ms) {
                 self.start_killing();
                 self.sweep(shared, now_ms);
@@ -254,6 +267,9 @@ impl Run {
         }
         self.log.close();
         let Some(mut exit) = self.main().and_then(|main| main.exit(timed_out, oom_kills)) else { return };
+        if exit.cause == Cause::Machine {
+            exit.note = self.machine_words();
+        }
         self.account(&mut exit);
         if let Some(directory) = &self.directory {
             // A record that cannot be written is missing after a crash of both; the node hears of the end all the same.
@@ -319,6 +335,7 @@ impl Run {
         at(self.deadline_ms());
         at(self.oom_look_at_ms);
         at(self.container_next_ms());
+        at(self.guest_next_ms());
         if self.phase == Phase::Running {
             at(self.kill_at_ms);
         }

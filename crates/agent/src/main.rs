@@ -12,6 +12,7 @@
 //! - [`room`]: programs that are kept apart from the machine
 //! - [`child`], [`target`]: programs with their streams; [`streams`]: rings and stdin; [`channels`]: who reads them
 //! - [`oci`]: containers, by an OCI runtime
+//! - [`vm`]: virtual machines, as the parent of what makes one; [`guest`]: as the first process in one
 //! - [`log`]: CRI lines in segments
 //!
 //! One thread, no timers while nothing is due, buffers only while something flows: what it takes is taken once for every
@@ -23,6 +24,7 @@ mod channels;
 mod child;
 mod dispatch;
 mod ending;
+mod guest;
 mod link;
 mod log;
 mod oci;
@@ -35,8 +37,8 @@ mod start;
 mod streams;
 mod target;
 mod usage;
+mod vm;
 
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -44,10 +46,11 @@ use hostler_linux::cgroup::Parent;
 use hostler_linux::signals::Signals;
 use hostler_linux::spawn::OomScore;
 use hostler_linux::{memory, net, process, procfs};
+use hostler_model::rundir::AGENT_SOCKET;
 use hostler_wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 
-use crate::reactor::Agent;
-use crate::shared::Config;
+use crate::reactor::{Agent, Door};
+use crate::shared::{Config, Place};
 
 /// Agents die after their programs when memory is short, and before the system.
 const OOM_SCORE: i32 = -500;
@@ -91,6 +94,7 @@ fn configure(arguments: Arguments) -> Result<Config, String> {
     let cgroup = arguments.cgroup.as_deref().map(Parent::from_arg).transpose();
     let proc = |error: std::io::Error| format!("cannot read /proc: {error}");
     Ok(Config {
+        place: Place::Node,
         sandbox: sandbox.parse().map_err(|error| format!("--sandbox: {error}"))?,
         store: store.parse().map_err(|error| format!("--store: {error}"))?,
         sandbox_dir: absolute(arguments.sandbox_dir.ok_or_else(|| missing("--sandbox-dir"))?)?,
@@ -121,13 +125,25 @@ fn start(arguments: Arguments) -> Result<(), String> {
         config.oom_score = OomScore::Reset;
     }
     let connection = hostler_linux::streams::take_stdin().map_err(failed("take the connection"))?;
-    let first = net::is_unix_stream(&connection).then(|| UnixStream::from(connection));
+    let first = net::is_unix_stream(&connection).then_some(connection);
     std::env::set_current_dir(&config.sandbox_dir).map_err(failed("enter the sandbox directory"))?;
-    let agent = Agent::new(config, signals, first).map_err(failed("begin"))?;
+    let door = listen().map_err(failed("listen in the sandbox directory"))?;
+    let agent = Agent::new(config, signals, door, first, None).map_err(failed("begin"))?;
     agent.run().map_err(failed("go on"))
 }
 
+fn listen() -> std::io::Result<Door> {
+    // A dead agent's socket; the directory is ours alone.
+    let _ = std::fs::remove_file(AGENT_SOCKET);
+    let listener = net::listen(AGENT_SOCKET.as_ref())?;
+    listener.set_nonblocking(true)?;
+    Ok(Door::Socket(listener))
+}
+
 fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        guest::main();
+    }
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.peek().is_some_and(|first| first == "--version") {
         println!("hostler-agent {} (protocol {PROTOCOL_MIN} to {PROTOCOL_MAX})", env!("CARGO_PKG_VERSION"));

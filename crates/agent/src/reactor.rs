@@ -5,29 +5,45 @@
 //! an agent whose program is quiet does not wake up.
 
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 use hostler_linux::epoll::{Epoll, Event, Interest, Wait};
 use hostler_linux::process::{self, Look, Waited};
 use hostler_linux::signals::{Caught, Signals};
 use hostler_linux::timer::Timer;
-use hostler_linux::{clock, net};
+use hostler_linux::{clock, guest as machine, net};
 use hostler_model::Namespace;
 use hostler_model::limits::AGENT_ORPHAN_IDLE_MS;
 use hostler_model::rundir::AGENT_SOCKET;
 use hostler_wire::FromAgent;
 
 use crate::ending::{Children, Reuse};
+use crate::guest::Guest;
 use crate::link::{BATCH, Health, Link};
 use crate::oci::BUNDLE;
 use crate::record::Spare;
 use crate::run::{After, Run};
 use crate::shared::{Config, Shared, TokenKind, token, untoken};
 
+/// By which way the node comes.
+pub(crate) enum Door {
+    /// Anybody of the node may connect to our socket.
+    Socket(UnixListener),
+    /// A line to the host, which is there from the beginning.
+    Line,
+    /// The host connects to a port of the guest.
+    Vsock(OwnedFd),
+}
+
 /// The agent.
 pub(crate) struct Agent {
     pub(crate) shared: Shared,
-    listener: UnixListener,
+    door: Door,
+    /// What we know of the guest whose first process we are.
+    pub(crate) guest: Option<Box<Guest>>,
+    /// The next word to the host was the last one before the guest is copied.
+    pub(crate) suspending: bool,
     signals: Signals,
     timer: Timer,
     /// When the timer fires; it may be earlier than needed, never later.
@@ -47,23 +63,34 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Listens in the working directory, and takes over the node's first connection if there is one.
-    pub(crate) fn new(config: Config, signals: Signals, first: Option<UnixStream>) -> io::Result<Self> {
+    /// Takes over the node's first connection if there is one.
+    pub(crate) fn new(
+        config: Config,
+        signals: Signals,
+        door: Door,
+        first: Option<OwnedFd>,
+        guest: Option<Box<Guest>>,
+    ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        // A dead agent's socket; the directory is ours alone.
-        let _ = std::fs::remove_file(AGENT_SOCKET);
-        let listener = net::listen(AGENT_SOCKET.as_ref())?;
-        listener.set_nonblocking(true)?;
         let timer = Timer::new()?;
-        epoll.add(&listener, token(TokenKind::Listener, 0), Interest::Read)?;
+        match &door {
+            Door::Socket(listener) => epoll.add(listener, token(TokenKind::Listener, 0), Interest::Read)?,
+            Door::Vsock(listener) => epoll.add(listener, token(TokenKind::Listener, 0), Interest::Read)?,
+            Door::Line => {}
+        }
         epoll.add(&signals, token(TokenKind::Signals, 0), Interest::Read)?;
         epoll.add(&timer, token(TokenKind::Timer, 0), Interest::Read)?;
         let mut shared = Shared::new(config, epoll);
-        let link = first.map(|socket| Link::new(socket, &mut shared)).transpose()?;
+        let mut link = first.map(|socket| Link::new(socket, TokenKind::Link, &mut shared)).transpose()?;
+        if let (Door::Line, Some(line)) = (&door, &mut link) {
+            line.listen();
+        }
         shared.linked = link.is_some();
         Ok(Self {
             shared,
-            listener,
+            door,
+            guest,
+            suspending: false,
             signals,
             timer,
             armed_ms: None,
@@ -143,6 +170,11 @@ impl Agent {
                     run.container_event(kind, serial, &mut self.shared);
                 }
             }
+            TokenKind::GuestLine | TokenKind::GuestConsole | TokenKind::VmmControl => {
+                if let Some(run) = &mut self.run {
+                    run.guest_event(kind, serial, event, &mut self.shared);
+                }
+            }
             TokenKind::Stdin | TokenKind::Stdout | TokenKind::Stderr => {
                 let targets = self.run.iter_mut().flat_map(|run| &mut run.targets);
                 for target in targets.filter(|target| target.serial == serial) {
@@ -154,25 +186,46 @@ impl Agent {
 
     /// A node that connects again replaces the connection before: it was broken, or is another daemon's mistake.
     fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
-            let own = process::effective_uid();
-            if !net::peer(&socket).is_ok_and(|peer| peer.uid == own || peer.uid == 0) {
-                continue;
-            }
+        while let Some(socket) = self.next_caller() {
             self.disconnect();
-            self.link = Link::new(socket, &mut self.shared).ok();
+            self.link = Link::new(socket, TokenKind::Link, &mut self.shared).ok();
+            if let (Door::Vsock(_), Some(line)) = (&self.door, &mut self.link) {
+                line.listen();
+            }
             // Before its hello already: an agent whose run has ended would leave under the new daemon's feet.
             self.shared.linked = self.link.is_some();
         }
     }
 
-    /// Ends the connection, ours or the peer's doing.
+    fn next_caller(&self) -> Option<OwnedFd> {
+        match &self.door {
+            Door::Line => None,
+            Door::Vsock(listener) => machine::accept(listener).ok(),
+            Door::Socket(listener) => loop {
+                let (socket, _) = listener.accept().ok()?;
+                let own = process::effective_uid();
+                if net::peer(&socket).is_ok_and(|peer| peer.uid == own || peer.uid == 0) {
+                    return Some(socket.into());
+                }
+            },
+        }
+    }
+
+    /// Ends the connection, ours or the peer's doing. A line stays, and the next connection on it begins with a call.
     pub(crate) fn disconnect(&mut self) {
-        let Some(link) = self.link.take() else { return };
+        match (&self.door, &mut self.link) {
+            (_, None) => return,
+            (Door::Line, Some(line)) => line.listen(),
+            (_, Some(_)) => {
+                if let Some(link) = self.link.take() {
+                    link.close(&self.shared.epoll);
+                }
+            }
+        }
         self.again = true;
-        link.close(&self.shared);
+        self.suspending = false;
         self.shared.connected = false;
-        self.shared.linked = false;
+        self.shared.linked = self.link.is_some();
         self.shared.outbox = Vec::new();
         self.shared.hold_until_ms = None;
         if let Some(run) = &mut self.run {
@@ -185,7 +238,7 @@ impl Agent {
             match caught {
                 Caught::Child => self.reap(),
                 // A run is ended by the node, never by a stray signal to its parent.
-                Caught::Terminate => self.leaving |= self.run.is_none(),
+                Caught::Terminate => self.leaving |= self.run.is_none() && !self.shared.is_guest(),
             }
         }
     }
@@ -207,6 +260,9 @@ impl Agent {
     fn step(&mut self) {
         self.again = false;
         self.receive();
+        if let Some(run) = &mut self.run {
+            run.receive_from_guest(&mut self.scratch, &mut self.shared);
+        }
         if self.children == Children::Some && self.run.as_ref().is_some_and(|run| run.killing.is_some()) {
             // Perhaps a child was thought of that has ended already: nothing would tell of it again.
             self.reap();
@@ -227,6 +283,7 @@ impl Agent {
         self.advance();
         // No run took it over at once. Before anybody hears that we are idle, or have another run.
         self.shared.spare = self.shared.spare.take().and_then(Spare::go_home);
+        self.flush_guest();
         self.flush();
     }
 
@@ -244,12 +301,13 @@ impl Agent {
                     }
                     // What is left could not be killed, or was forked by it: it must not meet the next run.
                     let clean = reuse == Reuse::Yes && self.children == Children::None;
-                    if clean { self.become_idle() } else { self.leaving = true }
+                    if clean || self.shared.is_guest() { self.become_idle() } else { self.leaving = true }
                 }
-                After::Leave => self.leaving = true,
+                // What runs in a guest ends with it, and it is the host's to end.
+                After::Leave => self.leaving = !self.shared.is_guest(),
             }
         }
-        if self.run.is_none() && self.link.is_none() {
+        if self.run.is_none() && self.link.is_none() && !self.shared.is_guest() {
             let since_ms = *self.lonely_since_ms.get_or_insert(now_ms);
             self.leaving |= now_ms >= since_ms + AGENT_ORPHAN_IDLE_MS;
         } else {
@@ -271,8 +329,9 @@ impl Agent {
         }
         let Some(link) = &mut self.link else { return };
         let (run, again) = (&mut self.run, &mut self.again);
-        let health = link.flush(&mut self.shared, |out| {
-            let Some(run) = run.as_mut() else { return false };
+        let is_last = self.suspending;
+        let health = link.flush(&self.shared.epoll, &mut self.shared.outbox, |out| {
+            let Some(run) = run.as_mut().filter(|_| !is_last) else { return false };
             let sent = run.channels.pull(&mut run.targets, out, BATCH);
             if sent {
                 *again = true;
@@ -280,14 +339,21 @@ impl Agent {
             }
             sent
         });
-        if health == Health::Dead {
+        if health == Health::Dead || (is_last && link.is_flushed() && self.shared.outbox.is_empty()) {
             self.disconnect();
+        }
+    }
+
+    /// The same for the guest of our run, if it has one.
+    fn flush_guest(&mut self) {
+        if let Some(run) = &mut self.run {
+            self.again |= run.flush_guest(&mut self.shared);
         }
     }
 
     /// Reads once from the node and does what the whole messages in it say.
     fn receive(&mut self) {
-        let Some(link) = self.link.as_mut().filter(|link| link.wants_read(&self.shared)) else { return };
+        let Some(link) = self.link.as_mut().filter(|link| link.wants_read(&self.shared.outbox)) else { return };
         let serial = link.serial;
         let mut health = link.read(&mut self.scratch);
         if health == Health::Alive {
@@ -304,7 +370,8 @@ impl Agent {
 
     /// Whether another step brings something without a new event.
     fn is_busy(&self) -> bool {
-        let link = self.link.as_ref().is_some_and(|link| link.wants_read(&self.shared));
+        let link = self.link.as_ref().is_some_and(|link| link.wants_read(&self.shared.outbox));
+        let link = link || self.run.as_ref().is_some_and(|run| run.guest_wants_read());
         let targets = self.run.iter().flat_map(|run| &run.targets);
         let over = self.run.as_ref().is_some_and(|run| run.is_container_over());
         self.again || over || link || targets.into_iter().any(|target| !target.is_quiet())
@@ -341,6 +408,9 @@ impl Agent {
     fn leave(mut self) {
         if let Some(run) = &mut self.run {
             run.remove_group();
+        }
+        if self.shared.is_guest() {
+            machine::power_off();
         }
         if let Some(spare) = self.shared.spare.take() {
             spare.remove();

@@ -41,6 +41,7 @@ use crate::shared::Shared;
 use crate::start::Pending;
 use crate::streams::Got;
 use crate::target::{Ended, Owner, Started, Target};
+use crate::vm::InGuest;
 
 /// What happens when the child that will not be executed is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +105,8 @@ pub(crate) struct Run {
     pub(crate) container: Option<Box<Container>>,
     /// The container's ends of the main program's streams, until it is made.
     pub(crate) container_streams: Option<Box<(Theirs, Stdio)>>,
+    /// The guest that it runs in.
+    pub(crate) guest: Option<Box<InGuest>>,
     /// Where its programs are kept apart from the machine.
     pub(crate) room: Option<Box<RunRoom>>,
     pub(crate) oom_watch: Option<OwnedFd>,
@@ -147,6 +150,7 @@ impl Run {
             group: None,
             container: None,
             container_streams: None,
+            guest: None,
             room: None,
             oom_watch: None,
             oom_kills: 0,
@@ -192,6 +196,9 @@ impl Run {
             Phase::Preparing if self.execute && key == AttachTarget::Main => {
                 self.early_signals |= 1 << (signal.number() - 1);
             }
+            Phase::Starting | Phase::Running | Phase::Ending { .. } if self.guest.is_some() => {
+                self.signal_in_guest(key, signal);
+            }
             Phase::Starting | Phase::Running | Phase::Ending { .. } => {
                 if let Some(target) = self.target_mut(key) {
                     target.signal(signal);
@@ -220,11 +227,15 @@ impl Run {
         if let Some(main) = self.main() {
             main.close_control(shared);
             main.close_streams(shared, &mut Vec::new());
+            main.close_in_guest();
             if main.is_alive() {
                 let _ = process::signal(main.pid, Signal::KILL);
             }
         }
         self.undo_container(shared);
+        if let Some(guest) = &mut self.guest {
+            guest.vm.leave();
+        }
         self.leave_room();
         self.undone(shared);
     }
@@ -234,7 +245,8 @@ impl Run {
         let Phase::Undoing(undo) = &self.phase else { return };
         // What makes a room has children besides, and is not gone before they are.
         let room_is_busy = self.room.is_some() && process::has_children();
-        if self.targets.iter().any(Target::is_alive) || room_is_busy || !self.is_container_gone() {
+        let is_left = room_is_busy || !self.is_container_gone() || !self.is_machine_gone();
+        if self.targets.iter().any(Target::is_alive) || is_left {
             return;
         }
         let undo = undo.clone();
@@ -329,7 +341,7 @@ impl Run {
         shared.send(&FromAgent::ExecFailed(ExecFailure { exec, failure }));
     }
 
-    fn main_ready(&mut self) {
+    pub(crate) fn main_ready(&mut self) {
         if self.phase == Phase::Preparing {
             self.phase = if self.execute { Phase::Starting } else { Phase::Prepared };
         }
@@ -365,7 +377,7 @@ impl Run {
 
     /// A child was reaped; others than ours were orphans.
     pub(crate) fn reaped(&mut self, reaped: Reaped, shared: &mut Shared) {
-        if self.container_reaped(reaped, shared) {
+        if self.container_reaped(reaped, shared) || self.machine_reaped(reaped, shared) {
             return;
         }
         let ended = || Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });

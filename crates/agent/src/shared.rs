@@ -12,8 +12,18 @@ use hostler_wire::{FromAgent, encode_control, encode_credit};
 
 use crate::record::Spare;
 
+/// Where an agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On the node.
+    Node,
+    /// The first process of a guest.
+    Guest,
+}
+
 /// The command line, resolved.
 pub(crate) struct Config {
+    pub(crate) place: Place,
     pub(crate) sandbox: SandboxId,
     pub(crate) store: StoreId,
     pub(crate) sandbox_dir: PathBuf,
@@ -39,9 +49,12 @@ pub(crate) enum TokenKind {
     OciLog = 9,
     Console = 10,
     ContainerStart = 11,
+    GuestLine = 12,
+    GuestConsole = 13,
+    VmmControl = 14,
 }
 
-const KINDS: [TokenKind; 12] = [
+const KINDS: [TokenKind; 15] = [
     TokenKind::Listener,
     TokenKind::Link,
     TokenKind::Signals,
@@ -54,6 +67,9 @@ const KINDS: [TokenKind; 12] = [
     TokenKind::OciLog,
     TokenKind::Console,
     TokenKind::ContainerStart,
+    TokenKind::GuestLine,
+    TokenKind::GuestConsole,
+    TokenKind::VmmControl,
 ];
 
 /// A descriptor's token for epoll.
@@ -108,6 +124,10 @@ impl Shared {
     pub(crate) fn next_serial(&mut self) -> u32 {
         self.serial = self.serial.wrapping_add(1);
         self.serial
+    }
+
+    pub(crate) fn is_guest(&self) -> bool {
+        self.config.place == Place::Guest
     }
 
     pub(crate) fn send(&mut self, message: &FromAgent) {

@@ -41,6 +41,9 @@ impl Run {
             let spare = Spare::create(&shared.config.sandbox_dir);
             shared.spare = Some(spare.map_err(|error| in_sandbox("make the run directory", &error))?);
         }
+        if let Some(asked) = launch.vm.take() {
+            return self.prepare_in_guest(launch, *asked, shared);
+        }
         if let Some(container) = launch.container.take() {
             return self.create_container(launch, *container, shared);
         }
@@ -78,6 +81,7 @@ impl Run {
             main: main.map_err(|error| system_failure("look at the new process", &error))?,
             cgroup: launch.cgroup,
             container: None,
+            vm: None,
             exit_reserved: EXIT_RESERVED,
         };
         if is_plain {
@@ -116,6 +120,9 @@ impl Run {
                 self.start_container(shared);
             }
             return;
+        }
+        if self.guest.is_some() {
+            return self.execute_in_guest();
         }
         match (self.phase.clone(), self.pending.take()) {
             (Phase::Prepared, Some(pending)) => self.execute_plain(&pending, shared),
@@ -192,9 +199,12 @@ impl Run {
         {
             self.targets.remove(oldest);
         }
-        let started = match self.container {
-            Some(_) => self.exec_in_container(key, exec, launch, shared),
-            None => self.start_exec(key, launch, shared),
+        let started = if self.guest.is_some() {
+            Ok(self.exec_in_guest(exec, launch, shared))
+        } else if self.container.is_some() {
+            self.exec_in_container(key, exec, launch, shared)
+        } else {
+            self.start_exec(key, launch, shared)
         };
         match started {
             Ok(target) => self.targets.push(target),

@@ -7,6 +7,8 @@ use hostler_linux::epoll::Epoll;
 use hostler_linux::streams::{self, Read, Written};
 use hostler_model::limits::{ATTACH_BACKLOG, STDIN_BUFFER};
 
+use crate::vm::input::GuestInput;
+
 /// One read at most, bytes: what a pipe holds.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
 /// Reads up to this size need no buffer of their own, bytes.
@@ -77,6 +79,8 @@ pub(crate) struct Output {
     pub(crate) fd: Option<OwnedFd>,
     /// It is not here yet, and will come.
     pub(crate) expected: bool,
+    /// It is in a guest, and comes by another way.
+    pub(crate) in_guest: bool,
     /// The event loop hears of it.
     pub(crate) watched: bool,
     /// There may be something to read: edges are remembered here until a read finds nothing.
@@ -98,7 +102,7 @@ impl Output {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.fd.is_some() || self.expected
+        self.fd.is_some() || self.expected || self.in_guest
     }
 
     /// Nobody reads before the program runs, and the OCI runtime that makes it has the same pipe: of what would fill it
@@ -167,6 +171,8 @@ impl Output {
 pub(crate) struct Input {
     /// Open until the end was passed on, or the program closed it.
     pub(crate) fd: Option<OwnedFd>,
+    /// Instead of that: the end of it that is in a guest, as long as it is open.
+    pub(crate) guest: Option<GuestInput>,
     pub(crate) is_terminal: bool,
     pub(crate) writable: bool,
     pending: VecDeque<u8>,
@@ -188,12 +194,36 @@ impl Input {
         Self { fd, is_terminal, writable: true, ..Self::default() }
     }
 
+    fn is_open(&self) -> bool {
+        self.fd.is_some() || self.guest.is_some()
+    }
+
+    /// Sends what the guest takes now.
+    pub(crate) fn flush_to_guest(&mut self, out: &mut Vec<u8>, grants: &mut Vec<Grant>) {
+        let Some(guest) = &mut self.guest else { return };
+        let mut sent = 0;
+        while !self.pending.is_empty() {
+            let (first, _) = self.pending.as_slices();
+            let length = guest.send(first, out);
+            if length == 0 {
+                break;
+            }
+            self.pending.drain(..length);
+            sent += length;
+        }
+        if self.pending.is_empty() && self.end_wanted {
+            guest.end(out);
+            self.guest = None;
+        }
+        self.release(sent, grants);
+    }
+
     /// Takes bytes of a channel. Those that nobody will read are granted again at once.
     pub(crate) fn push(&mut self, channel: u32, bytes: &[u8], grants: &mut Vec<Grant>) {
         if bytes.is_empty() {
             return;
         }
-        if self.fd.is_none() || self.end_wanted {
+        if !self.is_open() || self.end_wanted {
             return grant(grants, channel, bytes.len());
         }
         self.pending.extend(bytes);
@@ -202,11 +232,11 @@ impl Input {
 
     /// Nothing will follow.
     pub(crate) fn end(&mut self) {
-        if self.fd.is_none() || self.end_wanted {
+        if !self.is_open() || self.end_wanted {
             return;
         }
         self.end_wanted = true;
-        if self.is_terminal {
+        if self.is_terminal && self.guest.is_none() {
             // Within a line the first one only passes the line on.
             let last = self.pending.back().copied().or(self.last);
             self.pending.push_back(VEOF);

@@ -15,6 +15,7 @@ use hostler_model::units::Signal;
 use hostler_wire::AttachTarget;
 
 use crate::shared::{Shared, TokenKind};
+use crate::vm::GuestChannelState;
 use crate::streams::{Grant, Input, Output};
 
 /// What a dead program's pipes may still hold: the largest pipe an ordinary user can make, bytes. Read even when the
@@ -80,6 +81,10 @@ pub(crate) struct Target {
     pub(crate) reported: bool,
     /// Its process is still the one that makes or enters the room, not the one that becomes the program.
     pub(crate) staged: bool,
+    /// Where its streams are, if it is in a guest.
+    pub(crate) guest_channel: Option<GuestChannelState>,
+    /// It ended because its machine did.
+    pub(crate) with_machine: bool,
 }
 
 impl Target {
@@ -200,6 +205,7 @@ impl Target {
         let cause = match reaped.status {
             ExitStatus::Signal(Signal::KILL) if oom_kills > 0 && !timed_out && !ordered(Signal::KILL) => Cause::Oom,
             _ if timed_out => Cause::Timeout,
+            _ if self.with_machine => Cause::Machine,
             ExitStatus::Signal(signal) if ordered(signal) => Cause::Killed,
             ExitStatus::Signal(_) => Cause::Signal,
             ExitStatus::Code(0) => Cause::Success,

@@ -239,6 +239,7 @@ pub(crate) fn exit_words(exit: &Exit) -> String {
     match exit.cause {
         Cause::Oom => format!("{status} (out of memory)"),
         Cause::Timeout => format!("{status} (max-time)"),
+        Cause::Machine => "with its virtual machine".to_owned(),
         _ => status,
     }
 }

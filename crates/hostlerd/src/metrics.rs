@@ -81,7 +81,7 @@ struct EndLabel {
 }
 
 /// Every end that a run can have.
-const ENDS: [&str; 8] = ["success", "error", "signal", "timeout", "killed", "oom", "failed", "lost"];
+const ENDS: [&str; 9] = ["success", "error", "signal", "timeout", "killed", "oom", "machine", "failed", "lost"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {

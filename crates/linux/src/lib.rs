@@ -28,6 +28,7 @@ pub mod daemon;
 pub mod device;
 pub mod epoll;
 pub mod failpoint;
+pub mod guest;
 pub mod inotify;
 pub mod look;
 pub mod memory;

@@ -62,6 +62,11 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     })
 }
 
+/// Ends a connection for both sides. What is no socket is left alone.
+pub fn shut_down(socket: impl AsFd) {
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}
+
 /// Whether this descriptor is a unix stream socket.
 #[must_use]
 pub fn is_unix_stream(socket: impl AsFd) -> bool {

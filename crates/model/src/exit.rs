@@ -50,6 +50,8 @@ pub enum Cause {
     Killed,
     /// The kernel killed it for its memory limit.
     Oom,
+    /// Its virtual machine ended under it.
+    Machine,
 }
 
 impl Cause {
@@ -63,6 +65,7 @@ impl Cause {
             Self::Timeout => "timeout",
             Self::Killed => "killed",
             Self::Oom => "oom",
+            Self::Machine => "machine",
         }
     }
 }
@@ -114,6 +117,9 @@ pub struct Exit {
     pub ended_at_ms: u64,
     /// How long it ran by the boot clock, milliseconds: right even when the wall clock was set meanwhile.
     pub duration_ms: u64,
+    /// What else is known of it, for people: the last words of a virtual machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Box<str>>,
     /// Resources used.
     #[serde(default)]
     pub usage: Usage,
@@ -149,6 +155,7 @@ impl Exit {
             started_at_ms,
             ended_at_ms,
             duration_ms: ended_at_ms.saturating_sub(started_at_ms),
+            note: None,
             usage: Usage::default(),
             stdout_lines: 0,
             stderr_lines: 0,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::ByteString;
 use crate::container::Container;
+use crate::guest::VmLaunch;
 use crate::ids::{CheckpointName, Namespace, RunId};
 use crate::isolation::Isolation;
 use crate::spec::{Limits, Log, Rlimit, Stdio, Stop, TtySize};
@@ -22,6 +23,9 @@ pub struct Launch {
     /// The container that it runs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Box<ContainerLaunch>>,
+    /// The guest that it runs in. From protocol 4 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Box<VmLaunch>>,
     /// Standard streams.
     pub stdio: Stdio,
     /// Directory of the log segments, made by the agent when the first line comes.

@@ -16,7 +16,7 @@
 //! - [`process`]: the processes of a run
 //! - [`event`]: the numbered facts that readers follow
 //! - [`hook`]: what is done when something happens to a run
-//! - [`launch`]: what the agent is told to start, fully resolved
+//! - [`launch`]: what the agent is told to start, fully resolved; [`guest`]: the same of a virtual machine
 //! - [`network`]: networks, and how workloads are attached to them
 //! - [`queue`]: what is known of a queue, and of a wait in it
 //! - [`record`]: what the store keeps
@@ -39,6 +39,7 @@ pub mod container;
 pub mod error;
 pub mod event;
 pub mod exit;
+pub mod guest;
 pub mod hook;
 pub mod ids;
 pub mod isolation;
@@ -60,6 +61,7 @@ pub mod statistics;
 mod tags;
 pub mod units;
 pub mod url;
+pub mod vm;
 pub mod workload;
 
 pub use bytes::ByteString;

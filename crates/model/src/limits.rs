@@ -396,6 +396,42 @@ pub const DNS_MACHINE_LOOK_MS: u64 = 1_000;
 /// What is read of the machine's list of resolvers, bytes.
 pub const DNS_MACHINE_LIST_MAX: usize = 64 * 1024;
 
+/// Memory of a guest that asks for none, bytes.
+pub const VM_MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
+/// Least and most memory of a guest, bytes.
+pub const VM_MEMORY_MIN: u64 = 64 * 1024 * 1024;
+/// See above.
+pub const VM_MEMORY_MAX: u64 = 1 << 40;
+/// Most processors of a guest: what Firecracker has.
+pub const VM_VCPUS_MAX: u8 = 32;
+/// Smallest and largest disk for what a guest writes, bytes.
+pub const VM_DISK_MIN: u64 = 16 * 1024 * 1024;
+/// See above.
+pub const VM_DISK_MAX: u64 = 16 << 40;
+/// Volumes of a guest.
+pub const VM_VOLUMES_MAX: usize = 16;
+/// Words for the kernel of a guest, bytes: its whole command line may have 2,048.
+pub const VM_KERNEL_ARGS_MAX: usize = 1_024;
+/// How long a guest may take until its agent answers, unless the spec says otherwise, milliseconds: ten times what one takes
+/// whose instructions are translated.
+pub const VM_BOOT_MS: u64 = 15_000;
+/// Shortest such time that can be asked for, milliseconds.
+pub const VM_BOOT_MIN_MS: u64 = 100;
+/// How often a guest that does not answer is made, in all.
+pub const VM_BOOT_ATTEMPTS: u32 = 2;
+/// Between two attempts to reach the agent of a guest, milliseconds.
+pub const VM_KNOCK_MS: u64 = 5;
+/// Of a guest's console, what is kept for an error, bytes.
+pub const VM_CONSOLE_KEPT: usize = 16 * 1024;
+/// Of it, what an error tells, bytes.
+pub const VM_CONSOLE_TOLD: usize = 600;
+/// How long a guest may take to kill its programs before it is switched off, milliseconds.
+pub const VM_KILL_MS: u64 = 2_000;
+/// How long a guest may take to bring what it wrote to its disks and to switch itself off, milliseconds.
+pub const VM_POWER_OFF_MS: u64 = 5_000;
+/// What the program that makes a guest needs beside the guest's own memory, bytes: the bound of its cgroup.
+pub const VM_OVERHEAD: u64 = 192 * 1024 * 1024;
+
 /// Below this free space no new work is accepted, bytes.
 pub const FREE_SPACE_MIN: u64 = 64 * 1024 * 1024;
 /// The file given up when the disk is full, so that ends can still be recorded, bytes.

@@ -22,6 +22,8 @@ pub enum Outcome {
     Killed,
     /// The kernel killed it for its memory limit.
     Oom,
+    /// Its virtual machine ended under it.
+    Machine,
     /// It could not be started.
     Failed,
     /// Nobody knows how it ended.
@@ -41,6 +43,7 @@ impl Outcome {
             Self::Timeout => "timeout",
             Self::Killed => "killed",
             Self::Oom => "oom",
+            Self::Machine => "machine",
             Self::Failed => "failed",
             Self::Lost => "lost",
             Self::Cancelled => "cancelled",
@@ -58,6 +61,7 @@ impl Outcome {
                 Cause::Timeout => Self::Timeout,
                 Cause::Killed => Self::Killed,
                 Cause::Oom => Self::Oom,
+                Cause::Machine => Self::Machine,
             },
             RunState::Failed { failure } if failure.kind == StartFailureKind::Cancelled => Self::Cancelled,
             RunState::Failed { .. } => Self::Failed,
@@ -111,6 +115,7 @@ mod tests {
             (ended(r#"{"signal":"TERM"}"#, "timeout"), Some("timeout")),
             (ended(r#"{"signal":"TERM"}"#, "killed"), Some("killed")),
             (ended(r#"{"signal":"KILL"}"#, "oom"), Some("oom")),
+            (ended(r#"{"signal":"KILL"}"#, "machine"), Some("machine")),
             (failed("command_not_found"), Some("failed")),
             (failed("cancelled"), Some("cancelled")),
             (run(r#""state":"lost","reason":"reboot""#), Some("lost")),

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bytes::ByteString;
 use crate::exit::Exit;
 use crate::ids::{ExecId, Namespace, RunId, SandboxId, StoreId};
 use crate::launch::OciRuntime;
@@ -54,6 +55,9 @@ pub struct RunFile {
     /// What made the container, and can take it away: of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerFile>,
+    /// What was made for its virtual machine: of a guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmFile>,
     /// Size of `exit.json` before the end, bytes.
     pub exit_reserved: u32,
 }
@@ -63,6 +67,13 @@ pub struct RunFile {
 pub struct ContainerFile {
     /// What made it.
     pub oci: OciRuntime,
+}
+
+/// What is needed to take a virtual machine away, once its processes are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmFile {
+    /// Its directory.
+    pub directory: ByteString,
 }
 
 /// How the run came to its end.

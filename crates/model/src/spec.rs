@@ -18,6 +18,7 @@ pub use crate::resources::Limits;
 use crate::schedule::Schedule;
 use crate::seldom::{Seldom, shared};
 use crate::units::Signal;
+use crate::vm::{self, Vm};
 
 /// A workload as it is asked for. Unknown keys are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Spec {
     /// Run it as an OCI container; as a process of this machine when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Box<Container>>,
+    /// Run it as a microVM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Box<Vm>>,
     /// Unique in the namespace; made from the program's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<WorkloadName>,
@@ -315,6 +319,7 @@ impl Spec {
         Self {
             command,
             container: None,
+            vm: None,
             name: None,
             env: Vec::new(),
             workdir: None,
@@ -358,6 +363,7 @@ impl Spec {
         self.limits.check()?;
         self.container.as_ref().map_or(Ok(()), |container| container.check())?;
         isolation::check(self)?;
+        vm::check(self)?;
         hook::check(self)?;
         for rlimit in &self.rlimits {
             if rlimit.soft.unwrap_or(u64::MAX) > rlimit.hard.unwrap_or(u64::MAX) {
@@ -408,8 +414,9 @@ impl Spec {
     }
 
     fn check_command(&self) -> Result<(), Problem> {
-        // A bundle says itself what is run, unless the spec does.
-        let may_be_absent = self.command.is_empty() && self.bundle().is_some();
+        // A bundle says itself what is run, unless the spec does; a guest without an agent, always.
+        let has_its_own = self.bundle().is_some() || self.vm.as_ref().is_some_and(|vm| vm.no_agent);
+        let may_be_absent = self.command.is_empty() && has_its_own;
         if !may_be_absent && self.command.first().is_none_or(|program| program.as_bytes().is_empty()) {
             return Err(invalid("command", "must name a program"));
         }

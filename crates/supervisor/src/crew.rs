@@ -54,6 +54,7 @@ fn words(end: &RunState) -> String {
         RunState::Ended { exit } => match exit.cause {
             Cause::Timeout => "it took longer than its max_time".to_owned(),
             Cause::Oom => "killed for memory".to_owned(),
+            Cause::Machine => "its virtual machine ended".to_owned(),
             _ => match exit.status {
                 hostler_model::ExitStatus::Code(code) => format!("exit {code}"),
                 hostler_model::ExitStatus::Signal(signal) => format!("SIG{signal}"),

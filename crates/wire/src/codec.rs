@@ -162,6 +162,11 @@ impl Decoder {
         }
     }
 
+    /// What was received and is in no frame yet.
+    pub fn rest(&mut self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// The next whole frame, `None` when more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
         let available = &self.buffer[self.start..];

@@ -17,12 +17,16 @@
 //! speak, and the highest common one counts. Every message is answered or is itself a fact; facts that the node
 //! must not miss (an exit) are repeated in the next hello until [`ToAgent::Committed`].
 //!
+//! Between the agent of a sandbox and the one in its guest the same frames travel on a line that may still hold bytes of an
+//! earlier connection; how a new one begins there is in [`sync`].
+//!
 //! Not here: sockets, buffers' owners, retries.
 #![forbid(unsafe_code)]
 
 mod codec;
 pub mod exit_file;
 mod message;
+pub mod sync;
 
 pub use codec::{DecodeError, Decoder, FLAG_EOF, Frame, Kind, Stream, encode_control, encode_credit, encode_data};
 pub use message::{

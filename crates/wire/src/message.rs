@@ -3,6 +3,7 @@
 use hostler_model::ByteString;
 use hostler_model::accounting::Accounting;
 use hostler_model::exit::Exit;
+use hostler_model::guest::{Furnish, GuestIdentity};
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
 use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::process::Processes;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// Lowest protocol version this build speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// Highest protocol version this build speaks.
-pub const PROTOCOL_MAX: u16 = 3;
+pub const PROTOCOL_MAX: u16 = 4;
 
 /// The version to use with a peer that speaks `min` to `max`, if there is a common one.
 #[must_use]
@@ -174,6 +175,26 @@ pub enum ToAgent {
     },
     /// Leave, if idle.
     Quit,
+    /// To the agent in a guest, from version 4 on, as are the next three. Mount what belongs to the guest. Answered by
+    /// `Done`.
+    Furnish {
+        /// Echoed in the answer.
+        request: u64,
+        /// What is mounted.
+        furnish: Box<Furnish>,
+    },
+    /// Be this guest from now on: name, clock, randomness, network. Answered by `Done`.
+    Rebind {
+        /// Echoed in the answer.
+        request: u64,
+        /// Who.
+        identity: Box<GuestIdentity>,
+    },
+    /// The guest is about to be copied. `Suspended` is the last word on this connection; what comes next is
+    /// another's beginning.
+    Suspend,
+    /// Bring everything that was written to the disks, and switch the guest off.
+    PowerOff,
 }
 
 /// How closely a run is looked at.
@@ -313,6 +334,8 @@ pub enum FromAgent {
     },
     /// Ready for the next run of the same namespace.
     Idle,
+    /// From version 4 on. The answer to `Suspend`.
+    Suspended,
 }
 
 /// Why an exec could not be started.

@@ -466,6 +466,7 @@ fn run_file(launch: &Launch, container: &ContainerLaunch, shared: &Shared) -> Ru
         main: None,
         cgroup: launch.cgroup.clone(),
         container: Some(ContainerFile { oci: container.oci.clone() }),
+        vm: None,
         exit_reserved: EXIT_RESERVED,
     }
 }

@@ -280,6 +280,7 @@ impl Node {
             namespace: Namespace::owner(),
             program: program(command),
             container: None,
+            vm: None,
             stdio: Stdio::default(),
             log_directory: self.path("log/w").as_os_str().into(),
             log: hostler_model::spec::Log::default(),

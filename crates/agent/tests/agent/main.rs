@@ -7,6 +7,7 @@ mod confine;
 mod ends;
 mod exec;
 mod faults;
+mod guests;
 mod isolate;
 mod log;
 mod measure;

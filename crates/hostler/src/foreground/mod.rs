@@ -500,6 +500,10 @@ fn tell_end(name: &str, state: &RunState) -> u8 {
         RunState::Ended { exit } => match (exit.cause, exit.status) {
             (Cause::Oom, _) => output::remark(format!("{name} was killed: it reached its memory limit")),
             (Cause::Timeout, _) => output::remark(format!("{name} was stopped: it ran longer than --max-time")),
+            (Cause::Machine, _) => {
+                let note = exit.note.as_deref().map(|note| format!(": {note}")).unwrap_or_default();
+                output::remark(format!("{name} ended with its virtual machine{note}"));
+            }
             (Cause::Signal, ExitStatus::Signal(signal)) => output::remark(format!("{name} was ended by SIG{signal}")),
             _ => {}
         },

@@ -1,0 +1,547 @@
+//! A run in a guest: the program, its execs and their streams are there, everything else of the run is here. What the node
+//! asks is passed on, and what the guest's agent tells becomes what it would be if the program were ours.
+//!
+//! Bytes: each program has one channel to the guest. As much is granted as its rings have room for, so that a program in a
+//! guest waits for a slow owner as any other does.
+
+use hostler_linux::epoll::Event;
+use hostler_linux::process::Reaped;
+use hostler_linux::clock;
+use hostler_model::exit::{Exit, ExitStatus};
+use hostler_model::guest::{GUEST_CGROUP, VmLaunch};
+use hostler_model::ids::ExecId;
+use hostler_model::launch::{ExecLaunch, Launch};
+use hostler_model::limits::{CHANNEL_CREDIT, OWNER_GRACE_MS, VM_KILL_MS};
+use hostler_model::rundir::{RunFile, VmFile};
+use hostler_model::spec::{Limits, Log, Stdio};
+use hostler_model::units::Signal;
+use hostler_model::workload::{StartFailure, StartFailureKind};
+use hostler_wire::{AttachTarget, Decoder, Frame, FromAgent, SignalScope, Stream, ToAgent, encode_credit};
+
+use super::input::GuestInput;
+use super::{News, Stage, Vm, make_directory};
+use crate::child;
+use crate::link::Health;
+use crate::log::Source;
+use crate::record::EXIT_RESERVED;
+use crate::run::{Phase, Run};
+use crate::shared::{Shared, TokenKind};
+use crate::start::in_sandbox;
+use crate::target::{Ended, Owner, Started, Target};
+
+/// What a run keeps of its guest.
+pub(crate) struct InGuest {
+    pub(crate) vm: Box<Vm>,
+    /// What the guest's agent is to start, until it is told.
+    launch: Option<Box<Launch>>,
+    file: RunFile,
+    channels: u32,
+    /// When the machine is switched off because its programs do not die.
+    kill_ms: Option<u64>,
+}
+
+/// What is made of a launch for the agent in the guest: its log, its owner, its limits and its deadline are here.
+fn inner(launch: &Launch) -> Box<Launch> {
+    Box::new(Launch {
+        vm: None,
+        container: None,
+        stdio: Stdio { owner: true, ..launch.stdio.clone() },
+        log_directory: "/run/hostler/log".into(),
+        log: Log::default(),
+        limits: Limits::default(),
+        cgroup: Some(GUEST_CGROUP.to_owned()),
+        max_time_ms: None,
+        ..launch.clone()
+    })
+}
+
+impl Run {
+    /// Has the machine made, or takes the one that is there. `Prepared` comes when the guest's agent says so.
+    pub(crate) fn prepare_in_guest(
+        &mut self,
+        launch: Launch,
+        asked: VmLaunch,
+        shared: &mut Shared,
+    ) -> Result<(), StartFailure> {
+        let Some(boot) = asked.boot else {
+            let message = "there is no machine in this sandbox".to_owned();
+            return Err(StartFailure { kind: StartFailureKind::Sandbox, message });
+        };
+        let file = RunFile {
+            store: shared.config.store,
+            run: launch.run,
+            namespace: launch.namespace.clone(),
+            sandbox: shared.config.sandbox,
+            boot_id: shared.config.boot_id.clone(),
+            agent: shared.config.own,
+            main: None,
+            cgroup: boot.cgroup.clone(),
+            container: None,
+            vm: Some(VmFile { directory: boot.directory.clone() }),
+            exit_reserved: EXIT_RESERVED,
+        };
+        self.name(&file, shared)?;
+        make_directory(&boot).map_err(|error| in_sandbox("make the machine's directory", &error))?;
+        let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
+        let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
+        let (mut main, _) = child::open_without_streams(AttachTarget::Main, owner, shared);
+        let has_stdin = launch.stdio.interactive || launch.stdio.tty.is_some();
+        main.open_in_guest(1, has_stdin, launch.stdio.tty.is_some());
+        self.targets.push(main);
+        let mut vm = Vm::new(boot, asked.identity);
+        let started = vm.start(shared);
+        self.group = vm.group().cloned();
+        self.guest = Some(Box::new(InGuest { vm, launch: Some(inner(&launch)), file, channels: 1, kill_ms: None }));
+        started
+    }
+
+    pub(crate) fn guest_event(&mut self, kind: TokenKind, serial: u32, event: Event, shared: &mut Shared) {
+        let news = self.guest.as_mut().and_then(|guest| guest.vm.event(kind, serial, event, shared));
+        self.guest_news(news, shared);
+    }
+
+    fn guest_news(&mut self, news: Option<News>, shared: &mut Shared) {
+        match news {
+            None => {}
+            Some(News::Spawned(pid)) => self.machine_spawned(pid, shared),
+            Some(News::Ready) => self.guest_ready(),
+            Some(News::Failed(failure)) => {
+                self.machine_gone(None);
+                if matches!(self.phase, Phase::Preparing | Phase::Prepared | Phase::Starting) {
+                    self.fail(failure, shared);
+                }
+                self.undone(shared);
+            }
+            Some(News::Gone(reaped)) => {
+                self.machine_gone(Some(reaped));
+                match self.phase {
+                    Phase::Preparing | Phase::Prepared => {
+                        let message = "the virtual machine ended before the program was started".to_owned();
+                        self.fail(StartFailure { kind: StartFailureKind::Sandbox, message }, shared);
+                    }
+                    Phase::Starting | Phase::Running => self.main_ended(clock::boot_ms()),
+                    _ => {}
+                }
+                self.undone(shared);
+            }
+        }
+    }
+
+    /// The process that makes the machine is known: it is what stands for the run on this node.
+    fn machine_spawned(&mut self, pid: u32, shared: &mut Shared) {
+        let Some(guest) = &mut self.guest else { return };
+        self.group = guest.vm.group().cloned();
+        if let Ok(process) = guest.vm.process() {
+            guest.file.main = Some(process);
+            if let Some(directory) = &self.directory {
+                // Without it the machine is found by its group.
+                let _ = directory.identify(&guest.file);
+            }
+        }
+        if let Some(main) = self.targets.first_mut() {
+            main.pid = pid;
+        }
+        self.watch_for_oom(shared);
+    }
+
+    /// The guest waits for us: it is told everything in one piece.
+    fn guest_ready(&mut self) {
+        let (execute, id) = (self.execute, self.id);
+        let Some(guest) = &mut self.guest else { return };
+        let Some(launch) = guest.launch.take() else { return };
+        guest.vm.tell(&ToAgent::Prepare { launch });
+        if let Some(main) = self.targets.first_mut() {
+            attach(main, &mut guest.vm);
+        }
+        if execute {
+            guest.vm.tell(&ToAgent::Execute { run: id });
+        }
+    }
+
+    /// Nothing of the machine is left, nor of what was in it.
+    fn machine_gone(&mut self, reaped: Option<Reaped>) {
+        let ended = reaped.map(|reaped| Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
+        let killed_here = self.killing.is_some() || self.timed_out;
+        for target in &mut self.targets {
+            target.close_in_guest();
+            if target.ended.is_some() {
+                continue;
+            }
+            match ended {
+                // It ended with the machine, and the machine was ended by us or by itself.
+                Some(mut ended) => {
+                    ended.reaped.status = ExitStatus::Signal(Signal::KILL);
+                    target.with_machine = !killed_here && target.ordered_signals == 0;
+                    target.over(ended);
+                }
+                None => target.pid = 0,
+            }
+        }
+        if let Some(main) = self.targets.first_mut().filter(|_| ended.is_none()) {
+            main.pid = 0;
+        }
+    }
+
+    /// The program may be executed.
+    pub(crate) fn execute_in_guest(&mut self) {
+        let id = self.id;
+        if self.phase != Phase::Prepared {
+            return;
+        }
+        self.phase = Phase::Starting;
+        if let Some(guest) = &mut self.guest {
+            guest.vm.tell(&ToAgent::Execute { run: id });
+        }
+    }
+
+    /// Sends a signal to a program in the guest.
+    pub(crate) fn signal_in_guest(&mut self, key: AttachTarget, signal: Signal) {
+        let scope = match key {
+            AttachTarget::Main => SignalScope::Main,
+            AttachTarget::Exec(exec) => SignalScope::Exec(exec),
+        };
+        let Some(guest) = &mut self.guest else { return };
+        if let Some(target) = self.targets.iter_mut().find(|target| target.key == key && target.is_alive()) {
+            target.ordered_signals |= 1 << (signal.number() - 1);
+            guest.vm.tell(&ToAgent::Signal { signal, scope });
+        }
+    }
+
+    /// Everything in the guest is to be killed. It may tell how it ended; then, or soon, the machine is.
+    pub(crate) fn kill_in_guest(&mut self, now_ms: u64) {
+        let id = self.id;
+        let Some(guest) = &mut self.guest else { return };
+        if guest.vm.stage != Stage::Ready || guest.kill_ms.is_some() {
+            return guest.vm.leave();
+        }
+        guest.kill_ms = Some(now_ms + VM_KILL_MS);
+        self.targets.iter_mut().for_each(|target| target.ordered_signals |= 1 << (Signal::KILL.number() - 1));
+        guest.vm.tell(&ToAgent::Kill { run: id });
+    }
+
+    /// Starts a second program in the guest.
+    pub(crate) fn exec_in_guest(&mut self, exec: ExecId, launch: &ExecLaunch, shared: &mut Shared) -> Target {
+        let owner = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
+        let (mut target, _) = child::open_without_streams(AttachTarget::Exec(exec), owner, shared);
+        if let Some(guest) = &mut self.guest {
+            guest.channels += 1;
+            target.open_in_guest(guest.channels, launch.interactive || launch.tty.is_some(), launch.tty.is_some());
+            target.starting = true;
+            guest.vm.tell(&ToAgent::Exec { exec, launch: Box::new(launch.clone()) });
+            attach(&mut target, &mut guest.vm);
+        }
+        target
+    }
+
+    /// Passes a question of the node on. Whether there is a guest that will answer it.
+    pub(crate) fn ask_guest(&mut self, question: &ToAgent) -> bool {
+        match &mut self.guest {
+            Some(guest) if guest.vm.stage == Stage::Ready => {
+                guest.vm.tell(question);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a read from the guest may bring something.
+    pub(crate) fn guest_wants_read(&self) -> bool {
+        let line = self.guest.as_ref().and_then(|guest| Some((guest.vm.line.as_ref()?, &guest.vm.outbox)));
+        line.is_some_and(|(line, outbox)| line.wants_read(outbox))
+    }
+
+    /// Reads once from the guest and takes what it says.
+    pub(crate) fn receive_from_guest(&mut self, scratch: &mut Vec<u8>, shared: &mut Shared) {
+        let Some(guest) = &mut self.guest else { return };
+        let mut health = guest.vm.read(scratch);
+        if let Some(line) = guest.vm.line.as_mut().filter(|line| line.has_begun()) {
+            let mut decoder = std::mem::take(&mut line.decoder);
+            if self.take_frames(&mut decoder, shared) == Health::Dead {
+                health = Health::Dead;
+            }
+            if let Some(line) = self.guest.as_mut().and_then(|guest| guest.vm.line.as_mut()) {
+                line.decoder = decoder;
+            }
+        }
+        if health == Health::Dead
+            && let Some(guest) = &mut self.guest
+        {
+            guest.vm.line_broke(shared);
+        }
+    }
+
+    fn take_frames(&mut self, decoder: &mut Decoder, shared: &mut Shared) -> Health {
+        loop {
+            match decoder.next_frame() {
+                Ok(None) => return Health::Alive,
+                Err(_) => return Health::Dead,
+                Ok(Some(Frame::Control(json))) => match Frame::message::<FromAgent>(json) {
+                    Ok(message) => self.guest_says(message, shared),
+                    Err(_) => return Health::Dead,
+                },
+                Ok(Some(Frame::Data { channel, stream, offset, eof, bytes })) => {
+                    self.guest_writes(channel, stream, (offset, bytes), eof, shared);
+                }
+                Ok(Some(Frame::Credit { channel, bytes })) => {
+                    let inputs = self.targets.iter_mut().filter_map(|target| target.input.guest.as_mut());
+                    for input in inputs.filter(|input| input.channel == channel) {
+                        input.credit = input.credit.saturating_add(bytes).min(CHANNEL_CREDIT);
+                    }
+                }
+            }
+        }
+    }
+
+    fn guest_says(&mut self, message: FromAgent, shared: &mut Shared) {
+        if let Some((request, error)) = Vm::is_own_request(&message) {
+            let news = self.guest.as_mut().and_then(|guest| guest.vm.answered(request, error));
+            return self.guest_news(news, shared);
+        }
+        match message {
+            FromAgent::Hello(_) => {
+                if let Some(guest) = &mut self.guest {
+                    guest.vm.greeted();
+                }
+            }
+            FromAgent::Prepared { .. } => self.main_ready(),
+            FromAgent::Started { .. } => {
+                if self.phase == Phase::Preparing && self.execute {
+                    self.phase = Phase::Starting;
+                }
+                self.main_executed(shared);
+            }
+            FromAgent::StartFailed { failure, .. } => {
+                if !matches!(self.phase, Phase::Undoing(_)) {
+                    self.fail(failure, shared);
+                }
+            }
+            FromAgent::Exited { exit, .. } => self.guest_program_ended(&exit),
+            FromAgent::Oom { oom_kills, .. } => {
+                self.oom_kills = self.oom_kills.max(oom_kills);
+                shared.send(&FromAgent::Oom { run: self.id, oom_kills: self.oom_kills });
+            }
+            FromAgent::ExecStarted { exec, pid } => {
+                if let Some(target) = self.target_mut(AttachTarget::Exec(exec)) {
+                    target.starting = false;
+                    target.started = Some(Started::now());
+                    target.pid = pid;
+                    shared.send(&FromAgent::ExecStarted { exec, pid });
+                }
+            }
+            FromAgent::ExecFailed(failed) => {
+                let key = AttachTarget::Exec(failed.exec);
+                if let Some(index) = self.targets.iter().position(|target| target.key == key) {
+                    self.targets[index].starting = false;
+                    self.targets[index].close_in_guest();
+                    self.exec_failed(index, failed.exec, failed.failure, shared);
+                }
+            }
+            FromAgent::ExecExited { exec, exit } => {
+                let oom_kills = exit.oom_kills;
+                if let Some(target) = self.target_mut(AttachTarget::Exec(exec)) {
+                    end_in_guest(target, &exit);
+                }
+                self.oom_kills = self.oom_kills.max(oom_kills);
+            }
+            FromAgent::ChannelClosed { channel } => {
+                for target in &mut self.targets {
+                    if target.guest_channel.as_ref().is_some_and(|open| open.number == channel) {
+                        target.close_in_guest();
+                    }
+                }
+            }
+            answer @ (FromAgent::Stats { .. } | FromAgent::Processes { .. } | FromAgent::Done { .. }) => {
+                shared.send(&answer);
+            }
+            FromAgent::Stuck { .. } | FromAgent::Idle | FromAgent::Suspended => {}
+        }
+    }
+
+    /// The main program has ended, in a guest that goes on until what it wrote has come.
+    fn guest_program_ended(&mut self, exit: &Exit) {
+        let now_ms = clock::boot_ms();
+        self.oom_kills = self.oom_kills.max(exit.oom_kills);
+        if let Some(guest) = &mut self.guest {
+            guest.kill_ms = None;
+        }
+        if let Some(main) = self.targets.first_mut().filter(|main| main.ended.is_none()) {
+            end_in_guest(main, exit);
+        }
+        if matches!(self.phase, Phase::Running | Phase::Starting) {
+            self.main_ended(now_ms);
+        }
+    }
+
+    fn guest_writes(
+        &mut self,
+        channel: u32,
+        stream: Stream,
+        (offset, bytes): (u64, &[u8]),
+        eof: bool,
+        shared: &mut Shared,
+    ) {
+        let (index, source) = match stream {
+            Stream::Stdout => (0, Source::Stdout),
+            Stream::Stderr => (1, Source::Stderr),
+            Stream::Stdin => return,
+        };
+        let Self { targets, log, .. } = self;
+        let is_its = |target: &&mut Target| target.guest_channel.as_ref().is_some_and(|open| open.number == channel);
+        let Some(target) = targets.iter_mut().find(is_its) else { return };
+        let (keep_from, logged) = (target.keep_from(index), target.logged);
+        if let Some(open) = &mut target.guest_channel {
+            open.granted = open.granted.saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        }
+        let output = &mut target.outputs[index];
+        if !output.in_guest || offset != output.ring.end() {
+            return;
+        }
+        if logged && !bytes.is_empty() {
+            log.write(source, bytes);
+        }
+        output.ring.push(bytes, keep_from);
+        if eof {
+            output.in_guest = false;
+            output.close(&shared.epoll);
+            if logged {
+                log.end(source);
+            }
+        }
+    }
+
+    /// Sends what there is to send to the guest: messages, credit, stdin. Whether that changed anything.
+    pub(crate) fn flush_guest(&mut self, shared: &mut Shared) -> bool {
+        let Self { guest, targets, channels, .. } = self;
+        let Some(guest) = guest else { return false };
+        for target in targets.iter_mut() {
+            target.grant_guest(&mut guest.vm.outbox);
+            let mut grants = Vec::new();
+            target.input.flush_to_guest(&mut guest.vm.outbox, &mut grants);
+            for (channel, bytes) in grants {
+                if let Some(window) = channels.get_mut(channel).and_then(|channel| channel.stdin_window.as_mut()) {
+                    *window += bytes;
+                    shared.grant(channel, bytes);
+                }
+            }
+        }
+        let vm = &mut guest.vm;
+        let Some(line) = &mut vm.line else { return false };
+        if line.flush(&shared.epoll, &mut vm.outbox, |_| false) == Health::Dead {
+            vm.line_broke(shared);
+            return true;
+        }
+        false
+    }
+
+    /// Does what is due for the machine.
+    pub(crate) fn advance_guest(&mut self, shared: &mut Shared, now_ms: u64) {
+        let Some(guest) = &mut self.guest else { return };
+        guest.vm.advance(shared, now_ms);
+        if guest.kill_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            guest.kill_ms = None;
+            guest.vm.leave();
+        }
+    }
+
+    pub(crate) fn guest_next_ms(&self) -> Option<u64> {
+        let guest = self.guest.as_ref()?;
+        guest.vm.next_ms().into_iter().chain(guest.kill_ms).min()
+    }
+
+    /// Whether a child that ended was the machine.
+    pub(crate) fn machine_reaped(&mut self, reaped: Reaped, shared: &mut Shared) -> bool {
+        let Some(guest) = &mut self.guest else { return false };
+        if guest.vm.pid != reaped.pid {
+            // Something that the machine's program had started.
+            self.undone(shared);
+            return true;
+        }
+        let news = guest.vm.reaped(reaped, shared);
+        if news.is_none() {
+            // It is made once more.
+            if let Some(main) = self.targets.first_mut() {
+                main.pid = 0;
+            }
+        }
+        self.guest_news(news, shared);
+        true
+    }
+
+    /// Whether the machine is gone, or there was none.
+    pub(crate) fn is_machine_gone(&self) -> bool {
+        self.guest.as_ref().is_none_or(|guest| guest.vm.is_gone() || guest.vm.pid == 0)
+    }
+
+    /// The program is over and its output has come: the machine goes. Whether it still may bring something to its disks.
+    pub(crate) fn end_machine(&mut self, now_ms: u64) -> bool {
+        let Some(guest) = &mut self.guest else { return false };
+        if guest.vm.keeps_disks() {
+            guest.vm.power_off(now_ms);
+            return true;
+        }
+        false
+    }
+
+    /// What the machine said last, for an end that it brought about.
+    pub(crate) fn machine_words(&self) -> Option<Box<str>> {
+        Some(self.guest.as_ref()?.vm.last_words()?.into_boxed_str())
+    }
+}
+
+/// Has the streams of a program come to us, and grants the first bytes.
+fn attach(target: &mut Target, vm: &mut Vm) {
+    let Some(open) = &mut target.guest_channel else { return };
+    open.attached = true;
+    let (channel, stdin) = (open.number, target.input.guest.is_some());
+    vm.tell(&ToAgent::Attach { channel, target: target.key, owner: true, stdin, from: None });
+    target.grant_guest(&mut vm.outbox);
+}
+
+/// It ended as the guest's agent says, by our clocks.
+fn end_in_guest(target: &mut Target, exit: &Exit) {
+    let reaped =
+        Reaped { pid: target.pid, status: exit.status, core_dumped: exit.core_dumped, usage: exit.usage };
+    target.ended = Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
+    target.starting = false;
+}
+
+/// What may be on its way from a program in a guest.
+#[derive(Debug)]
+pub(crate) struct GuestChannelState {
+    pub(crate) number: u32,
+    /// The guest's agent knows of it.
+    attached: bool,
+    /// What it may still send, bytes.
+    pub(crate) granted: u32,
+}
+
+impl Target {
+    /// Its streams are in a guest, at the other end of this channel.
+    pub(crate) fn open_in_guest(&mut self, number: u32, has_stdin: bool, is_terminal: bool) {
+        self.guest_channel = Some(GuestChannelState { number, attached: false, granted: 0 });
+        self.outputs.iter_mut().for_each(|output| output.in_guest = true);
+        self.input.is_terminal = is_terminal;
+        if has_stdin {
+            self.input.guest = Some(GuestInput { channel: number, ..GuestInput::default() });
+        }
+    }
+
+    /// Nothing comes from there any more.
+    pub(crate) fn close_in_guest(&mut self) {
+        self.guest_channel = None;
+        self.outputs.iter_mut().for_each(|output| output.in_guest = false);
+        self.input.guest = None;
+    }
+
+    /// Grants what there is room for, in parts that are worth a frame.
+    pub(crate) fn grant_guest(&mut self, out: &mut Vec<u8>) {
+        let room = self.room(0).min(self.room(1)).min(CHANNEL_CREDIT as usize);
+        let room = u32::try_from(room).unwrap_or(CHANNEL_CREDIT);
+        let Some(open) = self.guest_channel.as_mut().filter(|open| open.attached) else { return };
+        let more = room.saturating_sub(open.granted);
+        if more > 0 && (open.granted == 0 || more >= room / 4) {
+            open.granted += more;
+            encode_credit(out, open.number, more);
+        }
+    }
+}
