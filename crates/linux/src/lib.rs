@@ -17,6 +17,7 @@
 //! - [`net`]: unix sockets, at any depth of directories, and who is at their other end
 //! - [`netns`]: network namespaces that are kept by a file; [`netlink`]: sockets to the kernel's network configuration
 //! - [`tap`]: links for virtual machines; [`tool`]: programs that do one thing and end
+//! - [`guest`]: what the first process of a guest does to it; [`interface`]: its interfaces
 //! - [`memory`]: making the allocator give back what it does not need
 //!
 //! Not here: decisions, protocols, retries.
@@ -30,6 +31,7 @@ pub mod epoll;
 pub mod failpoint;
 pub mod guest;
 pub mod inotify;
+pub mod interface;
 pub mod look;
 pub mod memory;
 pub mod net;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::ByteString;
 use crate::launch::{NetworkFiles, Program};
 use crate::spec::Limits;
+use crate::vm::Vm;
 
 /// Name of the port by which the agent in a guest is reached, where that is a virtio console.
 pub const AGENT_PORT: &str = "hostler.agent.0";
@@ -19,9 +20,14 @@ pub const GUEST_CGROUP: &str = "work";
 /// What a run in a guest needs beside its program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmLaunch {
+    /// What was asked.
+    pub asked: Box<Vm>,
     /// The machine to be made; absent when the sandbox has one already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Box<VmBoot>>,
+    /// By which names others of its network find it; the first is the workload's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// Who the guest is from now on.
     pub identity: GuestIdentity,
 }

@@ -413,8 +413,8 @@ pub const VM_VOLUMES_MAX: usize = 16;
 /// Words for the kernel of a guest, bytes: its whole command line may have 2,048.
 pub const VM_KERNEL_ARGS_MAX: usize = 1_024;
 /// How long a guest may take until its agent answers, unless the spec says otherwise, milliseconds: ten times what one takes
-/// whose instructions are translated.
-pub const VM_BOOT_MS: u64 = 15_000;
+/// whose instructions are translated; and two attempts are within [`START_DEADLINE_MS`].
+pub const VM_BOOT_MS: u64 = 12_000;
 /// Shortest such time that can be asked for, milliseconds.
 pub const VM_BOOT_MIN_MS: u64 = 100;
 /// How often a guest that does not answer is made, in all.

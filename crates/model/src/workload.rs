@@ -386,6 +386,12 @@ impl Phase {
 }
 
 impl Workload {
+    /// Whether each of its runs has a cgroup of its own.
+    #[must_use]
+    pub fn has_cgroup(&self) -> bool {
+        !self.limits.is_empty() || self.spec.container.is_some() || self.spec.vm.is_some()
+    }
+
     /// The run that is not yet at its end.
     #[must_use]
     pub fn live_run(&self) -> Option<&Run> {

@@ -12,14 +12,16 @@ use crate::launch;
 use crate::pattern;
 use crate::program;
 use crate::users::Users;
+use crate::vm;
 
 /// Checks a spec and resolves who it runs as.
 pub fn accept_workload(caller: &Caller, spec: &Spec, users: &Users) -> Result<Identity, Problem> {
     let identity = accept_later(caller, spec, users)?;
-    match &spec.container {
-        Some(container) => container::check(container)?,
-        None if caller.is_owner() => program::check(spec)?,
-        None => {}
+    match (&spec.container, &spec.vm) {
+        (Some(container), _) => container::check(container)?,
+        (None, Some(vm)) => vm::check(vm)?,
+        (None, None) if caller.is_owner() => program::check(spec)?,
+        (None, None) => {}
     }
     Ok(identity)
 }
@@ -31,16 +33,14 @@ pub fn accept_later(caller: &Caller, spec: &Spec, users: &Users) -> Result<Ident
     pattern::check(spec)?;
     check_rights(caller, &spec.rlimits)?;
     container::check_rights(caller, spec)?;
+    vm::check_rights(caller, spec)?;
     if !spec.no_new_privileges && !caller.is_owner() {
         return Err(Problem::new(
             ProblemKind::Forbidden,
             "no_new_privileges can be switched off by the node's owner only",
         ));
     }
-    match &spec.container {
-        Some(container) => container::identity(container, spec.user.as_deref()),
-        None => identity(caller, spec.user.as_deref(), users),
-    }
+    identity_in(caller, spec, spec.user.as_deref(), users)
 }
 
 /// What an exec asks, in full.
@@ -78,10 +78,13 @@ pub fn accept_exec(
     check_rights(caller, &spec.rlimits)?;
     may_enter(caller, workload, users)?;
     let asks_user = asked.user.is_some();
-    let identity = match (asked.user, &workload.spec.container) {
-        (Some(user), Some(container)) => container::identity(container, Some(&user))?,
-        (Some(user), None) => identity(caller, Some(&user), users)?,
-        (None, _) => Identity::clone(&workload.identity),
+    if workload.spec.vm.as_ref().is_some_and(|vm| vm.no_agent) {
+        let detail = format!("{} has no agent in its guest (--no-agent), and so nothing can be executed there", workload.name);
+        return Err(Problem::new(ProblemKind::Conflict, detail));
+    }
+    let identity = match asked.user {
+        Some(user) => identity_in(caller, &workload.spec, Some(&user), users)?,
+        None => Identity::clone(&workload.identity),
     };
     let env = launch::environment(workload, &identity, &spec.env, asked.tty.is_some());
     if workload.spec.container.is_some() {
@@ -101,7 +104,8 @@ pub fn accept_exec(
         command: spec.command,
         env,
         workdir: spec.workdir.or_else(|| workload.spec.workdir.clone()).unwrap_or_else(|| "/".into()),
-        identity: (caller.node_uid == 0).then_some(identity),
+        // In a guest everything can be done, whoever the node is.
+        identity: (caller.node_uid == 0 || workload.spec.vm.is_some()).then_some(identity),
         rlimits: if spec.rlimits.is_empty() { workload.spec.rlimits.to_vec() } else { spec.rlimits.to_vec() },
         no_new_privileges: workload.spec.no_new_privileges,
         // The agent keeps it apart as the run is.
@@ -125,6 +129,15 @@ pub fn may_enter(caller: &Caller, workload: &Workload, users: &Users) -> Result<
     let detail =
         format!("{} does not run as user {}, so he may look at it but not act in it", workload.name, caller.uid);
     Err(Problem::new(ProblemKind::Forbidden, detail))
+}
+
+/// Who a program of this workload runs as: users are those of the place where it runs.
+fn identity_in(caller: &Caller, spec: &Spec, user: Option<&str>, users: &Users) -> Result<Identity, Problem> {
+    match (&spec.container, &spec.vm) {
+        (Some(container), _) => container::identity(container, user),
+        (None, Some(vm)) => vm::identity(vm, user),
+        (None, None) => identity(caller, user, users),
+    }
 }
 
 fn identity(caller: &Caller, asked: Option<&str>, users: &Users) -> Result<Identity, Problem> {

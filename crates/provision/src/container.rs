@@ -85,8 +85,13 @@ pub(crate) fn identity(container: &Container, user: Option<&str>) -> Result<Iden
         (None, Some(bundle)) => root_of(bundle.as_path()),
         (None, None) => PathBuf::from("/nonexistent"),
     };
+    users_of(&root, user)
+}
+
+/// A user of a root directory, by the files in it: root unless somebody else is asked for.
+pub(crate) fn users_of(root: &Path, user: Option<&str>) -> Result<Identity, Problem> {
     let etc = root.join("etc");
-    let users = if is_plain(&root, &etc) { Users::of(etc.join("passwd"), etc.join("group")) } else { Users::nobody() };
+    let users = if is_plain(root, &etc) { Users::of(etc.join("passwd"), etc.join("group")) } else { Users::nobody() };
     users.resolve(user.unwrap_or("0")).map_err(|mut problem| {
         problem.detail = problem.detail.replace("on this machine", &format!("in {}", etc.display()));
         problem

@@ -6,9 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hostler_model::container::{Container, Network};
+use hostler_model::guest::{GuestIdentity, VmLaunch};
 use hostler_model::isolation::Isolation;
 use hostler_model::launch::{Confinement, ContainerLaunch, Launch, OciRuntime, Program};
 use hostler_model::spec::Stdio;
+use hostler_model::vm::Vm;
 use hostler_model::workload::{Identity, Workload};
 use hostler_model::{ByteString, limits};
 
@@ -37,9 +39,7 @@ pub struct Node<'a> {
 
 fn confinement_of(workload: &Workload, places: &Places) -> Option<Box<Confinement>> {
     let isolation = Isolation::clone(workload.spec.isolation.as_deref()?);
-    // Names of workloads may be longer than those of machines.
-    let name: String = workload.name.as_str().chars().take(limits::HOSTNAME_MAX).collect();
-    let hostname = isolation.hostname.clone().unwrap_or(name);
+    let hostname = hostname_of(workload, isolation.hostname.as_ref());
     let hidden = places.own.iter().map(|path| path.as_os_str().into()).collect();
     Some(Box::new(Confinement { isolation, hostname, hidden }))
 }
@@ -52,7 +52,7 @@ pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
     // A bundle says itself as whom and where its program runs, unless the spec does.
     let of_bundle = spec.bundle().is_some();
     let workdir = spec.workdir.clone();
-    let says_who = node.may_change_user && (!of_bundle || spec.user.is_some());
+    let says_who = (node.may_change_user && (!of_bundle || spec.user.is_some())) || spec.vm.is_some();
     let program = Program {
         command: spec.command.clone(),
         env: environment(workload, &workload.identity, &[], spec.stdio.tty.is_some()),
@@ -67,11 +67,12 @@ pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
         namespace: workload.namespace.clone(),
         program,
         container: spec.container.as_ref().map(|container| Box::new(container_of(workload, container, node))),
+        vm: spec.vm.as_ref().map(|vm| Box::new(vm_of(workload, vm))),
         stdio: Stdio::clone(&spec.stdio),
         log_directory: log_directory(&node.places.logs, workload).as_os_str().as_bytes().to_vec().into(),
         log: spec.log,
         limits: hostler_model::spec::Limits::clone(&workload.limits),
-        cgroup: (!workload.limits.is_empty() || spec.container.is_some()).then(|| run.to_string()),
+        cgroup: workload.has_cgroup().then(|| run.to_string()),
         stop: spec.stop,
         max_time_ms: spec.max_time_ms,
     })
@@ -80,7 +81,7 @@ pub fn launch_of(workload: &Workload, node: Node<'_>) -> Option<Launch> {
 fn container_of(workload: &Workload, container: &Container, node: Node<'_>) -> ContainerLaunch {
     ContainerLaunch {
         hostname: container.hostname.clone().unwrap_or_else(|| workload.name.to_string()),
-        names: names_of(workload, container),
+        names: names_of(workload, container.network.as_ref()),
         network_files: None,
         oci: (node.oci)(container),
         container: container.clone(),
@@ -88,9 +89,20 @@ fn container_of(workload: &Workload, container: &Container, node: Node<'_>) -> C
     }
 }
 
+/// The machine is made by the runtime, which knows what this node has.
+fn vm_of(workload: &Workload, vm: &Vm) -> VmLaunch {
+    let identity = GuestIdentity { hostname: hostname_of(workload, vm.hostname.as_ref()), ..GuestIdentity::default() };
+    VmLaunch { asked: Box::new(vm.clone()), boot: None, names: names_of(workload, vm.network.as_ref()), identity }
+}
+
+/// Names of workloads may be longer than those of machines.
+fn hostname_of(workload: &Workload, asked: Option<&String>) -> String {
+    asked.cloned().unwrap_or_else(|| workload.name.as_str().chars().take(limits::HOSTNAME_MAX).collect())
+}
+
 /// By which names others of its network find a workload: its own, those that it asks for, and that of its unit.
-fn names_of(workload: &Workload, container: &Container) -> Vec<String> {
-    let Some(attachment) = container.network.as_ref().and_then(Network::attachment) else { return Vec::new() };
+fn names_of(workload: &Workload, network: Option<&Network>) -> Vec<String> {
+    let Some(attachment) = network.and_then(Network::attachment) else { return Vec::new() };
     let unit = workload.stack.as_ref().map(|member| member.unit.to_string());
     let mut names = vec![workload.name.to_string()];
     for name in attachment.aliases.iter().cloned().chain(unit) {

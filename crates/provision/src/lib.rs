@@ -3,6 +3,7 @@
 //!
 //! - [`accept`]: from a caller and a spec to a creation, or a precise refusal
 //! - `container`: what a container is made of, and who may have one
+//! - `vm`: the same of a virtual machine
 //! - [`stack`]: the same for the units of a stack
 //! - [`caller`]: who asks, and what he may touch
 //! - [`users`]: the machine's user database, read from its files
@@ -25,6 +26,7 @@ pub mod pattern;
 pub mod program;
 pub mod stack;
 pub mod users;
+mod vm;
 
 pub use accept::{accept_exec, accept_later, accept_workload, may_enter};
 pub use caller::{Caller, Scope};

@@ -245,6 +245,7 @@ impl Scan<'_> {
         self.sandboxes(&kept_sandboxes);
         self.groups(spoken_for, &kept_groups);
         self.containers(spoken_for, &kept_groups);
+        self.machines(spoken_for, &kept_groups);
         self.adoption
     }
 
@@ -308,6 +309,17 @@ impl Scan<'_> {
         };
         let known: HashSet<_> = remembered.into_iter().chain(crate::oci::owners(state)).collect();
         known.into_iter().filter(gone).for_each(|run| crate::oci::forget(state, run));
+    }
+
+    /// Directories of machines that belong to no run that was found.
+    fn machines(&self, spoken_for: &HashSet<RunId>, kept: &HashSet<String>) {
+        let (machines, _) = entries::<RunId>(self.shared.guests.machines());
+        let gone = |run: &RunId| {
+            !spoken_for.contains(run)
+                && !kept.contains(&run.to_string())
+                && !remains::run_dir(&self.shared.settings, *run).exists()
+        };
+        machines.into_iter().filter(gone).for_each(|run| self.shared.guests.forget(run));
     }
 
     /// Groups that are named like a run, and belong to none that was found.

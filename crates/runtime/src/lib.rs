@@ -29,7 +29,9 @@
 mod adopt;
 mod agent;
 mod attach;
+mod guests;
 mod link;
+pub mod microvm;
 mod oci;
 mod os;
 mod pool;
@@ -59,6 +61,7 @@ use tokio::sync::mpsc;
 use agent::{Agent, Answer};
 use process::Shared;
 
+pub use guests::{GuestSettings, Survey};
 pub use attach::{AttachRequest, Attachment, InputWriter, Output, OutputReader, Role};
 pub use hostler_wire::{AttachTarget, RunStats, SignalScope, StatsDepth, Stream, StreamOffsets};
 
@@ -88,6 +91,8 @@ pub struct Settings {
     pub cgroup: Option<Parent>,
     /// Where containers get their networks.
     pub networks: Networks,
+    /// Where guests get what they are made of.
+    pub guests: GuestSettings,
 }
 
 /// What happened. Facts of one run arrive in order.

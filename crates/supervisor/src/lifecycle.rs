@@ -68,7 +68,9 @@ impl State {
         let mut grace_ms = order.grace_ms.unwrap_or(stop.grace_ms);
         let Some(run) = workload.run.as_mut().filter(|run| !run.state.is_final()) else { return };
         // A container that is being made, which may take long, has no program that could end by itself.
-        if workload.spec.container.is_some() && matches!(run.state, RunState::Preparing { .. }) {
+        // The same of a guest.
+        let is_made = workload.spec.container.is_some() || workload.spec.vm.is_some();
+        if is_made && matches!(run.state, RunState::Preparing { .. }) {
             grace_ms = 0;
         }
         let id = run.id;

@@ -67,15 +67,15 @@ impl State {
         match order {
             Order::Pause if run.paused => return Err(conflict(format!("{name} is paused already"))),
             Order::Resume if !run.paused => return Err(conflict(format!("{name} is not paused"))),
-            Order::Pause | Order::Resume if workload.spec.container.is_none() && workload.limits.is_empty() => {
+            Order::Pause | Order::Resume if !workload.has_cgroup() => {
                 return Err(conflict(format!(
-                    "{name} has no cgroup, by which it could be stopped as a whole: it is neither a container nor was it \
-                     started with limits"
+                    "{name} has no cgroup, by which it could be stopped as a whole: it is neither a container nor a virtual \
+                     machine, nor was it started with limits"
                 )));
             }
             Order::Checkpoint(_) if workload.spec.container.is_none() => {
                 return Err(conflict(format!(
-                    "{name} is a process of this machine: only containers can be checkpointed"
+                    "{name} is no container: only containers can be checkpointed"
                 )));
             }
             Order::Checkpoint(_) if has_own_users(workload) => {

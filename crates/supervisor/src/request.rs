@@ -435,7 +435,7 @@ impl State {
         let limits = Seldom::from(limits);
         if let Some(run) = workload.live_run() {
             let run = run.id;
-            if workload.limits.is_empty() && workload.spec.container.is_none() {
+            if !workload.has_cgroup() {
                 return Some(Err(conflict(format!(
                     "{name} was started without limits, so it has no cgroup that could be changed; set the limits, \
                      then restart it: hostler stop {name} && hostler update … {name} && hostler start {name}",

@@ -5,10 +5,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use hostler_linux::guest as machine;
-use hostler_model::guest::GuestIdentity;
+use std::time::{Duration, Instant};
 
-use super::Guest;
+use hostler_linux::{guest as machine, interface};
+use hostler_model::guest::{GuestIdentity, GuestNic};
+
+use super::{Guest, LOOK_AGAIN};
+
+/// How long an interface may take to appear.
+const NIC_MAX: Duration = Duration::from_secs(5);
 
 impl Guest {
     /// Is this guest from now on.
@@ -28,9 +33,44 @@ impl Guest {
         if !identity.machine_id.is_empty() {
             put("/etc/machine-id", &format!("{}\n", identity.machine_id));
         }
+        self.set_network(&identity.nics).map_err(|error| format!("its network: {error}"))?;
         if let Some(files) = &identity.files {
             put("/etc/hosts", &files.hosts);
             put("/etc/resolv.conf", &files.resolv);
+        }
+        Ok(())
+    }
+}
+
+impl Guest {
+    /// Its interfaces, in the order of their names, are those that it is told of.
+    fn set_network(&self, nics: &[GuestNic]) -> io::Result<()> {
+        interface::raise_loopback()?;
+        if nics.is_empty() {
+            return Ok(());
+        }
+        self.modules.load(&["virtio_net"])?;
+        let began = Instant::now();
+        let names = loop {
+            let names = interface::names()?;
+            if names.len() >= nics.len() {
+                break names;
+            }
+            if began.elapsed() > NIC_MAX {
+                let what = format!("there are {} interfaces of {}", names.len(), nics.len());
+                return Err(io::Error::new(io::ErrorKind::NotFound, what));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        };
+        for (name, nic) in names.iter().zip(nics) {
+            let wanted = interface::Wanted {
+                mac: nic.mac,
+                addresses: nic.addresses.clone(),
+                gateways: nic.gateways.clone(),
+                mtu: nic.mtu,
+            };
+            interface::set(name, &wanted)
+                .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
         }
         Ok(())
     }

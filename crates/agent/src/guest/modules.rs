@@ -1,14 +1,14 @@
 //! Modules of the kernel, from the initial RAM disk: some at the beginning, the others when something needs them, for each
 //! costs time.
 //!
-//! `/modules` holds `<number>-<name>.ko`, and everything that one needs has a lower number; `/modules/needs` has a line
-//! `name: other other …` for each that needs others. What is built into the kernel has no file there.
+//! `/modules` holds `<number>-<name>.ko`. Each says itself which others it needs. What is built into the kernel has no file
+//! there.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::Path;
 
 use hostler_linux::guest as machine;
 
@@ -22,8 +22,8 @@ pub(super) const VIRTIO_VSOCK: u32 = 19;
 
 /// Where the modules are.
 const DIRECTORY: &str = "/modules";
-/// Longest file of needs, bytes.
-const NEEDS_MAX: u64 = 64 * 1024;
+/// Longest file of a module, bytes.
+const MODULE_MAX: u64 = 64 * 1024 * 1024;
 
 /// The modules that are there.
 pub(crate) struct Modules {
@@ -31,13 +31,12 @@ pub(crate) struct Modules {
     directory: Option<File>,
     /// By name, their files.
     files: BTreeMap<String, String>,
-    needs: BTreeMap<String, Vec<String>>,
 }
 
 impl Modules {
     /// A kernel that has everything built in needs none.
     pub(super) fn open() -> io::Result<Self> {
-        let mut modules = Self { directory: None, files: BTreeMap::new(), needs: BTreeMap::new() };
+        let mut modules = Self { directory: None, files: BTreeMap::new() };
         let entries = match fs::read_dir(DIRECTORY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(modules),
             entries => entries?,
@@ -49,10 +48,6 @@ impl Modules {
             if let Some(name) = name {
                 modules.files.insert(name, file);
             }
-        }
-        let needs = PathBuf::from(DIRECTORY).join("needs");
-        if fs::metadata(&needs).is_ok_and(|found| found.len() <= NEEDS_MAX) {
-            modules.needs = parse_needs(&fs::read_to_string(needs)?);
         }
         Ok(modules)
     }
@@ -68,13 +63,23 @@ impl Modules {
         if depth > DEPTH_MAX {
             return Ok(());
         }
-        for needed in self.needs.get(name).into_iter().flatten() {
-            self.load_one(needed, depth + 1)?;
-        }
         let (Some(file), Some(directory)) = (self.files.get(name), &self.directory) else { return Ok(()) };
+        if is_loaded(name) {
+            return Ok(());
+        }
         let path = format!("/proc/self/fd/{}/{file}", directory.as_raw_fd());
-        machine::load_module(path.as_ref()).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+        let mut bytes = Vec::new();
+        File::open(&path).and_then(|file| file.take(MODULE_MAX).read_to_end(&mut bytes)).map_err(failed)?;
+        for needed in needs_of(&bytes) {
+            self.load_one(&needed, depth + 1)?;
+        }
+        machine::load_module(path.as_ref()).map_err(failed)
     }
+}
+
+fn is_loaded(name: &str) -> bool {
+    Path::new("/sys/module").join(name).join("initstate").exists()
 }
 
 /// The kernel takes both characters for the same.
@@ -82,12 +87,14 @@ fn plain(name: &str) -> String {
     name.replace('-', "_")
 }
 
-fn parse_needs(text: &str) -> BTreeMap<String, Vec<String>> {
-    let line = |line: &str| {
-        let (name, needs) = line.split_once(':')?;
-        Some((plain(name.trim()), needs.split_whitespace().map(plain).collect()))
-    };
-    text.lines().filter_map(line).collect()
+/// What a module says of others that it needs: `depends=one,other`, ended by a NUL, in its section `.modinfo`.
+fn needs_of(module: &[u8]) -> Vec<String> {
+    const MARK: &[u8] = b"\0depends=";
+    let Some(at) = module.windows(MARK.len()).position(|window| window == MARK) else { return Vec::new() };
+    let rest = &module[at + MARK.len()..];
+    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(0);
+    let names = String::from_utf8_lossy(&rest[..end]);
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(plain).collect()
 }
 
 /// Whether there is a virtio device of this kind.
@@ -104,10 +111,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn needs_are_read_and_noise_is_passed_over() {
-        let needs = parse_needs("erofs: libcrc32c netfs\n\nvirtio-net: net_failover\nno colon\n");
-        assert_eq!(needs.get("erofs").map(Vec::len), Some(2));
-        assert_eq!(needs.get("virtio_net").map(|needs| needs[0].as_str()), Some("net_failover"));
-        assert_eq!(needs.len(), 2);
+    fn what_a_module_needs_is_read_from_it() {
+        assert_eq!(needs_of(b"xx\0license=GPL\0depends=libcrc32c,net-failover\0name=x\0"), ["libcrc32c", "net_failover"]);
+        for nothing in [&b""[..], b"\0depends=\0", b"\0depends=never_ended", b"depends=at_the_beginning\0"] {
+            assert!(needs_of(nothing).is_empty());
+        }
     }
 }

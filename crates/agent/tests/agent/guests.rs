@@ -45,7 +45,7 @@ fn guest(node: &mut Node, command: &[&str]) -> Option<Launch> {
     let mut launch = node.launch(command);
     let boot = boot(&node.path("vm"), &kernel, &initrd);
     let identity = GuestIdentity { hostname: "guest-1".to_owned(), ..GuestIdentity::default() };
-    launch.vm = Some(Box::new(VmLaunch { boot: Some(Box::new(boot)), identity }));
+    launch.vm = Some(Box::new(VmLaunch { asked: Box::default(), names: Vec::new(), boot: Some(Box::new(boot)), identity }));
     Some(launch)
 }
 

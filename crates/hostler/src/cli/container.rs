@@ -21,15 +21,15 @@ const HEADING: &str = "Containers";
 #[derive(Debug, Clone, Default, Args)]
 pub struct ContainerArguments {
     /// Run this OCI bundle, a directory with a config.json; COMMAND is then what it says itself unless it is given
-    #[arg(long, value_name = "BUNDLE", groups = ["container", "confined"], help_heading = HEADING)]
+    #[arg(long, value_name = "BUNDLE", groups = ["container", "confined", "rooted"], help_heading = HEADING)]
     pub oci: Option<PathBuf>,
     /// Run COMMAND in a container with this directory as its root
-    #[arg(long, value_name = "DIR", groups = ["container", "confined"], help_heading = HEADING)]
+    #[arg(long, value_name = "DIR", groups = ["container", "confined", "rooted"], help_heading = HEADING)]
     pub rootfs: Option<PathBuf>,
-    /// Its root cannot be written to
-    #[arg(long, requires = "container", help_heading = HEADING)]
+    /// Its root cannot be written to (of --vm as well)
+    #[arg(long, requires = "rooted", help_heading = HEADING)]
     pub read_only: bool,
-    /// A file or directory of this machine that is seen in it (of --isolate as well)
+    /// A file or directory of this machine that is seen in it (of --isolate and --vm as well)
     #[arg(long, short, value_name = "SOURCE:TARGET[:ro]", value_parser = volume, requires = "confined", help_heading = HEADING)]
     pub volume: Vec<Volume>,
     /// An empty directory in memory; options are size=, mode= and exec
@@ -55,10 +55,10 @@ pub struct ContainerArguments {
     #[arg(long, visible_alias = "net", value_name = "NETWORK[,OPTION…]", value_parser = text::network, requires = "confined", help_heading = HEADING)]
     pub network: Option<Network>,
     /// With --network NAME: a port of this machine, at one of its addresses or all, that leads to one of the container
-    #[arg(long, short, value_name = "[HOST:]PORT:PORT[/udp]", value_parser = publish, requires = "container", help_heading = HEADING)]
+    #[arg(long, short, value_name = "[HOST:]PORT:PORT[/udp]", value_parser = publish, requires = "rooted", help_heading = HEADING)]
     pub publish: Vec<Publish>,
     /// With --network NAME: who is asked about names outside of the network; the network's resolvers when absent
-    #[arg(long, value_name = "IP", requires = "container", help_heading = HEADING)]
+    #[arg(long, value_name = "IP", requires = "rooted", help_heading = HEADING)]
     pub dns: Vec<IpAddr>,
     /// Its user ids: host (when absent) for those of this machine, so that its root is root here, or auto for 65,536 of
     /// its own
@@ -117,7 +117,7 @@ impl ContainerArguments {
     }
 
     /// Its network, with what is published in it.
-    fn network(&self) -> Result<Option<Network>, Failure> {
+    pub(crate) fn network(&self) -> Result<Option<Network>, Failure> {
         let option = match (self.publish.is_empty(), self.dns.is_empty()) {
             (true, true) => return Ok(self.network.clone()),
             (false, _) => "--publish",

@@ -4,6 +4,7 @@ mod checkpoint;
 mod container;
 mod isolation;
 mod limits;
+mod machine;
 mod network;
 mod node;
 mod queue;
@@ -22,6 +23,7 @@ pub use self::checkpoint::{
 pub use self::container::ContainerArguments;
 pub use self::isolation::SandboxArguments;
 pub use self::limits::LimitArguments;
+pub use self::machine::MachineArguments;
 pub use self::network::{NetworkCommand, NetworkCreate, NetworkNames, PoolCommand};
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};

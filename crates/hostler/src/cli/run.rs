@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use hostler_model::hook::Hook;
 use hostler_model::spec::Rlimit;
 use hostler_model::units::{Signal, parse_duration_ms};
 use hostler_model::{QueueName, WorkloadName};
 
-use super::{ContainerArguments, LimitArguments, SandboxArguments, ScheduleArguments};
+use super::{ContainerArguments, LimitArguments, MachineArguments, SandboxArguments, ScheduleArguments};
 use crate::hooks;
 use crate::parse;
 
@@ -22,6 +22,7 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:\n  hostler run -- echo hello\n 
      hostler run -d --on-failure 'mail -s \"$HOSTLER_HOOK_WORKLOAD failed\" me' -- ./backup\n  \
      hostler run -d --hook line:READY=http://localhost:8080/ready -- ./server\n  \
      hostler run --memory 64M --cpus 0.5 --pids 20 --max-time 10m -- make\n  \
+     hostler run --vm --memory 256M --rootfs ./debian -- ./untrusted\n  \
      hostler run --isolate=strict --writable-path /data -- ./convert /data/in /data/out\n  \
      hostler run -d --tag nightly --stats-interval 5s --stdin - -- sort < names\n\n\
      Exits with the program's code, 128 + n after signal n, 127 when the command is not found,\n\
@@ -38,6 +39,7 @@ pub(super) const ATTACH_EXAMPLES: &str = "Examples:\n  hostler attach web\n\n\
 
 /// `hostler run`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("confined").multiple(true), group = ArgGroup::new("rooted").multiple(true))]
 pub struct Run {
     /// Name of the workload; made from the program's name when absent
     #[arg(long)]
@@ -131,6 +133,9 @@ pub struct Run {
     /// What makes a container of it.
     #[command(flatten)]
     pub container: ContainerArguments,
+    /// What makes a microVM of it.
+    #[command(flatten)]
+    pub machine: MachineArguments,
     /// Mark for filters
     #[arg(long, short, value_name = "KEY=VALUE", value_parser = parse::label)]
     pub label: Vec<(String, String)>,
@@ -153,7 +158,7 @@ pub struct Run {
     #[arg(long, value_name = "PATH")]
     pub stderr: Option<PathBuf>,
     /// The program and its arguments
-    #[arg(required_unless_present = "oci", trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(required_unless_present_any = ["oci", "no_agent"], trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }
 

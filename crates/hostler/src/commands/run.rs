@@ -9,11 +9,12 @@ use std::path::Path;
 use hostler_api::types::{CreateQuery, ExecRequest, WaitFor, WorkloadView};
 use hostler_model::spec::{Restart, RestartWhen, Stdio, Stop, TtySize};
 use hostler_model::units::format_size;
+use hostler_model::vm::Vm;
 use hostler_model::workload::RunState;
 use hostler_model::{ByteString, Spec, limits};
 
 use super::{Context, patiently};
-use crate::cli::{Attach, Exec, Run};
+use crate::cli::{Attach, Exec, LimitArguments, Run};
 use crate::failure::Failure;
 use crate::foreground::{Foreground, Plan, Subject};
 use crate::hooks;
@@ -124,18 +125,28 @@ fn own_stdin() -> Result<ByteString, Failure> {
     Ok(data.into())
 }
 
+/// A guest that does not answer is made once more, and both attempts have their time.
+fn start_deadline_ms(vm: Option<&Vm>) -> u64 {
+    let boots_ms = vm.map_or(0, |vm| vm.boot_max_ms.saturating_mul(u64::from(limits::VM_BOOT_ATTEMPTS)));
+    limits::START_DEADLINE_MS.max(boots_ms.saturating_add(limits::START_DEADLINE_MS / 5)).min(limits::TIME_MAX_MS)
+}
+
 fn spec(run: &Run) -> Result<Spec, Failure> {
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(absolute).transpose();
-    let container = run.container.container()?;
+    let vm = run.machine.machine(&run.container, &run.limits)?;
+    let container = if vm.is_some() { None } else { run.container.container()? };
+    let is_elsewhere = container.is_some() || vm.is_some();
     let workdir = match &run.workdir {
-        Some(directory) if container.is_some() => Some(ByteString::from(directory.as_os_str())),
+        Some(directory) if is_elsewhere => Some(ByteString::from(directory.as_os_str())),
         Some(directory) => Some(absolute(directory)?),
         // A directory that was removed under the shell has no name; the node's default is better than a refusal.
-        // A container has directories of its own.
-        None if container.is_some() => None,
+        // A container or a guest has directories of its own.
+        None if is_elsewhere => None,
         None => std::env::current_dir().ok().map(|directory| ByteString::from(directory.as_os_str())),
     };
     let isolation = run.sandbox.isolation(&run.container)?;
+    // Of a virtual machine it is its memory.
+    let limits = LimitArguments { memory: run.limits.memory.filter(|_| vm.is_none()), ..run.limits.clone() };
     // What is the current one here may not even be there.
     let workdir = workdir.filter(|_| isolation.is_none() || run.workdir.is_some());
     let (when, max_attempts) = run.restart;
@@ -169,8 +180,8 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         },
         hooks: hooks::of_run(run)?.into(),
         max_time_ms: run.max_time,
-        start_deadline_ms: run.start_timeout.unwrap_or(limits::START_DEADLINE_MS),
-        limits: run.limits.limits().map_err(Failure::usage)?.into(),
+        start_deadline_ms: run.start_timeout.unwrap_or_else(|| start_deadline_ms(vm.as_ref())),
+        limits: limits.limits().map_err(Failure::usage)?.into(),
         rlimits: run.rlimit.clone().into(),
         stdio: Stdio {
             interactive: run.interactive,
@@ -188,6 +199,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         remove: run.rm,
         no_new_privileges: run.container.no_new_privileges(),
         container: container.map(Box::new),
+        vm: vm.map(Box::new),
         isolation: isolation.map(Box::new),
         ..Spec::new(bytes(&run.command))
     })

@@ -115,7 +115,8 @@ impl Shared {
                 let result = error.clone().map_or(Ok(()), Err);
                 agent.answer(request, Answer::Done(error)).map(|run| Fact::Ordered { run, result })
             }
-            FromAgent::Hello(_) => None,
+            // The second is between agents.
+            FromAgent::Hello(_) | FromAgent::Suspended => None,
         }
     }
 

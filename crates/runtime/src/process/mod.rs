@@ -8,6 +8,7 @@
 //!   (forgotten)                        (forgotten)               over ◄───────────────┘
 //!                                                                 │ committed → forgotten
 //! ```
+//! - `guested`: a machine for its guest, likewise
 //! - `networked`: a place in a network, before there is an agent
 //! - `heard`: what agents say, and the facts it comes to
 //! - [`spawn`]: making an agent process, and its end
@@ -16,6 +17,7 @@
 //! One short lock guards slots and runs. Actions take it, encode frames into the agent's buffer and return; no I/O
 //! happens under it. Not here: deadlines, restarts, what comes of an end.
 
+mod guested;
 mod heard;
 mod networked;
 pub(crate) mod remains;
@@ -36,6 +38,7 @@ use hostler_wire::{SignalScope, ToAgent};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::Agent;
+use crate::guests::Guests;
 use crate::link;
 use crate::pool::slots::Slots;
 use crate::{Ahead, AttachRequest, Attachment, Fact, RuntimeError, Settings, attach};
@@ -53,6 +56,7 @@ pub(crate) type Spawner = Box<dyn Fn(&Settings, SandboxId) -> Result<(UnixStream
 /// What all parts of the runtime share.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
+    pub(crate) guests: Guests,
     pub(crate) facts: mpsc::Sender<Fact>,
     pub(crate) handle: tokio::runtime::Handle,
     /// Fires when an agent is gone, for those who wait for all of them.
@@ -92,11 +96,12 @@ impl Entry {
 
 /// Whether all that an agent does for this program is to execute it: then there is nothing to prepare ahead.
 fn is_plain(launch: &Launch) -> bool {
-    let Launch { cgroup, container, stdio, program, .. } = launch;
+    let Launch { cgroup, container, vm, stdio, program, .. } = launch;
     let own = hostler_linux::process::effective_uid();
     let files = [&stdio.stdin, &stdio.stdout, &stdio.stderr];
     cgroup.is_none()
         && container.is_none()
+        && vm.is_none()
         && program.confinement.is_none()
         && stdio.tty.is_none()
         && files.iter().all(|file| file.is_none())
@@ -106,16 +111,19 @@ fn is_plain(launch: &Launch) -> bool {
 /// An agent of an older build would pass over what it does not know, and run the program with all its rights.
 fn is_too_old(agent: &Agent, launch: &Launch) -> bool {
     let confines = launch.program.confinement.is_some() || launch.container.is_some();
-    confines && agent.version() < PROTOCOL_CONFINEMENT
+    (confines && agent.version() < PROTOCOL_CONFINEMENT) || (launch.vm.is_some() && agent.version() < PROTOCOL_GUESTS)
 }
 
 /// From this version on agents know of confinement and of containers.
 const PROTOCOL_CONFINEMENT: u16 = 3;
 
+/// From this version on they know of guests.
+const PROTOCOL_GUESTS: u16 = 4;
+
 fn too_old() -> StartFailure {
     failure(
         StartFailureKind::Isolation,
-        "the agent that took the run is of an older build, which can neither isolate nor make containers; start it again",
+        "the agent that took the run is of an older build, which cannot isolate, or make containers or guests; start it again",
     )
 }
 
@@ -171,6 +179,7 @@ impl Shared {
             unflushed: Vec::new(),
         };
         Arc::new(Self {
+            guests: Guests::new(settings.guests.clone(), settings.agent.clone()),
             settings,
             facts,
             handle: tokio::runtime::Handle::current(),
@@ -226,6 +235,9 @@ impl Shared {
     pub(crate) fn prepare(self: &Arc<Self>, launch: Launch) {
         if launch.container.is_some() {
             self.expect_moves();
+        }
+        if launch.vm.is_some() {
+            return self.plan_guest(launch);
         }
         self.place_in_network(launch);
     }

@@ -78,8 +78,11 @@ impl Shared {
                 self.handle.spawn(async move {
                     match answer.await {
                         Ok(Ok(set_up)) => shared.placed(run, set_up),
-                        Ok(Err(error)) => shared.not_placed(run, error.to_string()),
-                        Err(_) => shared.not_placed(run, "its place in the network was given up".to_owned()),
+                        Ok(Err(error)) => shared.gives_up(run, StartFailureKind::Network, &error.to_string()),
+                        Err(_) => {
+                            let why = "its place in the network was given up";
+                            shared.gives_up(run, StartFailureKind::Network, why);
+                        }
                     }
                 });
             }
@@ -93,14 +96,21 @@ impl Shared {
         }
     }
 
-    /// The place that it waited for: now it waits for an agent, or has one.
+    /// The place that it waited for.
     fn placed(self: &Arc<Self>, run: RunId, set_up: SetUp) {
+        // Taken back meanwhile, and its place with it.
+        if let Some(Entry { at: At::Waiting(waiting), .. }) = self.state().runs.get_mut(&run) {
+            put(&mut waiting.launch, set_up);
+        }
+        self.take_agent_for(run);
+    }
+
+    /// What it waited for is there: now it waits for an agent, or has one.
+    pub(super) fn take_agent_for(self: &Arc<Self>, run: RunId) {
         let now_ms = self.now_ms();
         let mut guard = self.state();
         let state = &mut *guard;
-        // Taken back meanwhile, and its place with it.
         let Some(Entry { at: At::Waiting(waiting), .. }) = state.runs.get_mut(&run) else { return };
-        put(&mut waiting.launch, set_up);
         let namespace = waiting.launch.namespace.clone();
         let agent = state.slots.take(run, &namespace, now_ms).and_then(|id| state.agents.get(&id).cloned());
         match agent {
@@ -111,14 +121,6 @@ impl Shared {
         self.start_agents(state);
     }
 
-    fn not_placed(self: &Arc<Self>, run: RunId, why: String) {
-        let mut state = self.state();
-        let Some(entry) = state.runs.get_mut(&run).filter(|entry| matches!(entry.at, At::Waiting(_))) else { return };
-        entry.at = At::Nowhere;
-        entry.step = Step::Over;
-        drop(state);
-        self.report(Fact::StartFailed { run, failure: failure(why) });
-    }
 }
 
 #[cfg(test)]

@@ -89,6 +89,7 @@ pub(crate) fn end(settings: &Settings, run: RunId) -> Option<ExitFile> {
     if let Some(file) = file {
         kill(settings, std::slice::from_ref(&file));
         forget_container(&file);
+        forget_machine(&file);
     }
     read_end(settings, run)
 }
@@ -150,6 +151,13 @@ fn forget_container(file: &RunFile) {
     }
 }
 
+/// What was made for a virtual machine is in one directory.
+fn forget_machine(file: &RunFile) {
+    if let Some(vm) = &file.vm {
+        remove_dir(vm.directory.as_path());
+    }
+}
+
 /// Kills the process and, as long as it has not left them orphaned, its descendants.
 fn kill_tree(main: ProcessId) -> bool {
     let Some(pidfd) = Pidfd::open(main) else { return true };
@@ -180,6 +188,7 @@ pub(crate) fn remove(settings: &Settings, run: RunId) {
         RunRead::Found(file) => {
             kill(settings, std::slice::from_ref(&file));
             forget_container(&file);
+            forget_machine(&file);
             remove_dir(&sandbox_dir(settings, file.sandbox));
         }
         RunRead::Missing | RunRead::Unreadable(_) => {}

@@ -103,7 +103,7 @@ impl Door {
         sampled.truncate(limits::METRICS_WORKLOADS_MAX);
         let mut workloads = self.live();
         workloads.retain(|workload| {
-            let counted = !workload.limits.is_empty() || workload.spec.container.is_some();
+            let counted = workload.has_cgroup();
             counted && workload.spec.stats_interval_ms.is_none()
         });
         let room = limits::METRICS_WORKLOADS_MAX - sampled.len();

@@ -1,0 +1,95 @@
+//! From what is asked of a guest to a machine that can be made here: kernel, disks, volumes, and the command of the program
+//! that makes it. Everything that may take long is done here, before a sandbox is taken: an image is made of a directory the
+//! first time it is asked for.
+//!
+//! ```text
+//!  VmLaunch{asked} ──► kernel, initial RAM disk ──► root, volumes ──► Machine ──► command ──► VmLaunch{boot}
+//!                        │ none: hostler vm setup     │ images, by content
+//! ```
+//! - [`plan`]: one machine; [`volumes`]: what it sees of this one
+//! - [`found`]: which programs this node has for it
+//!
+//! Not here: taking a sandbox, the agents on both sides, what a run is.
+
+mod found;
+mod plan;
+mod volumes;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use hostler_image::kernels::Kernels;
+use hostler_model::ids::RunId;
+use thiserror::Error;
+
+pub use found::Survey;
+use found::Programs;
+
+/// Where things are, for guests.
+#[derive(Debug, Clone)]
+pub struct GuestSettings {
+    /// Kernels, by version.
+    pub kernels: PathBuf,
+    /// Initial RAM disks, images and formatted layers, which can all be made again.
+    pub cache: PathBuf,
+    /// A directory for each machine.
+    pub machines: PathBuf,
+    /// QEMU, when it is not where programs usually are.
+    pub qemu: Option<PathBuf>,
+    /// Firecracker, likewise.
+    pub firecracker: Option<PathBuf>,
+}
+
+/// What guests are made with.
+pub(crate) struct Guests {
+    settings: GuestSettings,
+    agent: PathBuf,
+    kernels: Kernels,
+    programs: Mutex<Programs>,
+}
+
+/// Why a guest cannot be made here.
+#[derive(Debug, Error)]
+pub(crate) enum GuestError {
+    #[error("there is no kernel for guests yet; make one ready with: hostler vm setup")]
+    NoKernel,
+    #[error("{0}")]
+    NoProgram(String),
+    #[error(transparent)]
+    Image(#[from] hostler_image::ImageError),
+    #[error(transparent)]
+    Vmm(#[from] crate::microvm::VmmError),
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("{0}")]
+    Unsuited(String),
+}
+
+impl GuestError {
+    fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+impl Guests {
+    pub(crate) fn new(settings: GuestSettings, agent: PathBuf) -> Self {
+        let kernels = Kernels::new(&settings.kernels);
+        Self { settings, agent, kernels, programs: Mutex::default() }
+    }
+
+    /// The directory of a run's machine.
+    pub(crate) fn machine_directory(&self, run: RunId) -> PathBuf {
+        self.settings.machines.join(run.to_string())
+    }
+
+    /// All of them that are there, by their names.
+    pub(crate) fn machines(&self) -> &std::path::Path {
+        &self.settings.machines
+    }
+
+    /// What this node has, for the doctor. Blocks.
+    pub(crate) fn survey(&self) -> Survey {
+        found::survey(&self.settings)
+    }
+}
