@@ -44,6 +44,7 @@ demo: build ## set up, build, and show the main job on real work, step by step
 test: ## set up what is missing and pass all tests
 	@scripts/setup.sh test
 	$(CARGO) build --workspace --locked
+	@scripts/setup-vms.sh kernel "$(abspath $(TARGET))/debug/hostler"
 	$(CARGO) nextest run --workspace --locked
 
 check: ## formatting, lints, licences and bans, tidy
@@ -57,6 +58,7 @@ check: ## formatting, lints, licences and bans, tidy
 bench: ## measure the promised numbers of SPECIFICATION.md; ONLY=latency for one group
 	@scripts/setup.sh bench
 	@$(MAKE) --no-print-directory release
+	@scripts/setup-vms.sh kernel "$(abspath $(RELEASE))/hostler"
 	$(CARGO) run --release --locked -p hostler-bench $(if $(ONLY),-- $(ONLY))
 
 generate: ## write the generated files again: API document, schema, man pages, completions

@@ -4,9 +4,11 @@
 # a tool that is on the PATH already, and new enough, is used as it is.
 #
 #   scripts/setup.sh build    checks for cargo, rustc, a C compiler, make; installs nothing but Debian packages
-#   scripts/setup.sh test     … and the test runner (cargo-nextest), and what tests of containers run (setup-containers.sh)
+#   scripts/setup.sh test     … and the test runner (cargo-nextest), what tests of containers run (setup-containers.sh), and
+#                             what tests of virtual machines run (setup-vms.sh)
 #   scripts/setup.sh check    … and rustfmt, clippy, the licence and ban checker (cargo-deny)
-#   scripts/setup.sh bench    … as build, and what is measured beside: task-spooler, runc, containerd
+#   scripts/setup.sh bench    … as build, what virtual machines run, and what is measured beside: task-spooler, runc,
+#                             containerd
 set -eu
 
 RUST_MIN=1.95.0
@@ -89,6 +91,7 @@ need_test() {
     need_build
     tool nextest cargo-nextest "$NEXTEST_VERSION" "$NEXTEST_MIN" "it runs each test in a process of its own, with a time limit"
     scripts/setup-containers.sh
+    scripts/setup-vms.sh
 }
 
 # component COMMAND NAME: a part of the Rust tool chain.
@@ -122,6 +125,7 @@ need_bench() {
             command -v "$peer" >/dev/null 2>&1 || say "$peer is not here: what is measured beside it will be left out"
         done
     fi
+    scripts/setup-vms.sh
 }
 
 # containerd is unpacked into target/tools and not installed: its package starts a service.

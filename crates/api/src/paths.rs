@@ -126,6 +126,12 @@ impl Layout {
         self.data.join("networks")
     }
 
+    /// Kernels of virtual machines, unless configured otherwise.
+    #[must_use]
+    pub fn kernels(&self) -> PathBuf {
+        self.data.join("vm/kernels")
+    }
+
     /// Workloads' output.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

@@ -71,6 +71,7 @@ mod tests {
         let wrong = load_text("[node]\nworkers = \"two\"\n").expect_err("wrong type");
         assert!(wrong.contains("line 2"), "{wrong}");
         assert!(load_text("[node]\nworkers = 0\n").expect_err("senseless").contains("node.workers"));
+        assert!(load_text("[vm]\nkernel_dir = \"kernels\"\n").expect_err("relative").contains("vm.kernel_dir"));
         assert!(load_text("[cgroup]\nparent = \"../x\"\n").is_err());
     }
 

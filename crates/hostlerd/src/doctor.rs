@@ -7,6 +7,7 @@ mod containers;
 mod isolation;
 mod more_limits;
 mod networks;
+mod vms;
 
 use std::fs;
 use std::io;
@@ -75,6 +76,8 @@ pub(crate) struct Node<'a> {
     pub(crate) oci: &'a OciRuntimes,
     /// Where they get their networks.
     pub(crate) networks: &'a NetworkRoom,
+    /// Where kernels of virtual machines are.
+    pub(crate) kernels: PathBuf,
 }
 
 /// A run directory that is not this node's.
@@ -157,6 +160,8 @@ pub(crate) struct DoctorInput {
     pub(crate) oci: Survey,
     /// What makes networks.
     pub(crate) networks: hostler_network::Survey,
+    /// What runs virtual machines.
+    pub(crate) vms: vms::Survey,
 }
 
 impl DoctorInput {
@@ -190,6 +195,7 @@ impl DoctorInput {
             confinement: support::look(),
             oci: node.oci.survey(),
             networks: node.networks.survey(),
+            vms: vms::Survey::look(&node.kernels),
         }
     }
 }
@@ -234,6 +240,7 @@ pub(crate) fn report(input: &DoctorInput) -> DoctorReport {
     checks.extend(isolation::checks(&input.confinement, input.uid));
     checks.extend(containers::checks(&input.oci));
     checks.extend(networks::checks(&input.networks));
+    checks.extend(vms::checks(&input.vms));
     checks.extend([
         users(input),
         data_directory_check(input),
@@ -572,6 +579,16 @@ mod tests {
                 plugins: vec!["bridge".to_owned()],
                 broken: Vec::new(),
             },
+            vms: vms::Survey {
+                kernel: Ok("kernel 6.1".to_owned()),
+                qemu: Some("/usr/bin/qemu-system-x86_64".to_owned()),
+                firecracker: None,
+                jailer: false,
+                kvm: Ok(()),
+                block: Some("/usr/bin/mkfs.erofs".into()),
+                layers: true,
+                virtiofsd: Some("/usr/libexec/virtiofsd".into()),
+            },
             confinement: Support {
                 missing_namespaces: Vec::new(),
                 user_namespaces: Ok(()),
@@ -727,6 +744,7 @@ mod tests {
         let networks = NetworkRoom::new(hostler_network::Networks::none(runtime.handle().clone()));
         let input = DoctorInput::read(Node {
             networks: &networks,
+            kernels: dir.path().join("vm/kernels"),
             uid,
             data: dir.path(),
             free_bytes: 1 << 40,

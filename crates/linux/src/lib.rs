@@ -13,7 +13,7 @@
 //! - [`streams`]: pipes, terminals, descriptors
 //! - [`daemon`]: what the daemon needs beside that
 //! - [`failpoint`]: where a test lets the daemon die
-//! - [`device`]: device nodes
+//! - [`device`]: device nodes; [`files`]: copies with holes, extended attributes, names that change places
 //! - [`net`]: unix sockets, at any depth of directories, and who is at their other end
 //! - [`netns`]: network namespaces that are kept by a file; [`netlink`]: sockets to the kernel's network configuration
 //! - [`tap`]: links for virtual machines; [`tool`]: programs that do one thing and end
@@ -30,6 +30,7 @@ pub mod device;
 pub mod epoll;
 pub mod failpoint;
 pub mod guest;
+pub mod files;
 pub mod inotify;
 pub mod interface;
 pub mod look;

@@ -1,6 +1,7 @@
 //! Calling a program that does one thing and ends: what it is told and what it says are kept in memory files, so that
 //! nobody who holds an end of a pipe can hold up the caller.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -68,9 +69,27 @@ pub fn call(
     input: &[u8],
     longest: Duration,
 ) -> io::Result<Done> {
-    let (mut out, mut err) = (memory_file(&[])?, memory_file(&[])?);
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(environment.iter().copied()).process_group(0);
+    command.args(arguments).env_clear().envs(environment.iter().copied());
+    wait_for(command, input, longest)
+}
+
+/// The same in another directory, with arguments and an environment of any bytes.
+pub fn call_in(
+    directory: &Path,
+    program: &Path,
+    arguments: &[&OsStr],
+    environment: &[(&str, &OsStr)],
+    longest: Duration,
+) -> io::Result<Done> {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(environment.iter().copied()).current_dir(directory);
+    wait_for(command, &[], longest)
+}
+
+fn wait_for(mut command: Command, input: &[u8], longest: Duration) -> io::Result<Done> {
+    let (mut out, mut err) = (memory_file(&[])?, memory_file(&[])?);
+    command.process_group(0);
     command.stdin(memory_file(input)?).stdout(Stdio::from(out.try_clone()?)).stderr(Stdio::from(err.try_clone()?));
     let mut child = command.spawn()?;
     let ended = wait(&child, longest);
@@ -120,6 +139,16 @@ mod tests {
         let done = sh("cat; echo $X; echo no >&2; exit 3", b"hello ").unwrap();
         assert_eq!((done.status.code(), &done.out[..], &done.err[..]), (Some(3), &b"hello y\n"[..], &b"no\n"[..]));
         assert!(find("sh").is_some() && find("no-such-program").is_none());
+    }
+
+    #[test]
+    fn in_another_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().canonicalize().unwrap();
+        let arguments = ["-c", "pwd; echo $A"].map(OsStr::new);
+        let longest = Duration::from_secs(5);
+        let done = call_in(&place, Path::new("/bin/sh"), &arguments, &[("A", OsStr::new("b"))], longest).unwrap();
+        assert_eq!(done.out, format!("{}\nb\n", place.display()).as_bytes());
     }
 
     #[test]

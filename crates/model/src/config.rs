@@ -25,6 +25,8 @@ pub struct Config {
     pub oci: Oci,
     /// Networks of workloads.
     pub network: Network,
+    /// Virtual machines.
+    pub vm: Vm,
     /// Profiles of isolation, by name, beside `default`, `strict` and `network-service`. `profile` in one is which of these
     /// it begins with.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -180,6 +182,17 @@ pub struct Oci {
     pub criu_dir: Option<String>,
 }
 
+/// `[vm]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Vm {
+    /// Directory with the kernels that virtual machines boot, as `hostler vm setup` makes them; `vm/kernels` in the data
+    /// directory when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_dir: Option<String>,
+}
+
 impl Config {
     /// Judges values that have a type but no sense.
     pub fn check(&self) -> Result<(), String> {
@@ -202,6 +215,9 @@ impl Config {
             return Err(format!("retention.ended_workloads must be at most {}", limits::WORKLOADS_MAX));
         }
         self.check_networks()?;
+        if self.vm.kernel_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0')) {
+            return Err("vm.kernel_dir must be an absolute path".to_owned());
+        }
         if self.oci.criu_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(':')) {
             return Err("oci.criu_dir must be an absolute path without a colon".to_owned());
         }

@@ -431,6 +431,54 @@ pub const VM_KILL_MS: u64 = 2_000;
 pub const VM_POWER_OFF_MS: u64 = 5_000;
 /// What the program that makes a guest needs beside the guest's own memory, bytes: the bound of its cgroup.
 pub const VM_OVERHEAD: u64 = 192 * 1024 * 1024;
+/// Largest kernel of a virtual machine, unpacked or not, bytes.
+pub const KERNEL_IMAGE_MAX: u64 = 512 * 1024 * 1024;
+/// Largest module of such a kernel, and largest busybox beside it, bytes.
+pub const KERNEL_MODULE_MAX: u64 = 64 * 1024 * 1024;
+/// Files and directories that are looked at to find a kernel's modules.
+pub const KERNEL_FILES_MAX: usize = 65_536;
+/// Longest version of a kernel, bytes: it becomes a directory's name.
+pub const KERNEL_VERSION_LENGTH_MAX: usize = 128;
+/// Kernels kept in one directory that are looked at.
+pub const KERNELS_MAX: usize = 256;
+/// Longest record of a kernel, bytes.
+pub const KERNEL_RECORD_MAX: u64 = 64 * 1024;
+/// Longest fetch of a package, milliseconds.
+pub const PACKAGE_FETCH_MAX_MS: u64 = 600_000;
+/// Longest call of a program that unpacks, lists or formats, milliseconds.
+pub const UNPACK_MAX_MS: u64 = 120_000;
+/// How long another set-up of a kernel in the same directory is waited for, milliseconds.
+pub const KERNEL_SETUP_WAIT_MAX_MS: u64 = 900_000;
+/// Largest agent that an initramfs is made with, bytes.
+pub const INITRAMFS_AGENT_MAX: u64 = 64 * 1024 * 1024;
+/// Names of busybox in one initramfs.
+pub const INITRAMFS_APPLETS_MAX: usize = 2_048;
+/// How long another maker of an initramfs is waited for, milliseconds.
+pub const INITRAMFS_WAIT_MAX_MS: u64 = 30_000;
+/// Initramfs files kept in one directory; the oldest go first.
+pub const INITRAMFS_KEPT_MAX: usize = 8;
+/// Files, directories and links in the root of one block image.
+pub const BLOCK_ENTRIES_MAX: u64 = 1_000_000;
+/// Bytes of the files in it.
+pub const BLOCK_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// How deep its directories may be.
+pub const BLOCK_DEPTH_MAX: usize = 512;
+/// Mounts in it that are left out.
+pub const BLOCK_MOUNTS_MAX: usize = 256;
+/// How long making one may take, milliseconds.
+pub const BLOCK_BUILD_MAX_MS: u64 = 600_000;
+/// How long another maker of the same one is waited for, milliseconds.
+pub const BLOCK_WAIT_MAX_MS: u64 = 900_000;
+/// Smallest and largest writable layer of a virtual machine, bytes.
+pub const LAYER_MIN: u64 = 16 * 1024 * 1024;
+/// See above.
+pub const LAYER_MAX: u64 = 1 << 40;
+/// Formatted layers kept to be copied, one a size; the oldest go first.
+pub const LAYER_TEMPLATES_MAX: usize = 32;
+/// How long another maker of such a template is waited for, milliseconds.
+pub const LAYER_WAIT_MAX_MS: u64 = 180_000;
+/// How long a program that only says its version may take, milliseconds.
+pub const VERSION_MAX_MS: u64 = 5_000;
 
 /// Below this free space no new work is accepted, bytes.
 pub const FREE_SPACE_MIN: u64 = 64 * 1024 * 1024;

@@ -12,7 +12,7 @@ use super::Finding;
 pub(crate) const UNSAFE_ROOM: &str = "hostler-linux";
 
 /// Crates of this workspace that each crate may name. Those not listed may name any: tests, bench and xtask.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("hostler-model", &[]),
     ("hostler-supervisor", &["hostler-model"]),
     ("hostler-wire", &["hostler-model"]),
@@ -20,13 +20,15 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("hostler-agent", &["hostler-linux", "hostler-model", "hostler-wire"]),
     ("hostler-store", &["hostler-model"]),
     ("hostler-network", &["hostler-linux", "hostler-model"]),
-    ("hostler-runtime", &["hostler-linux", "hostler-model", "hostler-network", "hostler-wire"]),
+    ("hostler-image", &["hostler-linux", "hostler-model"]),
+    ("hostler-runtime", &["hostler-image", "hostler-linux", "hostler-model", "hostler-network", "hostler-wire"]),
     ("hostler-provision", &["hostler-model"]),
     ("hostler-api", &["hostler-model"]),
     (
         "hostlerd",
         &[
             "hostler-api",
+            "hostler-image",
             "hostler-linux",
             "hostler-model",
             "hostler-network",
@@ -37,20 +39,21 @@ const EDGES: [(&str, &[&str]); 12] = [
             "hostler-wire",
         ],
     ),
-    ("hostler", &["hostler-api", "hostler-model"]),
+    ("hostler", &["hostler-api", "hostler-image", "hostler-model"]),
 ];
 
 /// Rooms without a table: they exercise or describe all others.
 const FREE: [&str; 3] = ["hostler-bench", "hostler-tests", "xtask"];
 
 /// Crates from outside that only these rooms name.
-const HEAVY: [(&str, &[&str]); 18] = [
+const HEAVY: [(&str, &[&str]); 19] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
     ("croner", &["hostler-supervisor"]),
     ("hyper", &["hostler-api", "hostlerd"]),
     ("jiff", &["hostler", "hostler-supervisor"]),
     ("libc", &["hostler-linux"]),
+    ("lz4_flex", &["hostler-image"]),
     ("netlink-packet-core", &["hostler-network"]),
     ("netlink-packet-route", &["hostler-network"]),
     ("prometheus-client", &["hostlerd"]),
@@ -66,8 +69,15 @@ const HEAVY: [(&str, &[&str]); 18] = [
 ];
 
 /// Crates without an async runtime.
-const WITHOUT_TOKIO: [&str; 6] =
-    ["hostler-agent", "hostler-linux", "hostler-model", "hostler-store", "hostler-supervisor", "hostler-wire"];
+const WITHOUT_TOKIO: [&str; 7] = [
+    "hostler-agent",
+    "hostler-image",
+    "hostler-linux",
+    "hostler-model",
+    "hostler-store",
+    "hostler-supervisor",
+    "hostler-wire",
+];
 
 /// What `cargo metadata` says of one crate, as far as the rules ask.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ mod queue;
 mod run;
 mod schedule;
 mod stack;
+mod vm;
 mod workload;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSe
 pub use self::run::{Attach, Exec, Run};
 pub use self::schedule::{ScheduleArguments, ScheduleCommand, Scheduled};
 pub use self::stack::{StackApply, StackCommand, StackDiff, StackDown, StackTree, StackValidate};
+pub use self::vm::{VmCommand, VmList, VmSetup};
 pub use self::workload::{
     Inspect, Kill, Logs, Pause, Ps, Remove, Restart, ResultArguments, Start, StatsArguments, Stop, Top, Update, Wait,
 };
@@ -158,6 +160,9 @@ pub enum Command {
     /// Look at what is kept ready: agents, and set-ups of networks
     #[command(subcommand, after_help = "Examples:\n  hostler pool ls")]
     Pool(PoolCommand),
+    /// What virtual machines need: kernels
+    #[command(subcommand, after_help = vm::VM_EXAMPLES)]
+    Vm(VmCommand),
     /// Services and jobs that belong together, from a file: apply, down, diff, validate, ls, tree
     #[command(subcommand, after_help = stack::STACK_EXAMPLES)]
     Stack(StackCommand),
@@ -242,6 +247,10 @@ mod tests {
             "network create lan --cni /x",
             "network inspect a b",
             "pool ls",
+            "vm setup",
+            "vm setup --directory /x --kernel vmlinux --modules /lib/modules/6.1 --force",
+            "vm setup --package linux-image.deb",
+            "vm ls --directory /x",
         ] {
             assert!(Arguments::try_parse_from(["hostler"].into_iter().chain(line.split(' '))).is_ok(), "{line}");
         }
@@ -300,6 +309,9 @@ mod tests {
             "network create lan --cni /x --ipv6",
             "network rm",
             "pool",
+            "vm",
+            "vm setup --package a.deb --kernel vmlinux",
+            "vm setup --modules /lib/modules/6.1",
             "exec web --tyt true",
         ] {
             let line = std::iter::once("hostler").chain(bad.split(' '));

@@ -8,6 +8,7 @@
 //! - `lifecycle`: wait, stop, start, restart, kill, rm, update
 //! - `network`: create, ls, inspect, rm; `pool`: ls
 //! - `stack`: apply, down, diff, validate, ls, tree
+//! - `vm`: setup, ls; by this program itself, without a node
 //! - `logs`, `events`: the streams to read
 
 mod checkpoint;
@@ -27,6 +28,7 @@ mod schedule;
 mod stack;
 mod stats;
 mod top;
+mod vm;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -119,6 +121,7 @@ pub(crate) async fn execute(arguments: Arguments) -> Result<u8, Failure> {
         Command::Queue(command) => queue::queue(context, command).await,
         Command::Network(command) => network::network(context, command).await,
         Command::Pool(command) => pool::pool(context, &command).await,
+        Command::Vm(command) => vm::vm(context, command),
         Command::Stack(stack) => stack::stack(context, stack).await,
         Command::Top(arguments) => top::top(context, &arguments).await,
         Command::Stats(stats) => stats::stats(context, &stats).await,

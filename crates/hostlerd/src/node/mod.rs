@@ -24,6 +24,7 @@ mod stacks;
 pub mod view;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -516,6 +517,12 @@ impl Node {
         self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
+    /// Where kernels of virtual machines are.
+    #[must_use]
+    pub(crate) fn kernels(&self) -> PathBuf {
+        self.config.vm.kernel_dir.as_ref().map_or_else(|| self.layout.kernels(), PathBuf::from)
+    }
+
     /// What only the node can tell the doctor.
     #[must_use]
     pub(crate) fn doctor(&self) -> doctor::Node<'_> {
@@ -536,6 +543,7 @@ impl Node {
             broken: self.broken_files(),
             oci: &self.oci,
             networks: &self.networks,
+            kernels: self.kernels(),
         }
     }
 }
