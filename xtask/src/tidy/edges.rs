@@ -48,7 +48,7 @@ const HEAVY: [(&str, &[&str]); 18] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
     ("croner", &["hostler-supervisor"]),
-    ("hyper", &["hostler-api", "hostlerd"]),
+    ("hyper", &["hostler-api", "hostler-runtime", "hostlerd"]),
     ("jiff", &["hostler", "hostler-supervisor"]),
     ("libc", &["hostler-linux"]),
     ("netlink-packet-core", &["hostler-network"]),
