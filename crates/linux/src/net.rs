@@ -2,12 +2,12 @@
 //! descriptor, `/proc/self/fd/N/name`.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode, OFlags};
 
 /// Longest path that fits into an address, bytes, its NUL not counted.
 const ADDRESS_MAX: usize = 107;
@@ -123,11 +123,79 @@ pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
     descriptors.flatten().next().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no descriptor came"))
 }
 
+/// Sends these bytes, at least one, and a descriptor along with them; how many bytes were taken. The descriptor goes
+/// with the first of them.
+pub fn send_descriptor(socket: impl AsFd, bytes: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+    use std::mem::MaybeUninit;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    let descriptors = [descriptor];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if bytes.is_empty() || !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+}
+
+/// A hold on the socket of this name in a directory that somebody else may write to: no symbolic link is followed, and
+/// anything but a socket is refused. Connect to `/proc/self/fd/N` while the hold is kept; that also works at any depth.
+pub fn hold_socket(directory: &Path, name: &str) -> io::Result<OwnedFd> {
+    if name.is_empty() || name.contains('/') {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let within = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let held = rustix::fs::openat(within, name, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&held)?.st_mode) {
+        FileType::Socket => Ok(held),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "is not a socket")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_descriptor_goes_over() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        assert_eq!(send_descriptor(&ours, b"{}", file.as_fd()).unwrap(), 2);
+        let mut got = File::from(receive_descriptor(&theirs).unwrap());
+        got.write_all(b"through the other one").unwrap();
+        let mut text = String::new();
+        std::io::Seek::rewind(&mut file).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "through the other one");
+        assert!(send_descriptor(&ours, b"", file.as_fd()).is_err(), "nothing to send it with");
+        drop(theirs);
+        assert!(send_descriptor(&ours, b"{}", file.as_fd()).is_err(), "and no signal");
+    }
+
+    #[test]
+    fn sockets_are_held_without_following_links() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("d".repeat(120));
+        std::fs::create_dir(&directory).unwrap();
+        let _listener = listen(&directory.join("s.sock")).unwrap();
+        let held = hold_socket(&directory, "s.sock").unwrap();
+        UnixStream::connect(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap();
+        std::os::unix::fs::symlink("s.sock", directory.join("link.sock")).unwrap();
+        std::fs::write(directory.join("file.sock"), "").unwrap();
+        for (name, kind) in [
+            ("link.sock", io::ErrorKind::InvalidData),
+            ("file.sock", io::ErrorKind::InvalidData),
+            ("none.sock", io::ErrorKind::NotFound),
+            ("../s.sock", io::ErrorKind::InvalidInput),
+            ("", io::ErrorKind::InvalidInput),
+        ] {
+            assert_eq!(hold_socket(&directory, name).unwrap_err().kind(), kind, "{name}");
+        }
+    }
 
     #[test]
     fn sockets_at_any_depth() {

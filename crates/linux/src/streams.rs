@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use hostler_model::spec::TtySize;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
@@ -80,6 +81,22 @@ pub fn pipe_to_child() -> io::Result<(OwnedFd, OwnedFd)> {
     let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&ours)?;
     Ok((ours, theirs))
+}
+
+/// Our reading end of a named pipe, which is made for the owner alone where nothing has its name. Reads answer at once.
+/// A symbolic link, and what is no pipe, is refused: somebody else may have put it there.
+pub fn named_pipe(path: &Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{CWD, FileType, fstat, mknodat, open};
+    match mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let pipe = open(path, flags, Mode::empty())?;
+    match FileType::from_raw_mode(fstat(&pipe)?.st_mode) {
+        FileType::Fifo => Ok(pipe),
+        _ => Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has the name of the pipe")),
+    }
 }
 
 /// A file in memory that holds these bytes, to be read from the start, and that nobody can change any more.
@@ -215,6 +232,24 @@ pub fn open_plain(path: &std::path::Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use std::io::Read as _;
+
+    #[test]
+    fn named_pipes_are_made_found_and_not_mistaken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.fifo");
+        let pipe = named_pipe(&path).unwrap();
+        let again = named_pipe(&path).unwrap();
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        assert_eq!(read(&pipe, &mut [0; 8]), Read::Empty);
+        writer.write_all(b"line\n").unwrap();
+        assert_eq!(read(&again, &mut [0; 8]), Read::Bytes(5));
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::os::unix::fs::symlink(&path, dir.path().join("link")).unwrap();
+        assert!(named_pipe(&dir.path().join("link")).is_err());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert_eq!(named_pipe(&dir.path().join("file")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
 
     #[test]
     fn a_sealed_file_is_read_from_its_start_and_cannot_be_changed() {

@@ -408,8 +408,8 @@ pub const VM_VCPUS_MAX: u8 = 32;
 pub const VM_DISK_MIN: u64 = 16 * 1024 * 1024;
 /// See above.
 pub const VM_DISK_MAX: u64 = 16 << 40;
-/// Volumes of a guest.
-pub const VM_VOLUMES_MAX: usize = 16;
+/// Volumes of a guest: with its root and what it writes to that, they are its drives.
+pub const VM_VOLUMES_MAX: usize = VM_DRIVES_MAX - 2;
 /// Words for the kernel of a guest, bytes: its whole command line may have 2,048.
 pub const VM_KERNEL_ARGS_MAX: usize = 1_024;
 /// How long a guest may take until its agent answers, unless the spec says otherwise, milliseconds: ten times what one takes
@@ -479,6 +479,50 @@ pub const LAYER_TEMPLATES_MAX: usize = 32;
 pub const LAYER_WAIT_MAX_MS: u64 = 180_000;
 /// How long a program that only says its version may take, milliseconds.
 pub const VERSION_MAX_MS: u64 = 5_000;
+/// Longest id of a microVM, bytes: a path component, and what was usual before.
+pub const VM_ID_LENGTH_MAX: usize = 76;
+/// Drives of one microVM. With cards, shares, channel and entropy they fit into the 24 places of QEMU's `microvm`.
+pub const VM_DRIVES_MAX: usize = 8;
+/// Network cards of one microVM.
+pub const VM_NICS_MAX: usize = 4;
+/// Shared directories of one microVM.
+pub const VM_SHARES_MAX: usize = 8;
+/// Longest id of a drive or a card, bytes: a drive's is its serial number, of which virtio has 20.
+pub const VM_DEVICE_ID_MAX: usize = 20;
+/// Longest tag of a shared directory, bytes: virtio-fs has 36.
+pub const VM_SHARE_TAG_MAX: usize = 36;
+/// Longest arguments of a guest's kernel, bytes; ours come on top, and x86 reads 2,048 with the NUL.
+pub const VM_KERNEL_ARGUMENTS_MAX: usize = 1_536;
+/// Longest time in which a bucket of a rate limit fills, milliseconds.
+pub const VM_REFILL_MAX_MS: u64 = 3_600 * 1_000;
+/// How long the socket of a VMM that was spawned may take to answer, milliseconds.
+pub const VMM_SOCKET_MAX_MS: u64 = 10_000;
+/// Longest first wait for a socket that is there and does not take connections yet, milliseconds; doubles.
+pub const VMM_SOCKET_WAIT_MAX_MS: u64 = 50;
+/// One call of a VMM's API, milliseconds.
+pub const VMM_CALL_MAX_MS: u64 = 5_000;
+/// Starting the processors of a guest, or loading a snapshot, milliseconds.
+pub const VMM_START_MAX_MS: u64 = 30_000;
+/// Writing a snapshot, milliseconds: all memory of a guest may go to the disk.
+pub const VMM_SNAPSHOT_MAX_MS: u64 = 600_000;
+/// Asking a VMM's program for its version, milliseconds.
+pub const VMM_VERSION_MAX_MS: u64 = 5_000;
+/// One message of QEMU's monitor, bytes.
+pub const QMP_LINE_MAX: usize = 256 * 1024;
+/// Events of QEMU's monitor that nobody has asked for yet; the oldest is forgotten first.
+pub const QMP_EVENTS_MAX: usize = 64;
+/// One answer of Firecracker's API, head or body, bytes.
+pub const FIRECRACKER_ANSWER_MAX: usize = 64 * 1024;
+/// Of one line of a VMM's log, what is kept, bytes.
+pub const VMM_LOG_LINE_MAX: usize = 4 * 1024;
+/// Lines of one VMM's log that are passed on in a second; the others are counted.
+pub const VMM_LOG_LINES_PER_S: u32 = 100;
+/// One line of metrics of a VMM, bytes.
+pub const VMM_METRICS_LINE_MAX: usize = 256 * 1024;
+/// How long a boot under KVM may take to its first word, milliseconds.
+pub const KVM_PROOF_MAX_MS: u64 = 10_000;
+/// What is remembered of that, bytes.
+pub const KVM_PROOF_FILE_MAX: u64 = 16 * 1024;
 
 /// Below this free space no new work is accepted, bytes.
 pub const FREE_SPACE_MIN: u64 = 64 * 1024 * 1024;

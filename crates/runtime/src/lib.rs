@@ -19,6 +19,7 @@
 //! - `attach`: channels with credit in both directions
 //! - `adopt`: what is found after a restart of the daemon
 //! - `os`: pidfd and cgroup removal
+//! - [`microvm`]: virtual machines: how their VMMs are executed and told
 //!
 //! Bounded: facts by their channel; frames to an agent by bytes (see `agent`); output by the credit granted; waiting
 //! runs by the supervisor's limit on live runs; agents being started by a constant.

@@ -50,7 +50,7 @@ const HEAVY: [(&str, &[&str]); 19] = [
     ("axum", &["hostlerd"]),
     ("clap", &["hostler", "hostlerd"]),
     ("croner", &["hostler-supervisor"]),
-    ("hyper", &["hostler-api", "hostlerd"]),
+    ("hyper", &["hostler-api", "hostler-runtime", "hostlerd"]),
     ("jiff", &["hostler", "hostler-supervisor"]),
     ("libc", &["hostler-linux"]),
     ("lz4_flex", &["hostler-image"]),
