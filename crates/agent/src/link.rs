@@ -48,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) serial: u32,
     /// The connection has not begun yet.
     calling: Option<Calling>,
+    /// A guest's port, which gives a page at a time however much there is.
+    is_port: bool,
     pub(crate) decoder: Decoder,
     /// The node has said who it is.
     pub(crate) greeted: bool,
@@ -72,6 +74,7 @@ impl Link {
             kind,
             serial,
             calling: None,
+            is_port: false,
             decoder: Decoder::default(),
             greeted: false,
             readable: true,
@@ -89,6 +92,7 @@ impl Link {
         let mut listener = sync::Listener::default();
         let mut decoder = std::mem::take(&mut self.decoder);
         self.greeted = false;
+        self.is_port = true;
         self.hung_up = false;
         self.bulk = false;
         self.current = Vec::new();
@@ -144,7 +148,7 @@ impl Link {
         };
         match streams::read(&self.socket, buffer) {
             Read::Bytes(length) => {
-                self.readable = length == buffer.len() || self.hung_up;
+                self.readable = length == buffer.len() || self.hung_up || self.is_port;
                 self.bulk = length >= SMALL_READ;
                 self.take(&buffer[..length]);
                 Health::Alive

@@ -132,6 +132,18 @@ impl Layout {
         self.data.join("vm/kernels")
     }
 
+    /// What virtual machines are made of that can be made again.
+    #[must_use]
+    pub fn machine_cache(&self) -> PathBuf {
+        self.data.join("vm/cache")
+    }
+
+    /// Virtual machines, a directory each.
+    #[must_use]
+    pub fn machines(&self) -> PathBuf {
+        self.data.join("vm/machines")
+    }
+
     /// Workloads' output.
     #[must_use]
     pub fn logs(&self) -> PathBuf {

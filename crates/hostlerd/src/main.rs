@@ -246,6 +246,13 @@ fn settings(
         reuse: config.pool.process.reuse,
         cgroup,
         networks,
+        guests: hostler_runtime::GuestSettings {
+            kernels: config.vm.kernel_dir.as_ref().map_or_else(|| layout.kernels(), PathBuf::from),
+            cache: layout.machine_cache(),
+            machines: layout.machines(),
+            qemu: config.vm.qemu.as_ref().map(PathBuf::from),
+            firecracker: config.vm.firecracker.as_ref().map(PathBuf::from),
+        },
     }
 }
 

@@ -191,6 +191,12 @@ pub struct Vm {
     /// directory when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_dir: Option<String>,
+    /// Path of QEMU; `qemu-system-x86_64` where programs usually are when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<String>,
+    /// Path of Firecracker; `firecracker` where programs usually are when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firecracker: Option<String>,
 }
 
 impl Config {
@@ -215,8 +221,15 @@ impl Config {
             return Err(format!("retention.ended_workloads must be at most {}", limits::WORKLOADS_MAX));
         }
         self.check_networks()?;
-        if self.vm.kernel_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0')) {
-            return Err("vm.kernel_dir must be an absolute path".to_owned());
+        let paths = [
+            ("kernel_dir", &self.vm.kernel_dir),
+            ("qemu", &self.vm.qemu),
+            ("firecracker", &self.vm.firecracker),
+        ];
+        for (key, path) in paths {
+            if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0')) {
+                return Err(format!("vm.{key} must be an absolute path"));
+            }
         }
         if self.oci.criu_dir.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains(':')) {
             return Err("oci.criu_dir must be an absolute path without a colon".to_owned());

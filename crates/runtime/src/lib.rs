@@ -62,7 +62,7 @@ use tokio::sync::mpsc;
 use agent::{Agent, Answer};
 use process::Shared;
 
-pub use guests::{GuestSettings, Survey};
+pub use guests::GuestSettings;
 pub use attach::{AttachRequest, Attachment, InputWriter, Output, OutputReader, Role};
 pub use hostler_wire::{AttachTarget, RunStats, SignalScope, StatsDepth, Stream, StreamOffsets};
 

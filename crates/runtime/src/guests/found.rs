@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use hostler_linux::tool;
 use hostler_model::vm::Vmm as Asked;
 
-use super::{GuestError, GuestSettings, Guests};
+use super::{GuestError, Guests};
 use crate::microvm::{Accelerator, AnyVmm, Qemu};
 
 /// QEMU's program for machines like this one.
@@ -15,22 +15,6 @@ const QEMU: &str = "qemu-system-x86_64";
 #[derive(Debug, Default)]
 pub(super) struct Programs {
     qemu: Option<PathBuf>,
-}
-
-/// What this node has to make virtual machines with.
-#[derive(Debug, Clone)]
-pub struct Survey {
-    /// QEMU.
-    pub qemu: Option<PathBuf>,
-    /// Firecracker.
-    pub firecracker: Option<PathBuf>,
-}
-
-pub(super) fn survey(settings: &GuestSettings) -> Survey {
-    Survey {
-        qemu: find(settings.qemu.as_deref(), QEMU),
-        firecracker: find(settings.firecracker.as_deref(), "firecracker"),
-    }
 }
 
 fn find(configured: Option<&Path>, name: &str) -> Option<PathBuf> {

@@ -22,7 +22,6 @@ use hostler_image::kernels::Kernels;
 use hostler_model::ids::RunId;
 use thiserror::Error;
 
-pub use found::Survey;
 use found::Programs;
 
 /// Where things are, for guests.
@@ -86,10 +85,5 @@ impl Guests {
     /// All of them that are there, by their names.
     pub(crate) fn machines(&self) -> &std::path::Path {
         &self.settings.machines
-    }
-
-    /// What this node has, for the doctor. Blocks.
-    pub(crate) fn survey(&self) -> Survey {
-        found::survey(&self.settings)
     }
 }
