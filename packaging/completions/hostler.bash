@@ -109,6 +109,9 @@ _hostler() {
             hostler,update)
                 cmd="hostler__subcmd__update"
                 ;;
+            hostler,vm)
+                cmd="hostler__subcmd__vm"
+                ;;
             hostler,wait)
                 cmd="hostler__subcmd__wait"
                 ;;
@@ -238,6 +241,9 @@ _hostler() {
             hostler__subcmd__help,update)
                 cmd="hostler__subcmd__help__subcmd__update"
                 ;;
+            hostler__subcmd__help,vm)
+                cmd="hostler__subcmd__help__subcmd__vm"
+                ;;
             hostler__subcmd__help,wait)
                 cmd="hostler__subcmd__help__subcmd__wait"
                 ;;
@@ -333,6 +339,12 @@ _hostler() {
                 ;;
             hostler__subcmd__help__subcmd__stack,validate)
                 cmd="hostler__subcmd__help__subcmd__stack__subcmd__validate"
+                ;;
+            hostler__subcmd__help__subcmd__vm,ls)
+                cmd="hostler__subcmd__help__subcmd__vm__subcmd__ls"
+                ;;
+            hostler__subcmd__help__subcmd__vm,setup)
+                cmd="hostler__subcmd__help__subcmd__vm__subcmd__setup"
                 ;;
             hostler__subcmd__network,create)
                 cmd="hostler__subcmd__network__subcmd__create"
@@ -529,6 +541,24 @@ _hostler() {
             hostler__subcmd__stack__subcmd__help,validate)
                 cmd="hostler__subcmd__stack__subcmd__help__subcmd__validate"
                 ;;
+            hostler__subcmd__vm,help)
+                cmd="hostler__subcmd__vm__subcmd__help"
+                ;;
+            hostler__subcmd__vm,ls)
+                cmd="hostler__subcmd__vm__subcmd__ls"
+                ;;
+            hostler__subcmd__vm,setup)
+                cmd="hostler__subcmd__vm__subcmd__setup"
+                ;;
+            hostler__subcmd__vm__subcmd__help,help)
+                cmd="hostler__subcmd__vm__subcmd__help__subcmd__help"
+                ;;
+            hostler__subcmd__vm__subcmd__help,ls)
+                cmd="hostler__subcmd__vm__subcmd__help__subcmd__ls"
+                ;;
+            hostler__subcmd__vm__subcmd__help,setup)
+                cmd="hostler__subcmd__vm__subcmd__help__subcmd__setup"
+                ;;
             *)
                 ;;
         esac
@@ -536,7 +566,7 @@ _hostler() {
 
     case "${cmd}" in
         hostler)
-            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs result events wait stop start restart pause resume unpause checkpoint schedule kill rm update exec attach queue network pool stack top stats help"
+            opts="-h -V --root --json --namespace --help --version up down node doctor run ps ls inspect logs result events wait stop start restart pause resume unpause checkpoint schedule kill rm update exec attach queue network pool vm stack top stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -966,7 +996,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__help)
-            opts="up down node doctor run ps inspect logs result events wait stop start restart pause resume checkpoint schedule kill rm update exec attach queue network pool stack top stats help"
+            opts="up down node doctor run ps inspect logs result events wait stop start restart pause resume checkpoint schedule kill rm update exec attach queue network pool vm stack top stats help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1808,6 +1838,48 @@ _hostler() {
         hostler__subcmd__help__subcmd__update)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__vm)
+            opts="setup ls"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__vm__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__vm__subcmd__setup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -3923,6 +3995,148 @@ _hostler() {
                     return 0
                     ;;
                 --device-write-iops)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__vm)
+            opts="-h --root --json --namespace --help setup ls help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__vm__subcmd__help)
+            opts="setup ls help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__vm__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__vm__subcmd__help__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__vm__subcmd__help__subcmd__setup)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__vm__subcmd__ls)
+            opts="-h --directory --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__vm__subcmd__setup)
+            opts="-h --directory --package --kernel --modules --force --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --package)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --modules)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

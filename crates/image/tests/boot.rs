@@ -1,5 +1,6 @@
 //! A real guest boots from what this crate makes: every module is loaded in its order, a tree is mounted as a disk, a layer
 //! is written to, and both are one root by overlay. Without QEMU or a kernel that was set up this is skipped.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 use std::ffi::OsString;
 use std::fs;

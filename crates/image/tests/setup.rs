@@ -1,4 +1,5 @@
 //! Setting up kernels from packages and files that are made here: little, with everything in them that is looked at.
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 use std::ffi::OsStr;
 use std::fs;

@@ -105,7 +105,7 @@ mod tests {
         assert!(bytes.starts_with(b"07070100000001000041ED0000000000000000000000020000000000000000"));
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8_lossy(&bytes);
-        assert!(text.contains("hello\0\0\0070701"), "{text}");
+        assert!(text.contains("hello\0\0\x00070701"), "{text}");
         assert!(text.contains("TRAILER!!!"));
         assert_eq!(bytes, archive());
     }
