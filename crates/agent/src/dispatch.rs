@@ -7,8 +7,8 @@ use hostler_model::spec::Limits;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_model::{ByteString, RunId};
 use hostler_wire::{
-    AgentState, AttachTarget, Decoder, ExecFailure, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, SignalScope,
-    Stream, ToAgent, negotiate,
+    AttachTarget, Decoder, ExecFailure, Frame, FromAgent, Hello, PROTOCOL_MAX, PROTOCOL_MIN, SignalScope, Stream,
+    ToAgent, negotiate,
 };
 
 use crate::channels::Attach;
@@ -78,7 +78,7 @@ impl Agent {
             }
             ToAgent::Kill { run } => self.with_run(run, Run::kill),
             question @ (ToAgent::SignalProcess { .. } | ToAgent::Stats { .. } | ToAgent::Processes { .. })
-                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
+                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) || self.ask_warm(&question) => {}
             ToAgent::SignalProcess { request, pid, signal } => {
                 let sent = self.run.as_mut().map(|run| run.signal_process(pid, signal));
                 let error = sent.unwrap_or_else(|| Err("there is no run".to_owned())).err();
@@ -95,8 +95,7 @@ impl Agent {
                 return self.attach(&Attach { channel, target, owner, stdin, from });
             }
             ToAgent::Detach { channel } => self.detach(channel),
-            question @ ToAgent::Resize { .. }
-                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
+            question @ ToAgent::Resize { .. } if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
             ToAgent::Resize { target, size } => {
                 if let Some(target) = self.run.as_mut().and_then(|run| run.target_mut(target))
                     && target.input.is_terminal
@@ -134,7 +133,11 @@ impl Agent {
                 };
                 self.shared.send(&FromAgent::Done { request, error });
             }
+            ToAgent::Boot { boot, identity } => self.boot(boot, *identity),
             ToAgent::Suspend => {
+                if let Some(warm) = &mut self.warm {
+                    warm.suspend();
+                }
                 if self.shared.is_guest() {
                     self.shared.send(&FromAgent::Suspended);
                     self.suspending = true;
@@ -142,7 +145,11 @@ impl Agent {
             }
             ToAgent::PowerOff => self.leaving |= self.shared.is_guest(),
             ToAgent::Quit if self.shared.is_guest() => {}
-            ToAgent::Quit => self.leaving |= self.run.as_ref().is_none_or(|run| run.committed.is_some()),
+            ToAgent::Quit => {
+                if self.run.as_ref().is_none_or(|run| run.committed.is_some()) {
+                    self.quit();
+                }
+            }
         }
         Health::Alive
     }
@@ -210,7 +217,7 @@ impl Agent {
             protocol_max: PROTOCOL_MAX,
             sandbox: self.shared.config.sandbox,
             pid: std::process::id(),
-            state: run.map_or(AgentState::Idle, |run| run.state()),
+            state: run.map_or_else(|| self.stand_without_run(), |run| run.state()),
             execs: run.map(|run| run.execs()).unwrap_or_default(),
             exec_starts: run.map(|run| run.exec_starts()).unwrap_or_default(),
             exec_ends: run.map(|run| run.exec_ends.clone()).unwrap_or_default(),
@@ -246,7 +253,9 @@ impl Agent {
             return self.shared.send(&refuse("the sandbox was used for another namespace".to_owned()));
         }
         self.children = Children::Some;
-        self.run = Some(Box::new(Run::prepare(launch, follows, &mut self.shared)));
+        let wants_warm = launch.vm.as_ref().is_some_and(|vm| vm.boot.is_none());
+        let warm = if wants_warm { self.warm.take() } else { None };
+        self.run = Some(Box::new(Run::prepare(launch, warm, follows, &mut self.shared)));
     }
 
     fn committed(&mut self, id: RunId, reuse: Reuse) {

@@ -14,7 +14,7 @@ use hostler_linux::signals::{Caught, Signals};
 use hostler_linux::timer::Timer;
 use hostler_linux::{clock, guest as machine, net};
 use hostler_model::Namespace;
-use hostler_model::limits::AGENT_ORPHAN_IDLE_MS;
+use hostler_model::limits::{AGENT_ORPHAN_IDLE_MS, WARM_ORPHAN_MS};
 use hostler_model::rundir::AGENT_SOCKET;
 use hostler_wire::FromAgent;
 
@@ -25,6 +25,7 @@ use crate::oci::BUNDLE;
 use crate::record::Spare;
 use crate::run::{After, Run};
 use crate::shared::{Config, Shared, TokenKind, token, untoken};
+use crate::vm::Vm;
 
 /// By which way the node comes.
 pub(crate) enum Door {
@@ -42,6 +43,8 @@ pub(crate) struct Agent {
     door: Door,
     /// What we know of the guest whose first process we are.
     pub(crate) guest: Option<Box<Guest>>,
+    /// A machine that waits for a run.
+    pub(crate) warm: Option<Box<Vm>>,
     /// The next word to the host was the last one before the guest is copied.
     pub(crate) suspending: bool,
     signals: Signals,
@@ -54,10 +57,12 @@ pub(crate) struct Agent {
     pub(crate) namespace: Option<Namespace>,
     pub(crate) children: Children,
     /// One buffer for large reads of anything.
-    scratch: Vec<u8>,
+    pub(crate) scratch: Vec<u8>,
     /// Since when there is nobody and nothing to do.
     lonely_since_ms: Option<u64>,
     pub(crate) leaving: bool,
+    /// It leaves as soon as everything is said.
+    pub(crate) quitting: bool,
     /// Sending changed what there is to do: one more step before a wait.
     again: bool,
 }
@@ -90,6 +95,7 @@ impl Agent {
             shared,
             door,
             guest,
+            warm: None,
             suspending: false,
             signals,
             timer,
@@ -101,6 +107,7 @@ impl Agent {
             scratch: Vec::new(),
             lonely_since_ms: None,
             leaving: false,
+            quitting: false,
             again: false,
         })
     }
@@ -174,6 +181,7 @@ impl Agent {
                 if let Some(run) = &mut self.run {
                     run.guest_event(kind, serial, event, &mut self.shared);
                 }
+                self.warm_event(kind, serial, event);
             }
             TokenKind::Stdin | TokenKind::Stdout | TokenKind::Stderr => {
                 let targets = self.run.iter_mut().flat_map(|run| &mut run.targets);
@@ -247,6 +255,7 @@ impl Agent {
         loop {
             match process::wait(Look::AtEnded) {
                 Ok(Waited::Reaped(reaped)) => {
+                    self.warm_reaped(reaped);
                     if let Some(run) = &mut self.run {
                         run.reaped(reaped, &mut self.shared);
                     }
@@ -263,6 +272,7 @@ impl Agent {
         if let Some(run) = &mut self.run {
             run.receive_from_guest(&mut self.scratch, &mut self.shared);
         }
+        self.receive_from_warm();
         if self.children == Children::Some && self.run.as_ref().is_some_and(|run| run.killing.is_some()) {
             // Perhaps a child was thought of that has ended already: nothing would tell of it again.
             self.reap();
@@ -285,10 +295,14 @@ impl Agent {
         self.shared.spare = self.shared.spare.take().and_then(Spare::go_home);
         self.flush_guest();
         self.flush();
+        self.leaving |= self.quitting && self.is_all_said();
     }
 
     fn advance(&mut self) {
         let now_ms = clock::boot_ms();
+        if let Some(warm) = &mut self.warm {
+            warm.advance(&mut self.shared, now_ms);
+        }
         if let Some(run) = &mut self.run {
             match run.advance(self.children, &mut self.shared, now_ms) {
                 After::Stay => {}
@@ -309,7 +323,9 @@ impl Agent {
         }
         if self.run.is_none() && self.link.is_none() && !self.shared.is_guest() {
             let since_ms = *self.lonely_since_ms.get_or_insert(now_ms);
-            self.leaving |= now_ms >= since_ms + AGENT_ORPHAN_IDLE_MS;
+            if now_ms >= since_ms + self.orphan_ms() {
+                self.quit();
+            }
         } else {
             self.lonely_since_ms = None;
         }
@@ -344,11 +360,16 @@ impl Agent {
         }
     }
 
+    fn is_all_said(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.is_flushed() && self.shared.outbox.is_empty())
+    }
+
     /// The same for the guest of our run, if it has one.
     fn flush_guest(&mut self) {
         if let Some(run) = &mut self.run {
             self.again |= run.flush_guest(&mut self.shared);
         }
+        self.again |= self.flush_warm();
     }
 
     /// Reads once from the node and does what the whole messages in it say.
@@ -372,6 +393,7 @@ impl Agent {
     fn is_busy(&self) -> bool {
         let link = self.link.as_ref().is_some_and(|link| link.wants_read(&self.shared.outbox));
         let link = link || self.run.as_ref().is_some_and(|run| run.guest_wants_read());
+        let link = link || self.warm.as_ref().is_some_and(|warm| warm.wants_read());
         let targets = self.run.iter().flat_map(|run| &run.targets);
         let over = self.run.as_ref().is_some_and(|run| run.is_container_over());
         self.again || over || link || targets.into_iter().any(|target| !target.is_quiet())
@@ -380,14 +402,28 @@ impl Agent {
     /// Sets the timer for the next deadline. An earlier setting is left alone: it costs one wake-up, not two calls.
     fn arm(&mut self) -> io::Result<()> {
         let run = self.run.as_ref().and_then(|run| run.next_ms(self.children));
-        let lonely = self.lonely_since_ms.map(|since_ms| since_ms + AGENT_ORPHAN_IDLE_MS);
-        if let Some(next_ms) = run.into_iter().chain(lonely).min()
+        let lonely = self.lonely_since_ms.map(|since_ms| since_ms + self.orphan_ms());
+        let warm = self.warm.as_ref().and_then(|warm| warm.next_ms());
+        if let Some(next_ms) = run.into_iter().chain(lonely).chain(warm).min()
             && self.armed_ms.is_none_or(|armed_ms| armed_ms > next_ms)
         {
             self.timer.set(next_ms)?;
             self.armed_ms = Some(next_ms);
         }
         Ok(())
+    }
+
+    /// How long it stays without a node.
+    fn orphan_ms(&self) -> u64 {
+        if self.warm.is_some() { WARM_ORPHAN_MS } else { AGENT_ORPHAN_IDLE_MS }
+    }
+
+    /// Leaves, as soon as nothing is left that must be ended before.
+    pub(crate) fn quit(&mut self) {
+        match &mut self.warm {
+            Some(warm) => warm.leave(),
+            None => self.leaving = true,
+        }
     }
 
     /// Gives back the memory of a burst before a wait.

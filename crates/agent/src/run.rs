@@ -41,7 +41,7 @@ use crate::shared::Shared;
 use crate::start::Pending;
 use crate::streams::Got;
 use crate::target::{Ended, Owner, Started, Target};
-use crate::vm::InGuest;
+use crate::vm::{InGuest, Vm};
 
 /// What happens when the child that will not be executed is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,7 @@ pub(crate) struct Run {
 
 impl Run {
     /// Makes everything ready; what fails is reported, and is a state of the run like any other.
-    pub(crate) fn prepare(launch: Launch, follows: bool, shared: &mut Shared) -> Self {
+    pub(crate) fn prepare(launch: Launch, warm: Option<Box<Vm>>, follows: bool, shared: &mut Shared) -> Self {
         let mut run = Self {
             id: launch.run,
             phase: Phase::Preparing,
@@ -168,7 +168,7 @@ impl Run {
             committed: None,
             progress_ms: 0,
         };
-        if let Err(failure) = run.set_up(launch, shared) {
+        if let Err(failure) = run.set_up(launch, warm, shared) {
             run.fail(failure, shared);
         }
         run

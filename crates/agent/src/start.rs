@@ -23,6 +23,7 @@ use crate::room::RunRoom;
 use crate::run::{Phase, Run, with_source};
 use crate::shared::{Shared, TokenKind, token};
 use crate::target::{Owner, Target};
+use crate::vm::Vm;
 
 /// Execs whose streams are still kept, ended ones included.
 const EXECS_KEPT_MAX: usize = 2 * EXECS_PER_RUN_MAX;
@@ -36,13 +37,18 @@ pub(crate) struct Pending {
 }
 
 impl Run {
-    pub(crate) fn set_up(&mut self, mut launch: Launch, shared: &mut Shared) -> Result<(), StartFailure> {
+    pub(crate) fn set_up(
+        &mut self,
+        mut launch: Launch,
+        warm: Option<Box<Vm>>,
+        shared: &mut Shared,
+    ) -> Result<(), StartFailure> {
         if shared.spare.is_none() {
             let spare = Spare::create(&shared.config.sandbox_dir);
             shared.spare = Some(spare.map_err(|error| in_sandbox("make the run directory", &error))?);
         }
         if let Some(asked) = launch.vm.take() {
-            return self.prepare_in_guest(launch, *asked, shared);
+            return self.prepare_in_guest(launch, *asked, warm, shared);
         }
         if let Some(container) = launch.container.take() {
             return self.create_container(launch, *container, shared);

@@ -15,8 +15,8 @@ use hostler_model::units::Signal;
 use hostler_wire::AttachTarget;
 
 use crate::shared::{Shared, TokenKind};
-use crate::vm::GuestChannelState;
 use crate::streams::{Grant, Input, Output};
+use crate::vm::GuestChannelState;
 
 /// What a dead program's pipes may still hold: the largest pipe an ordinary user can make, bytes. Read even when the
 /// ring is full of what the owner was not sent.

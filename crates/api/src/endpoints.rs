@@ -107,6 +107,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Method::Get, "/v1/networks/{network}", "One network, who is in it, and its pool", Some("NamespaceQuery"), None, 200, Answer::Json("NetworkView")),
     endpoint(Method::Delete, "/v1/networks/{network}", "Remove a network that nobody uses", Some("NamespaceQuery"), None, 200, Answer::Json("NetworkView")),
     endpoint(Method::Get, "/v1/pools", "What is kept ready, and how that stands", Some("NetworksQuery"), None, 200, Answer::Json("PoolList")),
+    endpoint(Method::Patch, "/v1/pools/{pool}", "Fill, drain or resize a pool of guests that wait", None, Some("PoolChange"), 200, Answer::Json("MachinePoolView")),
     endpoint(Method::Get, "/v1/stacks", "List stacks, and the startup files that cannot be used", Some("NamespaceQuery"), None, 200, Answer::Json("StackList")),
     endpoint(Method::Get, "/v1/stacks/{ref}", "How a stack stands; with follow each time that changes", Some("StackQuery"), None, 200, Answer::JsonOrEvents("StackView")),
     endpoint(Method::Put, "/v1/stacks/{ref}", "Make a stack what it should be; what is unchanged is left alone", Some("NamespaceQuery"), Some("Stack"), 200, Answer::Json("StackView")),

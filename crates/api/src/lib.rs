@@ -8,6 +8,7 @@
 //! - [`stacks`]: stacks as they are asked for and as they stand
 //! - [`stack_file`]: reading stack files, the same for daemon and client
 //! - [`networks`]: networks and pools as they stand
+//! - [`pools`]: pools of machines, and what is asked of them
 //! - [`paths`]: where a node keeps its files, the same for daemon and client
 //!
 //! Not here: any decision. The daemon's door turns these into requests for `provision::accept`.
@@ -18,6 +19,7 @@ pub mod client;
 pub mod endpoints;
 pub mod networks;
 pub mod paths;
+pub mod pools;
 pub mod result;
 pub mod stack_file;
 pub mod stacks;

@@ -5,6 +5,8 @@ use hostler_model::network::{NetworkView, PoolView};
 use hostler_model::{Namespace, NetworkName};
 use serde::{Deserialize, Serialize};
 
+use crate::pools::MachinePoolView;
+
 /// Query of `GET /v1/networks` and `GET /v1/pools`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -31,6 +33,9 @@ pub struct PoolList {
     pub process: ProcessPool,
     /// Set-ups of networks, by namespace and name.
     pub networks: Vec<NetworkPool>,
+    /// Guests that wait, by the names of their pools; for the node's owner only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<MachinePoolView>,
 }
 
 /// How the pool of agents stands.

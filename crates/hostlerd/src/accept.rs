@@ -4,7 +4,7 @@ use hostler_linux::clock;
 use hostler_linux::spawn::hard_limit;
 use hostler_model::spec::{Rlimit, Spec};
 use hostler_model::workload::Identity;
-use hostler_model::{Problem, ProblemKind};
+use hostler_model::{Problem, ProblemKind, limits};
 use hostler_provision::{Caller, Users};
 use hostler_supervisor::schedule;
 
@@ -27,10 +27,24 @@ pub(crate) fn judge(
         node.oci.find(container.oci_runtime.as_ref())?;
     }
     check_rlimits(caller, &spec.rlimits)?;
+    check_room(node, spec)?;
     if let Some(plan) = &spec.schedule {
         schedule::check(plan, clock::wall_ms())?;
     }
     Ok(identity)
+}
+
+/// A pool that is full says so before anything is accepted. What waits in a queue comes when there is room.
+fn check_room(node: &Node, spec: &Spec) -> Result<(), Problem> {
+    let Some(vm) = spec.vm.as_ref().filter(|_| spec.queue.is_none() && spec.schedule.is_none()) else { return Ok(()) };
+    match node.runtime.full_pool(vm) {
+        None => Ok(()),
+        Some(pool) => {
+            let detail = format!("pool {pool} has as many machines as it may have, and none of them waits");
+            let problem = Problem::new(ProblemKind::TryAgain, detail);
+            Err(Problem { retry_after_s: Some(limits::POOL_RETRY_AFTER_S), ..problem })
+        }
+    }
 }
 
 /// The agent sets limits as root. Without asking, a workload gets the daemon's own; beyond these only the node's owner

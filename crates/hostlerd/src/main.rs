@@ -246,6 +246,7 @@ fn settings(
         reuse: config.pool.process.reuse,
         cgroup,
         networks,
+        pools: pools(config),
         guests: hostler_runtime::GuestSettings {
             kernels: config.vm.kernel_dir.as_ref().map_or_else(|| layout.kernels(), PathBuf::from),
             cache: layout.machine_cache(),
@@ -254,6 +255,22 @@ fn settings(
             firecracker: config.vm.firecracker.as_ref().map(PathBuf::from),
         },
     }
+}
+
+/// The pools of machines; the configuration was checked.
+fn pools(config: &Config) -> Vec<hostler_runtime::PoolSettings> {
+    use hostler_runtime::MadeBy;
+    let pool = |(name, pool): (&String, &hostler_model::config::MachinePool)| {
+        Some(hostler_runtime::PoolSettings {
+            name: name.clone(),
+            shape: pool.shape().ok()?,
+            idle: pool.idle as usize,
+            max: pool.max as usize,
+            max_age_ms: pool.max_age_ms().ok()?,
+            made_by: if pool.snapshot { MadeBy::Copy } else { MadeBy::Boot },
+        })
+    };
+    config.pool.machines.iter().filter_map(pool).collect()
 }
 
 /// Opens the door and waits until the daemon is told to end, or has to be replaced.

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::isolation::{Isolation, is_profile_name};
 use crate::limits;
 use crate::network::Subnet4;
+use crate::units::{parse_duration_ms, parse_size_bytes};
+use crate::vm::Vmm;
 
 /// The whole file. Every key is optional.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -66,13 +68,111 @@ impl Default for Node {
 /// `[pool]`
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Pool {
     /// Agents for host processes.
     pub process: ProcessPool,
     /// Set-ups of networks, kept ready: `[pool.network.NAME]`, of another namespace than the owner's `"namespace/NAME"`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub network: BTreeMap<String, NetworkPool>,
+    /// Guests that wait for a run, kept ready: `[pool.NAME]`.
+    #[serde(flatten)]
+    pub machines: BTreeMap<String, MachinePool>,
+}
+
+/// `[pool.NAME]`: a run of `--vm` that asks for a machine of this shape gets one that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MachinePool {
+    /// What runs in them: `microvm`.
+    pub runtime: PoolRuntime,
+    /// The program that makes them.
+    #[serde(default)]
+    pub vmm: Vmm,
+    /// Their kernel; that of `hostler vm setup` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Words for the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_args: Option<String>,
+    /// A directory or an image that is their root; a small system with the usual commands when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<String>,
+    /// Their root cannot be written to.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Their processors.
+    #[serde(default = "one")]
+    pub vcpus: u8,
+    /// Their memory, such as `"256M"`.
+    #[serde(default = "default_memory")]
+    pub memory: String,
+    /// Guests kept waiting.
+    #[serde(default)]
+    pub idle: u32,
+    /// Guests at most, those that have a run among them.
+    pub max: u32,
+    /// One that has waited so long is replaced, such as `"1h"`; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+    /// Boot one, and make all others as copies of its memory: quicker, and they share what they do not change.
+    #[serde(default)]
+    pub snapshot: bool,
+}
+
+/// What runs in the sandboxes of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PoolRuntime {
+    /// Guests.
+    Microvm,
+}
+
+fn one() -> u8 {
+    1
+}
+
+fn default_memory() -> String {
+    "128M".to_owned()
+}
+
+impl MachinePool {
+    /// The shape of its machines, or what is wrong with it.
+    pub fn shape(&self) -> Result<crate::vm::Vm, String> {
+        let path = |path: &Option<String>| path.as_deref().map(crate::ByteString::from);
+        let vm = crate::vm::Vm {
+            vmm: self.vmm,
+            kernel: path(&self.kernel),
+            kernel_args: self.kernel_args.clone(),
+            rootfs: path(&self.rootfs),
+            read_only: self.read_only,
+            vcpus: self.vcpus,
+            memory_bytes: parse_size_bytes(&self.memory).map_err(|error| format!("memory: {error}"))?,
+            ..crate::vm::Vm::default()
+        };
+        vm.check().map_err(|problem| problem.detail.replace("vm.", ""))?;
+        Ok(vm)
+    }
+
+    /// How old one that waits may become, milliseconds.
+    pub fn max_age_ms(&self) -> Result<Option<u64>, String> {
+        let age_ms = self.max_age.as_deref().map(parse_duration_ms).transpose();
+        let age_ms = age_ms.map_err(|error| format!("max_age: {error}"))?;
+        match age_ms {
+            Some(age_ms) if age_ms < limits::POOL_AGE_MIN_MS => Err("max_age must be at least 10s".to_owned()),
+            age_ms => Ok(age_ms),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.max == 0 || self.max > limits::POOL_MACHINES_MAX || self.idle > self.max {
+            return Err(format!("idle must be at most max, and max from 1 to {}", limits::POOL_MACHINES_MAX));
+        }
+        self.max_age_ms()?;
+        self.shape().map(drop)
+    }
 }
 
 /// `[pool.network.NAME]`
@@ -221,11 +321,14 @@ impl Config {
             return Err(format!("retention.ended_workloads must be at most {}", limits::WORKLOADS_MAX));
         }
         self.check_networks()?;
-        let paths = [
-            ("kernel_dir", &self.vm.kernel_dir),
-            ("qemu", &self.vm.qemu),
-            ("firecracker", &self.vm.firecracker),
-        ];
+        for (name, pool) in &self.pool.machines {
+            if name.parse::<crate::WorkloadName>().is_err() {
+                return Err(format!("pool.{name:?}: a name is letters, digits, dots, dashes and underscores"));
+            }
+            pool.check().map_err(|what| format!("pool.{name}: {what}"))?;
+        }
+        let paths =
+            [("kernel_dir", &self.vm.kernel_dir), ("qemu", &self.vm.qemu), ("firecracker", &self.vm.firecracker)];
         for (key, path) in paths {
             if path.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0')) {
                 return Err(format!("vm.{key} must be an absolute path"));

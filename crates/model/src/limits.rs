@@ -419,6 +419,15 @@ pub const VM_BOOT_MS: u64 = 12_000;
 pub const VM_BOOT_MIN_MS: u64 = 100;
 /// How often a guest that does not answer is made, in all.
 pub const VM_BOOT_ATTEMPTS: u32 = 2;
+/// A guest that waits for a run, and whose node is away, is switched off after this time, milliseconds: a daemon that is
+/// replaced finds it, and nobody else will.
+pub const WARM_ORPHAN_MS: u64 = 60_000;
+/// Machines of one pool, at most.
+pub const POOL_MACHINES_MAX: u32 = 1_000;
+/// Youngest age at which one that waits may be replaced, milliseconds.
+pub const POOL_AGE_MIN_MS: u64 = 10_000;
+/// Seconds after which a caller who found a pool full may try again.
+pub const POOL_RETRY_AFTER_S: u32 = 2;
 /// Between two attempts to reach the agent of a guest, milliseconds.
 pub const VM_KNOCK_MS: u64 = 5;
 /// Of a guest's console, what is kept for an error, bytes.

@@ -79,7 +79,8 @@ pub fn accept_exec(
     may_enter(caller, workload, users)?;
     let asks_user = asked.user.is_some();
     if workload.spec.vm.as_ref().is_some_and(|vm| vm.no_agent) {
-        let detail = format!("{} has no agent in its guest (--no-agent), and so nothing can be executed there", workload.name);
+        let detail =
+            format!("{} has no agent in its guest (--no-agent), and so nothing can be executed there", workload.name);
         return Err(Problem::new(ProblemKind::Conflict, detail));
     }
     let identity = match asked.user {

@@ -98,7 +98,7 @@ fn found_of(sandbox: SandboxId, hello: Hello) -> Option<Found> {
     let alive = hello.execs.into_iter().map(|(exec, pid)| FoundExec { exec, pid: Some(pid), exit: None });
     let execs = starting.chain(alive).chain(hello.exec_ends.into_iter().map(remains::exec_of)).collect();
     let (run, state) = match hello.state {
-        AgentState::Idle => return None,
+        AgentState::Idle | AgentState::Booting | AgentState::Warm => return None,
         AgentState::Prepared { run } => (run, FoundState::Prepared),
         AgentState::Running { run, pid, started_at_ms, oom_kills, paused } => {
             (run, FoundState::Running { sandbox, pid, started_at_ms, oom_kills, paused })
@@ -311,23 +311,31 @@ impl Scan<'_> {
         known.into_iter().filter(gone).for_each(|run| crate::oci::forget(state, run));
     }
 
-    /// Directories of machines that belong to no run that was found.
+    /// Directories of machines that belong to no run and no sandbox that was found.
     fn machines(&self, spoken_for: &HashSet<RunId>, kept: &HashSet<String>) {
-        let (machines, _) = entries::<RunId>(self.shared.guests.machines());
+        let (of_runs, others) = entries::<RunId>(self.shared.guests.machines());
         let gone = |run: &RunId| {
             !spoken_for.contains(run)
                 && !kept.contains(&run.to_string())
                 && !remains::run_dir(&self.shared.settings, *run).exists()
         };
-        machines.into_iter().filter(gone).for_each(|run| self.shared.guests.forget(run));
+        of_runs.into_iter().filter(gone).for_each(|run| self.shared.guests.forget(&run.to_string()));
+        let names = others.iter().filter_map(|path| path.file_name()?.to_str()?.parse::<SandboxId>().ok());
+        let is_left = |sandbox: &SandboxId| !self.is_watched(*sandbox);
+        names.filter(is_left).for_each(|sandbox| self.shared.guests.forget(&sandbox.to_string()));
+    }
+
+    fn is_watched(&self, sandbox: SandboxId) -> bool {
+        self.shared.state().agents.contains_key(&sandbox)
     }
 
     /// Groups that are named like a run, and belong to none that was found.
     fn groups(&self, spoken_for: &HashSet<RunId>, kept: &HashSet<String>) {
         let Some(parent) = &self.shared.settings.cgroup else { return };
         for name in parent.names() {
-            let Ok(run) = name.parse::<RunId>() else { continue };
-            if spoken_for.contains(&run) || kept.contains(&name) {
+            let is_of_run = name.parse::<RunId>().is_ok_and(|run| !spoken_for.contains(&run));
+            let is_of_sandbox = name.parse::<SandboxId>().is_ok_and(|sandbox| !self.is_watched(sandbox));
+            if !(is_of_run || is_of_sandbox) || kept.contains(&name) {
                 continue;
             }
             if !crate::os::remove_group(parent, &name) {

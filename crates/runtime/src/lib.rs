@@ -39,6 +39,7 @@ mod pool;
 mod process;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,9 +63,10 @@ use tokio::sync::mpsc;
 use agent::{Agent, Answer};
 use process::Shared;
 
-pub use guests::GuestSettings;
 pub use attach::{AttachRequest, Attachment, InputWriter, Output, OutputReader, Role};
+pub use guests::GuestSettings;
 pub use hostler_wire::{AttachTarget, RunStats, SignalScope, StatsDepth, Stream, StreamOffsets};
+pub use warm::{MadeBy, PoolSettings, PoolStand, TakeBack};
 
 /// How long a shutdown waits for idle agents to leave, milliseconds.
 const SHUTDOWN_MAX_MS: u64 = 2_000;
@@ -94,6 +96,8 @@ pub struct Settings {
     pub networks: Networks,
     /// Where guests get what they are made of.
     pub guests: GuestSettings,
+    /// Machines kept ready.
+    pub pools: Vec<PoolSettings>,
 }
 
 /// What happened. Facts of one run arrive in order.
@@ -235,6 +239,24 @@ impl Runtime {
     /// From now on keep idle agents ready.
     pub fn fill_pool(&self) {
         self.shared.fill_pool();
+        self.shared.fill_warm();
+    }
+
+    /// How the pools of machines stand.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolStand> {
+        self.shared.pools()
+    }
+
+    /// Does what is asked of a pool of machines. Whether there is one of this name.
+    pub fn change_pool(&self, name: &str, change: TakeBack) -> bool {
+        self.shared.change_pool(name, change)
+    }
+
+    /// The pool that has no room for one more machine like this, if there is such a pool.
+    #[must_use]
+    pub fn full_pool(&self, vm: &hostler_model::vm::Vm) -> Option<String> {
+        self.shared.full_pool(vm)
     }
 
     /// Makes everything ready for a run, on a warm agent or a new one. Executes nothing of the user's, so it may come
@@ -389,6 +411,7 @@ impl Runtime {
     pub async fn shutdown(&self) {
         let leaving = {
             let mut state = self.shared.state();
+            state.closing = true;
             let idle = state.slots.close();
             for agent in idle.iter().filter_map(|sandbox| state.agents.get(sandbox)) {
                 agent.send(&ToAgent::Quit);

@@ -106,7 +106,9 @@ pub(crate) async fn run_spawned(shared: Arc<Shared>, agent: Arc<Agent>) {
     };
     match hello.await {
         Ok(link) => {
-            shared.ready(&agent);
+            if !shared.begins_warm(&agent) {
+                shared.ready(&agent);
+            }
             live(shared, link, process).await;
         }
         Err(error) => {

@@ -3,7 +3,7 @@
 use hostler_model::ByteString;
 use hostler_model::accounting::Accounting;
 use hostler_model::exit::Exit;
-use hostler_model::guest::{Furnish, GuestIdentity};
+use hostler_model::guest::{Furnish, GuestIdentity, VmBoot};
 use hostler_model::ids::{ExecId, RunId, SandboxId, StoreId};
 use hostler_model::launch::{CheckpointOptions, ExecLaunch, Launch};
 use hostler_model::process::Processes;
@@ -195,6 +195,15 @@ pub enum ToAgent {
     Suspend,
     /// Bring everything that was written to the disks, and switch the guest off.
     PowerOff,
+    /// To the agent on the node, from version 4 on: make this machine, for a run that is still to come. Answered by
+    /// `VmmStarted`, each time the program that makes it is started, and then `Booted` or `BootFailed`. `Suspend` is passed
+    /// on to its guest.
+    Boot {
+        /// The machine.
+        boot: Box<VmBoot>,
+        /// Who its guest is until it has a run.
+        identity: Box<GuestIdentity>,
+    },
 }
 
 /// How closely a run is looked at.
@@ -334,8 +343,17 @@ pub enum FromAgent {
     },
     /// Ready for the next run of the same namespace.
     Idle,
-    /// From version 4 on. The answer to `Suspend`.
+    /// From version 4 on, as are the next. The answer to `Suspend`.
     Suspended,
+    /// The program that makes the machine runs, and may be told more.
+    VmmStarted,
+    /// The guest waits for a run.
+    Booted,
+    /// There will be no guest. The agent leaves.
+    BootFailed {
+        /// Why.
+        failure: StartFailure,
+    },
 }
 
 /// Why an exec could not be started.
@@ -377,6 +395,10 @@ pub struct Hello {
 pub enum AgentState {
     /// Waiting for a run.
     Idle,
+    /// Making a machine for a run that is still to come.
+    Booting,
+    /// Its guest waits for a run.
+    Warm,
     /// A run is prepared, its program not yet executed.
     Prepared {
         /// Which run.

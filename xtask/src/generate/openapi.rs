@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use hostler_api::endpoints::{Answer, ENDPOINTS, Endpoint, Method};
-use hostler_api::{checkpoints, networks, result, stacks, stream, types, usage};
+use hostler_api::{checkpoints, networks, pools, result, stacks, stream, types, usage};
 use hostler_model::error::{PROBLEM_URN, ProblemDocument, ProblemKind};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
@@ -54,6 +54,8 @@ const BODIES: &[(&str, SchemaOf)] = &[
     ("NetworkList", component::<networks::NetworkList>),
     ("NetworkView", component::<hostler_model::network::NetworkView>),
     ("NewNetwork", component::<hostler_model::network::NewNetwork>),
+    ("MachinePoolView", component::<pools::MachinePoolView>),
+    ("PoolChange", component::<pools::PoolChange>),
     ("PoolList", component::<networks::PoolList>),
     ("NodeInfo", component::<types::NodeInfo>),
     ("OpenApi", open_api),
@@ -232,6 +234,12 @@ fn parameters(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Result<Ve
         parameters.push(json!({
             "name": "queue", "in": "path", "required": true, "schema": {"type": "string"},
             "description": "A queue's name.",
+        }));
+    }
+    if endpoint.path.contains("{pool}") {
+        parameters.push(json!({
+            "name": "pool", "in": "path", "required": true, "schema": {"type": "string"},
+            "description": "A pool's name in the configuration.",
         }));
     }
     if let Some(query) = endpoint.query {

@@ -69,8 +69,7 @@ impl Guest {
                 gateways: nic.gateways.clone(),
                 mtu: nic.mtu,
             };
-            interface::set(name, &wanted)
-                .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+            interface::set(name, &wanted).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
         }
         Ok(())
     }

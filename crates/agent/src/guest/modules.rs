@@ -112,7 +112,10 @@ mod tests {
 
     #[test]
     fn what_a_module_needs_is_read_from_it() {
-        assert_eq!(needs_of(b"xx\0license=GPL\0depends=libcrc32c,net-failover\0name=x\0"), ["libcrc32c", "net_failover"]);
+        assert_eq!(
+            needs_of(b"xx\0license=GPL\0depends=libcrc32c,net-failover\0name=x\0"),
+            ["libcrc32c", "net_failover"]
+        );
         for nothing in [&b""[..], b"\0depends=\0", b"\0depends=never_ended", b"depends=at_the_beginning\0"] {
             assert!(needs_of(nothing).is_empty());
         }

@@ -9,6 +9,7 @@
 //!   Gone ◄─── reaped ────────────────────────────────────────────────────────── Leaving
 //! ```
 //! - [`console`]: what the guest's kernel says, kept for the error
+//! - [`warm`]: without a run yet
 //! - [`relay`]: its run: what is told to the guest, and what the guest tells
 //! - [`input`]: stdin on its way to the guest
 //!
@@ -17,6 +18,7 @@
 mod console;
 pub(crate) mod input;
 mod relay;
+mod warm;
 
 pub(crate) use relay::{GuestChannelState, InGuest};
 
@@ -78,7 +80,7 @@ const OWN_REQUEST: u64 = 1 << 63;
 
 /// A virtual machine.
 pub(crate) struct Vm {
-    boot: Box<VmBoot>,
+    pub(crate) boot: Box<VmBoot>,
     identity: GuestIdentity,
     pub(crate) stage: Stage,
     attempt: u32,
@@ -179,7 +181,10 @@ impl Vm {
         let spawned = spawn::spawn(&setup)?;
         self.pid = spawned.pid;
         let failed = |error: io::Error| system_failure("watch the new machine", &error);
-        shared.epoll.add(&spawned.control, token(TokenKind::VmmControl, self.serial), Interest::Read).map_err(failed)?;
+        shared
+            .epoll
+            .add(&spawned.control, token(TokenKind::VmmControl, self.serial), Interest::Read)
+            .map_err(failed)?;
         shared.epoll.add(&ours, token(TokenKind::GuestConsole, self.serial), Interest::Read).map_err(failed)?;
         self.control = Some(spawned.control);
         self.console.open(ours);
@@ -290,6 +295,19 @@ impl Vm {
         self.tell(&ToAgent::Rebind { request: OWN_REQUEST + 1, identity: Box::new(identity) });
     }
 
+    /// Its guest, which waits, is this one from now on.
+    pub(crate) fn be(&mut self, identity: GuestIdentity) {
+        self.identity = identity;
+        self.rebind();
+    }
+
+    /// Its guest is about to be copied.
+    pub(crate) fn suspend(&mut self) {
+        if self.stage == Stage::Ready {
+            self.tell(&ToAgent::Suspend);
+        }
+    }
+
     /// An answer to what we have asked ourselves.
     fn answered(&mut self, request: u64, error: Option<String>) -> Option<News> {
         let what = if request == OWN_REQUEST { "could not be furnished" } else { "could not take its identity" };
@@ -392,7 +410,7 @@ impl Vm {
             }
         }
         self.be_gone();
-        if self.was_ready {
+        if self.was_ready && self.failure.is_none() {
             return Some(News::Gone(reaped));
         }
         let ended = || no_guest(format!("{} ended before the agent in the guest answered", self.boot.vmm));

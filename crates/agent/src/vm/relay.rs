@@ -4,11 +4,11 @@
 //! Bytes: each program has one channel to the guest. As much is granted as its rings have room for, so that a program in a
 //! guest waits for a slow owner as any other does.
 
+use hostler_linux::clock;
 use hostler_linux::epoll::Event;
 use hostler_linux::process::Reaped;
-use hostler_linux::clock;
 use hostler_model::exit::{Exit, ExitStatus};
-use hostler_model::guest::{GUEST_CGROUP, VmLaunch};
+use hostler_model::guest::{GUEST_CGROUP, VmBoot, VmLaunch};
 use hostler_model::ids::ExecId;
 use hostler_model::launch::{ExecLaunch, Launch};
 use hostler_model::limits::{CHANNEL_CREDIT, OWNER_GRACE_MS, VM_KILL_MS};
@@ -55,43 +55,62 @@ fn inner(launch: &Launch) -> Box<Launch> {
     })
 }
 
+fn run_file(launch: &Launch, boot: &VmBoot, shared: &Shared) -> RunFile {
+    RunFile {
+        store: shared.config.store,
+        run: launch.run,
+        namespace: launch.namespace.clone(),
+        sandbox: shared.config.sandbox,
+        boot_id: shared.config.boot_id.clone(),
+        agent: shared.config.own,
+        main: None,
+        cgroup: boot.cgroup.clone(),
+        container: None,
+        vm: Some(VmFile { directory: boot.directory.clone() }),
+        exit_reserved: EXIT_RESERVED,
+    }
+}
+
 impl Run {
     /// Has the machine made, or takes the one that is there. `Prepared` comes when the guest's agent says so.
     pub(crate) fn prepare_in_guest(
         &mut self,
         launch: Launch,
         asked: VmLaunch,
+        warm: Option<Box<Vm>>,
         shared: &mut Shared,
     ) -> Result<(), StartFailure> {
-        let Some(boot) = asked.boot else {
-            let message = "there is no machine in this sandbox".to_owned();
-            return Err(StartFailure { kind: StartFailureKind::Sandbox, message });
+        let vm = match (asked.boot, warm) {
+            (Some(boot), _) => Vm::new(boot, asked.identity.clone()),
+            (None, Some(warm)) => warm,
+            (None, None) => {
+                let message = "there is no machine in this sandbox".to_owned();
+                return Err(StartFailure { kind: StartFailureKind::Sandbox, message });
+            }
         };
-        let file = RunFile {
-            store: shared.config.store,
-            run: launch.run,
-            namespace: launch.namespace.clone(),
-            sandbox: shared.config.sandbox,
-            boot_id: shared.config.boot_id.clone(),
-            agent: shared.config.own,
-            main: None,
-            cgroup: boot.cgroup.clone(),
-            container: None,
-            vm: Some(VmFile { directory: boot.directory.clone() }),
-            exit_reserved: EXIT_RESERVED,
-        };
-        self.name(&file, shared)?;
-        make_directory(&boot).map_err(|error| in_sandbox("make the machine's directory", &error))?;
+        let file = run_file(&launch, &vm.boot, shared);
         let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
         let (mut main, _) = child::open_without_streams(AttachTarget::Main, owner, shared);
         let has_stdin = launch.stdio.interactive || launch.stdio.tty.is_some();
         main.open_in_guest(1, has_stdin, launch.stdio.tty.is_some());
         self.targets.push(main);
-        let mut vm = Vm::new(boot, asked.identity);
-        let started = vm.start(shared);
-        self.group = vm.group().cloned();
-        self.guest = Some(Box::new(InGuest { vm, launch: Some(inner(&launch)), file, channels: 1, kill_ms: None }));
+        let launch = Some(inner(&launch));
+        self.guest = Some(Box::new(InGuest { vm, launch, file, channels: 1, kill_ms: None }));
+        let Some(guest) = &mut self.guest else { return Ok(()) };
+        let file = guest.file.clone();
+        if guest.vm.stage == Stage::Ready {
+            guest.vm.be(asked.identity);
+            let pid = guest.vm.pid;
+            self.name(&file, shared)?;
+            self.machine_spawned(pid, shared);
+            self.guest_ready();
+            return Ok(());
+        }
+        make_directory(&guest.vm.boot).map_err(|error| in_sandbox("make the machine's directory", &error))?;
+        let started = guest.vm.start(shared);
+        self.group = guest.vm.group().cloned();
+        self.name(&file, shared)?;
         started
     }
 
@@ -103,7 +122,10 @@ impl Run {
     fn guest_news(&mut self, news: Option<News>, shared: &mut Shared) {
         match news {
             None => {}
-            Some(News::Spawned(pid)) => self.machine_spawned(pid, shared),
+            Some(News::Spawned(pid)) => {
+                self.machine_spawned(pid, shared);
+                shared.send(&FromAgent::VmmStarted);
+            }
             Some(News::Ready) => self.guest_ready(),
             Some(News::Failed(failure)) => {
                 self.machine_gone(None);
@@ -353,7 +375,12 @@ impl Run {
             answer @ (FromAgent::Stats { .. } | FromAgent::Processes { .. } | FromAgent::Done { .. }) => {
                 shared.send(&answer);
             }
-            FromAgent::Stuck { .. } | FromAgent::Idle | FromAgent::Suspended => {}
+            FromAgent::Stuck { .. }
+            | FromAgent::Idle
+            | FromAgent::Suspended
+            | FromAgent::VmmStarted
+            | FromAgent::Booted
+            | FromAgent::BootFailed { .. } => {}
         }
     }
 
@@ -499,8 +526,7 @@ fn attach(target: &mut Target, vm: &mut Vm) {
 
 /// It ended as the guest's agent says, by our clocks.
 fn end_in_guest(target: &mut Target, exit: &Exit) {
-    let reaped =
-        Reaped { pid: target.pid, status: exit.status, core_dumped: exit.core_dumped, usage: exit.usage };
+    let reaped = Reaped { pid: target.pid, status: exit.status, core_dumped: exit.core_dumped, usage: exit.usage };
     target.ended = Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
     target.starting = false;
 }

@@ -1,5 +1,6 @@
 //! Networks, and pools.
 
+use crate::pools::{MachinePoolView, PoolChange};
 use hostler_model::network::{NetworkView, NewNetwork};
 
 use super::{Call, Client, ClientError, encode};
@@ -33,6 +34,13 @@ impl Client {
     /// `DELETE /v1/networks/{network}`: how it stood last.
     pub async fn remove_network(&self, network: &str) -> Result<NetworkView, ClientError> {
         self.json(Call::new(Method::Delete, self.of_network(network)?)).await
+    }
+
+    /// `PATCH /v1/pools/{pool}`: how it stands right after it.
+    pub async fn change_pool(&self, pool: &str, change: PoolChange) -> Result<MachinePoolView, ClientError> {
+        let mut path = String::from("/v1/pools/");
+        encode(pool, &mut path);
+        self.json(Call::new(Method::Patch, path).body(&change)?).await
     }
 
     /// `GET /v1/pools`.

@@ -25,7 +25,7 @@ pub use self::container::ContainerArguments;
 pub use self::isolation::SandboxArguments;
 pub use self::limits::LimitArguments;
 pub use self::machine::MachineArguments;
-pub use self::network::{NetworkCommand, NetworkCreate, NetworkNames, PoolCommand};
+pub use self::network::{NetworkCommand, NetworkCreate, NetworkNames, PoolCommand, PoolName, PoolResize};
 pub use self::node::{Down, EventsArguments, LameDuck, NodeCommand, Up};
 pub use self::queue::{QueueCommand, QueueDrain, QueueNames, QueueRemove, QueueSet, QueueShow};
 pub use self::run::{Attach, Exec, Run};

@@ -78,7 +78,38 @@ pub struct NetworkNames {
 /// `hostler pool …`
 #[derive(Debug, Subcommand)]
 pub enum PoolCommand {
-    /// List pools: agents, and set-ups of networks
+    /// List pools: agents, set-ups of networks, guests that wait
     #[command(after_help = "Examples:\n  hostler pool ls\n  hostler --json pool ls")]
     Ls,
+    /// Keep guests waiting, after it was drained or when something that was in the way is mended
+    #[command(after_help = "Examples:\n  hostler pool fill small")]
+    Fill(PoolName),
+    /// Let the guests go that wait, and make none ahead
+    #[command(after_help = "Examples:\n  hostler pool drain small")]
+    Drain(PoolName),
+    /// Keep more guests waiting, or fewer, until the daemon is started anew; for ever in hostler.toml
+    #[command(after_help = "Examples:\n  hostler pool resize small --idle 8 --max 20")]
+    Resize(PoolResize),
+}
+
+/// `hostler pool fill` and `drain`
+#[derive(Debug, Args)]
+pub struct PoolName {
+    /// The pool: NAME of [pool.NAME] in hostler.toml
+    #[arg(value_name = "POOL")]
+    pub name: String,
+}
+
+/// `hostler pool resize`
+#[derive(Debug, Args)]
+pub struct PoolResize {
+    /// The pool
+    #[arg(value_name = "POOL")]
+    pub name: String,
+    /// Guests kept waiting
+    #[arg(long, value_name = "COUNT", required_unless_present = "max")]
+    pub idle: Option<u32>,
+    /// Guests at most, those that have a run among them
+    #[arg(long, value_name = "COUNT")]
+    pub max: Option<u32>,
 }

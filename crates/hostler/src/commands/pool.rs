@@ -1,6 +1,7 @@
-//! Pools: ls.
+//! Pools: ls, fill, drain, resize.
 
 use hostler_api::networks::{NetworkPool, PoolList};
+use hostler_api::pools::{MachinePoolView, PoolChange};
 use hostler_model::units::format_duration;
 
 use super::{Context, width};
@@ -11,7 +12,27 @@ use crate::output::{self, Cell, Tone, say, say_json};
 pub(super) async fn pool(context: &Context, command: &PoolCommand) -> Result<u8, Failure> {
     match command {
         PoolCommand::Ls => list(context).await,
+        PoolCommand::Fill(pool) => change(context, &pool.name, PoolChange::Fill).await,
+        PoolCommand::Drain(pool) => change(context, &pool.name, PoolChange::Drain).await,
+        PoolCommand::Resize(pool) => {
+            let change_to = PoolChange::Resize { idle: pool.idle, max: pool.max };
+            change(context, &pool.name, change_to).await
+        }
     }
+}
+
+async fn change(context: &Context, name: &str, change: PoolChange) -> Result<u8, Failure> {
+    let pool = context.client.change_pool(name, change).await?;
+    if context.json() {
+        say_json(&pool)?;
+    } else {
+        let drained = if pool.drained { ", drained" } else { "" };
+        say(format!(
+            "{name}: {} of {} wait, {} in use, {} at most{drained}",
+            pool.idle, pool.target, pool.occupied, pool.max
+        ))?;
+    }
+    Ok(0)
 }
 
 async fn list(context: &Context) -> Result<u8, Failure> {
@@ -22,6 +43,13 @@ async fn list(context: &Context) -> Result<u8, Failure> {
     }
     let header = ["POOL", "IDLE", "OCCUPIED", "MAKING", "LEAVING", "WAITING", "MAX"];
     say(output::table(context.style, width(), &header, &rows(&pools)).trim_end_matches('\n'))?;
+    for pool in &pools.machines {
+        if let Some(why) = pool.last_failure.as_ref().filter(|_| pool.failures > 0) {
+            say(context
+                .style
+                .paint(Tone::Bad, &format!("machine {}: {} failures in a row: {why}", pool.name, pool.failures)))?;
+        }
+    }
     for pool in &pools.networks {
         if let Some(words) = failures(pool) {
             say(context.style.paint(Tone::Bad, &words))?;
@@ -51,7 +79,15 @@ fn rows(pools: &PoolList) -> Vec<Vec<Cell>> {
         row.extend(counts.map(|count| Cell::plain(count.to_string())));
         row
     };
-    std::iter::once(agents).chain(pools.networks.iter().map(network)).collect()
+    let machine = |pool: &MachinePoolView| {
+        let mark = if pool.drained { " (drained)" } else { "" };
+        let mut row = vec![Cell::plain(format!("machine {}{mark}", pool.name)), idle(pool.idle, pool.target)];
+        let counts = [pool.occupied, pool.making, pool.leaving].map(|count| count.to_string());
+        row.extend(counts.into_iter().chain(["-".to_owned(), pool.max.to_string()]).map(Cell::plain));
+        row
+    };
+    let networks = pools.networks.iter().map(network);
+    std::iter::once(agents).chain(networks).chain(pools.machines.iter().map(machine)).collect()
 }
 
 /// Ready, of those that should be.

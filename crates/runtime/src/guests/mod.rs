@@ -19,10 +19,10 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use hostler_image::kernels::Kernels;
-use hostler_model::ids::RunId;
 use thiserror::Error;
 
 use found::Programs;
+pub(crate) use plan::{Driver, Planned, Wanted};
 
 /// Where things are, for guests.
 #[derive(Debug, Clone)]
@@ -77,13 +77,29 @@ impl Guests {
         Self { settings, agent, kernels, programs: Mutex::default() }
     }
 
-    /// The directory of a run's machine.
-    pub(crate) fn machine_directory(&self, run: RunId) -> PathBuf {
-        self.settings.machines.join(run.to_string())
-    }
-
     /// All of them that are there, by their names.
     pub(crate) fn machines(&self) -> &std::path::Path {
         &self.settings.machines
+    }
+
+    /// Where snapshots are that machines are copied from.
+    pub(crate) fn templates(&self) -> PathBuf {
+        self.settings.machines.with_file_name("templates")
+    }
+
+    /// What a snapshot of such a machine depends on, in words: whatever of it changes makes another of it.
+    pub(crate) fn fingerprint(&self, asked: &hostler_model::vm::Vm) -> Result<String, GuestError> {
+        let vmm = self.vmm(asked.vmm)?;
+        let program = crate::microvm::Vmm::program(&vmm);
+        let stamp = |path: &std::path::Path| {
+            use std::os::unix::fs::MetadataExt as _;
+            let found = std::fs::metadata(path).map_err(GuestError::io(path.display().to_string()))?;
+            Ok::<_, GuestError>(format!("{}:{}:{}:{}", path.display(), found.len(), found.mtime(), found.mtime_nsec()))
+        };
+        let kernel = self.kernels.current()?.map(|kernel| kernel.content_sha256).unwrap_or_default();
+        let given = [&asked.kernel, &asked.initrd, &asked.rootfs].into_iter().flatten();
+        let given: Vec<String> = given.map(|path| stamp(path.as_path())).collect::<Result<_, _>>()?;
+        let shape = serde_json::to_string(asked).expect("a machine has string keys");
+        Ok([stamp(program)?, stamp(&self.agent)?, kernel, given.join(" "), shape].join("\n"))
     }
 }

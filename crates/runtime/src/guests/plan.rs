@@ -8,15 +8,16 @@ use hostler_image::block::{self, BlockLimits};
 use hostler_image::{initramfs, layer};
 use hostler_model::ByteString;
 use hostler_model::guest::{Furnish, GuestChannel, GuestRoot, GuestWrites, VmBoot};
-use hostler_model::ids::RunId;
 use hostler_model::launch::{Launch, Program};
-use hostler_model::limits;
+use hostler_model::limits::{self};
 use hostler_model::spec::Limits;
 use hostler_model::vm::{DiskRate, Vm};
 
 use super::volumes::{format_of, name_of};
 use super::{GuestError, Guests};
-use crate::microvm::{Bucket, Channel, ChannelAddress, Drive, Machine, Place, RateLimit, Start, Vmm as _, VmmCommand};
+use crate::microvm::{
+    AnyVmm, Bucket, Channel, ChannelAddress, Drive, Machine, Place, RateLimit, Start, Vmm as _, VmmCommand,
+};
 
 /// By which the guest finds its disks.
 const ROOT: &str = "root";
@@ -30,12 +31,50 @@ struct Parts {
     keeps_disks: bool,
 }
 
+/// A machine that can be made, and how it is driven afterwards.
+pub(crate) struct Planned {
+    pub(crate) boot: VmBoot,
+    pub(crate) driver: Driver,
+}
+
+/// What is needed to drive a machine by the program that makes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Driver {
+    pub(crate) vmm: AnyVmm,
+    pub(crate) place: Place,
+    pub(crate) machine: Machine,
+}
+
+/// For whom a machine is made.
+pub(crate) struct Wanted<'a> {
+    /// What it is.
+    pub(crate) asked: &'a Vm,
+    /// Its name: that of its directory, and of its cgroup if it gets one.
+    pub(crate) name: &'a str,
+    pub(crate) has_cgroup: bool,
+    /// Beside what its memory comes to.
+    pub(crate) limits: Limits,
+    pub(crate) start: Start<'a>,
+}
+
 impl Guests {
     /// Everything that this run's machine needs, made. Blocks, for as long as it takes to make an image of a directory.
-    pub(crate) fn plan(&self, launch: &Launch, asked: &Vm) -> Result<VmBoot, GuestError> {
+    pub(crate) fn plan(&self, launch: &Launch, asked: &Vm, start: Start<'_>) -> Result<Planned, GuestError> {
+        self.plan_machine(&Wanted {
+            asked,
+            name: &launch.run.to_string(),
+            has_cgroup: launch.cgroup.is_some(),
+            limits: launch.limits.clone(),
+            start,
+        })
+    }
+
+    /// The same for a machine that nobody has asked for yet.
+    pub(crate) fn plan_machine(&self, wanted: &Wanted<'_>) -> Result<Planned, GuestError> {
+        let Wanted { asked, name, .. } = wanted;
         let vmm = self.vmm(asked.vmm)?;
         let (kernel, initrd) = self.kernel(asked)?;
-        let directory = self.machine_directory(launch.run);
+        let directory = self.settings.machines.join(name);
         let parts = self.parts(asked, &directory)?;
         let rate = asked.disk_rate.map(rate_of);
         let drives = parts.drives.into_iter().map(|drive| Drive { rate, ..drive }).collect();
@@ -51,24 +90,29 @@ impl Guests {
             shares: Vec::new(),
             channel: if asked.no_agent { Channel::None } else { Channel::Agent },
         };
-        let place = Place { directory: directory.clone(), id: vm_id(launch.run) };
-        let command = vmm.command(&place, &machine, &Start::Boot)?;
+        let id = name.parse().map_err(|error| GuestError::Unsuited(format!("{name:?}: {error}")))?;
+        let place = Place { directory: directory.clone(), id };
+        let command = vmm.command(&place, &machine, &wanted.start)?;
         self.make_directory(&directory)?;
         if let Some(bytes) = asked.disk_bytes {
             layer::create(&self.settings.cache, &directory.join("layer.img"), bytes)?;
         }
-        Ok(VmBoot {
+        // What is listened to is FIFOs of a VMM that has them.
+        let _watch = vmm.prepare(&place, &machine, &wanted.start)?;
+        let is_booted = !matches!(wanted.start, Start::Restore(_));
+        let boot = VmBoot {
             directory: directory.as_os_str().into(),
             vmm: vmm.name().to_owned(),
             channel: channel_of(&command),
             program: program_of(command, &directory),
-            cgroup: launch.cgroup.clone(),
-            limits: limits_of(launch, asked),
+            cgroup: wanted.has_cgroup.then(|| (*name).to_owned()),
+            limits: limits_of(&wanted.limits, asked),
             boot_max_ms: asked.boot_max_ms,
-            attempts: limits::VM_BOOT_ATTEMPTS,
-            furnish: (!asked.no_agent).then_some(parts.furnish),
+            attempts: if is_booted { limits::VM_BOOT_ATTEMPTS } else { 1 },
+            furnish: (!asked.no_agent && is_booted).then_some(parts.furnish),
             keeps_disks: parts.keeps_disks,
-        })
+        };
+        Ok(Planned { boot, driver: Driver { vmm, place, machine } })
     }
 
     fn kernel(&self, asked: &Vm) -> Result<(PathBuf, Option<PathBuf>), GuestError> {
@@ -141,14 +185,10 @@ impl Guests {
         make(directory, false).map_err(failed(directory))
     }
 
-    /// Takes back what [`Guests::plan`] has made, of a machine that will not be.
-    pub(crate) fn forget(&self, run: RunId) {
-        let _ = fs::remove_dir_all(self.machine_directory(run));
+    /// Takes back what was made of the machine with this name, which will not be.
+    pub(crate) fn forget(&self, name: &str) {
+        let _ = fs::remove_dir_all(self.settings.machines.join(name));
     }
-}
-
-fn vm_id(run: RunId) -> crate::microvm::VmId {
-    run.to_string().parse().expect("ids of runs are letters, digits and single dashes")
 }
 
 fn rate_of(rate: DiskRate) -> RateLimit {
@@ -158,9 +198,10 @@ fn rate_of(rate: DiskRate) -> RateLimit {
 }
 
 /// Of the machine as a whole: what was asked for the run, and no more memory than the guest has and its maker needs.
-fn limits_of(launch: &Launch, asked: &Vm) -> Limits {
+fn limits_of(limits: &Limits, asked: &Vm) -> Limits {
     let memory_bytes = Some(asked.memory_bytes.saturating_add(limits::VM_OVERHEAD));
-    Limits { memory_bytes, pids: launch.limits.pids, ..launch.limits.clone() }
+    // Processes are those in the guest, and these are threads of its maker.
+    Limits { memory_bytes, pids: None, ..limits.clone() }
 }
 
 fn channel_of(command: &VmmCommand) -> GuestChannel {

@@ -34,6 +34,14 @@ impl Shared {
     /// An agent that was being started never said a good hello.
     pub(crate) fn start_failed(self: &Arc<Self>, sandbox: SandboxId, why: &str) {
         tracing::warn!(%sandbox, why, "an agent did not start");
+        let is_warm = self.state().warm.has(sandbox);
+        if is_warm {
+            self.state().agents.remove(&sandbox);
+            self.guests.forget(&sandbox.to_string());
+            self.warm_ended(sandbox, why);
+            self.one_gone.notify_waiters();
+            return;
+        }
         let mut state = self.state();
         state.agents.remove(&sandbox);
         if let Some(run) = state.slots.failed(sandbox) {
@@ -115,8 +123,23 @@ impl Shared {
                 let result = error.clone().map_or(Ok(()), Err);
                 agent.answer(request, Answer::Done(error)).map(|run| Fact::Ordered { run, result })
             }
-            // The second is between agents.
-            FromAgent::Hello(_) | FromAgent::Suspended => None,
+            FromAgent::VmmStarted => {
+                self.vmm_started(agent);
+                None
+            }
+            FromAgent::Booted => {
+                self.booted(agent);
+                None
+            }
+            FromAgent::Suspended => {
+                self.suspended(agent);
+                None
+            }
+            FromAgent::BootFailed { failure } => {
+                self.warm_ended(agent.sandbox, &failure.message);
+                None
+            }
+            FromAgent::Hello(_) => None,
         }
     }
 
@@ -141,6 +164,15 @@ impl Shared {
                 state.slots.adopt_leaving(agent.sandbox);
                 agent.send(&ToAgent::Quit);
                 return;
+            }
+            AgentState::Booting => {
+                state.slots.adopt_leaving(agent.sandbox);
+                agent.send(&ToAgent::Quit);
+                return;
+            }
+            AgentState::Warm => {
+                drop(state);
+                return self.adopt_warm(agent);
             }
             AgentState::Prepared { run } => (*run, Step::Preparing),
             AgentState::Running { run, .. } => (*run, Step::Running),
@@ -172,6 +204,8 @@ impl Shared {
                 self.ready(agent);
             }
             (AgentState::Idle, _) => self.ready(agent),
+            // Only the connections of agents with runs are made anew.
+            (AgentState::Booting | AgentState::Warm, _) => agent.send(&ToAgent::Quit),
             // It did not hear that its last run is committed.
             (AgentState::Failed { run, .. } | AgentState::Ended { run, .. }, Some(Place::Idle)) => {
                 agent.send(&ToAgent::Committed { run, reuse: true, assume_idle: true });
@@ -254,6 +288,7 @@ impl Shared {
         undone = undone.or_else(|| agent.last_run());
         self.start_agents(&mut state);
         drop(state);
+        self.warm_ended(agent.sandbox, "its agent is gone");
         self.one_gone.notify_waiters();
         (fact, undone)
     }

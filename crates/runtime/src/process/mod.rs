@@ -41,6 +41,7 @@ use crate::agent::Agent;
 use crate::guests::Guests;
 use crate::link;
 use crate::pool::slots::Slots;
+use crate::warm::Pools;
 use crate::{Ahead, AttachRequest, Attachment, Fact, RuntimeError, Settings, attach};
 use spawn::{Process, SpawnError};
 
@@ -76,6 +77,10 @@ pub(crate) struct State {
     /// Owners of runs that are about to be prepared.
     ahead: HashMap<RunId, Attaching>,
     pub(crate) trimming: bool,
+    /// Machines that wait.
+    pub(crate) warm: Pools,
+    /// The daemon goes down: nothing more is made.
+    pub(crate) closing: bool,
     /// Agents with something queued that goes with the next message, or soon.
     pub(crate) unflushed: Vec<Arc<Agent>>,
 }
@@ -176,6 +181,8 @@ impl Shared {
             runs: HashMap::new(),
             ahead: HashMap::new(),
             trimming: false,
+            warm: Pools::new(&settings.pools),
+            closing: false,
             unflushed: Vec::new(),
         };
         Arc::new(Self {
@@ -296,6 +303,7 @@ impl Shared {
 
     pub(crate) fn abort(self: &Arc<Self>, run: RunId) {
         let mut state = self.state();
+        state.warm.release(run);
         let Some(entry) = state.runs.get(&run) else { return };
         match (&entry.at, entry.step) {
             (At::Waiting(_), _) => {
@@ -410,6 +418,7 @@ impl Shared {
         // Whatever is left of it, nobody else has its place before that is gone.
         self.settings.networks.release(run);
         let mut state = self.state();
+        state.warm.release(run);
         let entry = state.runs.get(&run);
         if let Some(Entry { at: At::Agent(agent), step, clean, .. }) = entry {
             if *step != Step::Over {

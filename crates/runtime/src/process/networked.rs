@@ -120,7 +120,6 @@ impl Shared {
         }
         self.start_agents(state);
     }
-
 }
 
 #[cfg(test)]

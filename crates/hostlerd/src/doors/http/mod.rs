@@ -8,7 +8,7 @@
 //! - `workloads`: create, list, start, stop, …; `schedule`: pause, resume, fire
 //! - `batch`: many workloads with one request
 //! - `queues`: list, change, remove
-//! - `networks`: list, make, remove; and the pools
+//! - `networks`: list, make, remove; `pools`: how they stand, fill, drain, resize
 //! - `result`, `stats`: what became of one, and what it uses
 //! - `stacks`: apply, look, take down
 //! - `node`: the node itself, metrics, health
@@ -26,6 +26,7 @@ mod logs;
 mod networks;
 mod node;
 mod parked;
+mod pools;
 mod queues;
 mod relay;
 mod result;
@@ -41,7 +42,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, patch, post};
 use hostler_linux::daemon;
 use hostler_model::limits;
 use hostler_provision::Caller;
@@ -98,7 +99,8 @@ pub(crate) fn router(door: Door) -> Router {
         .route("/v1/queues/{queue}", get(queues::get).patch(queues::change).delete(queues::remove))
         .route("/v1/networks", get(networks::list).post(networks::create))
         .route("/v1/networks/{network}", get(networks::get).delete(networks::remove))
-        .route("/v1/pools", get(networks::pools))
+        .route("/v1/pools", get(pools::list))
+        .route("/v1/pools/{pool}", patch(pools::change))
         .route("/v1/workloads/{ref}", get(workloads::get).patch(workloads::update).delete(workloads::remove))
         .route("/v1/workloads/{ref}/start", post(checkpoints::start))
         .route("/v1/workloads/{ref}/pause", post(checkpoints::pause))

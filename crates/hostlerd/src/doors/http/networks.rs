@@ -1,11 +1,11 @@
-//! Networks: list, make, look, remove; and the pools.
+//! Networks: list, make, look, remove.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use hostler_api::networks::{NetworkList, NetworkPool, NetworksQuery, PoolList, ProcessPool};
+use hostler_api::networks::{NetworkList, NetworksQuery};
 use hostler_api::types::{NamespaceQuery, WorkloadView};
 use hostler_model::network::{NetworkRecord, NetworkView, NewNetwork};
 use hostler_model::workload::Desired;
@@ -124,25 +124,6 @@ pub(crate) async fn remove(
     // Whoever makes one with the same range next finds it free.
     door.node.networks.gone(last.network.id).await;
     Ok(json(StatusCode::OK, &last))
-}
-
-pub(crate) async fn pools(
-    State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Asked(query): Asked<NetworksQuery>,
-) -> Answer {
-    let scope = door.caller(peer)?.scope(query.namespace.as_deref())?;
-    let node = &door.node;
-    let mut networks: Vec<_> = node.networks.pools();
-    networks.retain(|(namespace, ..)| scope.contains(namespace));
-    networks.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-    let networks = networks.into_iter().map(|(namespace, name, pool)| NetworkPool { namespace, name, pool });
-    let process = ProcessPool {
-        target: node.config.pool.process.idle,
-        idle: node.runtime.idle_agents() as u32,
-        occupied: node.view.live_runs() as u32,
-    };
-    Ok(json(StatusCode::OK, &PoolList { process, networks: networks.collect() }))
 }
 
 fn network_name(text: &str) -> Result<NetworkName, Problem> {
