@@ -34,6 +34,8 @@ pub(crate) struct InGuest {
     pub(crate) vm: Box<Vm>,
     /// What the guest's agent is to start, until it is told.
     launch: Option<Box<Launch>>,
+    /// It was told to execute it.
+    executed: bool,
     file: RunFile,
     channels: u32,
     /// When the machine is switched off because its programs do not die.
@@ -96,7 +98,7 @@ impl Run {
         main.open_in_guest(1, has_stdin, launch.stdio.tty.is_some());
         self.targets.push(main);
         let launch = Some(inner(&launch));
-        self.guest = Some(Box::new(InGuest { vm, launch, file, channels: 1, kill_ms: None }));
+        self.guest = Some(Box::new(InGuest { vm, launch, executed: false, file, channels: 1, kill_ms: None }));
         let Some(guest) = &mut self.guest else { return Ok(()) };
         let file = guest.file.clone();
         if guest.vm.stage == Stage::Ready {
@@ -176,6 +178,7 @@ impl Run {
             attach(main, &mut guest.vm);
         }
         if execute {
+            guest.executed = true;
             guest.vm.tell(&ToAgent::Execute { run: id });
         }
     }
@@ -204,14 +207,14 @@ impl Run {
         }
     }
 
-    /// The program may be executed.
+    /// The program may be executed. A guest that does not wait yet is told so together with what it is to be.
     pub(crate) fn execute_in_guest(&mut self) {
         let id = self.id;
-        if self.phase != Phase::Prepared {
-            return;
+        if self.phase == Phase::Prepared {
+            self.phase = Phase::Starting;
         }
-        self.phase = Phase::Starting;
-        if let Some(guest) = &mut self.guest {
+        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.launch.is_none() && !guest.executed) {
+            guest.executed = true;
             guest.vm.tell(&ToAgent::Execute { run: id });
         }
     }

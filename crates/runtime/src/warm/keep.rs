@@ -186,7 +186,7 @@ impl Shared {
         if pool.slots.made(agent.sandbox, now_ms) {
             agent.send(&ToAgent::Quit);
         }
-        let note = Note { pool: pending.pool, shape: pool.shape.clone() };
+        let note = Note { pool: pending.pool, shape: pool.shape.clone(), agent: self.settings.agent.clone() };
         self.refill(&mut state);
         drop(state);
         let path = sandbox_dir(&self.settings, agent.sandbox).join(NOTE);
@@ -264,6 +264,7 @@ impl Shared {
     pub(crate) fn adopt_warm(&self, agent: &Arc<Agent>) {
         let path = sandbox_dir(&self.settings, agent.sandbox).join(NOTE);
         let note = std::fs::read(path).ok().and_then(|json| serde_json::from_slice::<Note>(&json).ok());
+        let note = note.filter(|note| note.agent == self.settings.agent);
         let now_ms = self.now_ms();
         let mut state = self.state();
         let pool = note.and_then(|note| state.warm.pools.get_mut(&note.pool).filter(|pool| pool.shape == note.shape));

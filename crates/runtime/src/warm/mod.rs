@@ -19,6 +19,7 @@ mod template;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use hostler_model::guest::VmBoot;
 use hostler_model::ids::{RunId, SandboxId};
@@ -125,6 +126,8 @@ pub(crate) struct Pools {
 struct Note {
     pool: String,
     shape: Vm,
+    /// The build of the agent, in it and around it.
+    agent: PathBuf,
 }
 
 /// Name of the file with it, in the sandbox's directory.
