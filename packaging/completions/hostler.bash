@@ -286,8 +286,17 @@ _hostler() {
             hostler__subcmd__help__subcmd__node,up)
                 cmd="hostler__subcmd__help__subcmd__node__subcmd__up"
                 ;;
+            hostler__subcmd__help__subcmd__pool,drain)
+                cmd="hostler__subcmd__help__subcmd__pool__subcmd__drain"
+                ;;
+            hostler__subcmd__help__subcmd__pool,fill)
+                cmd="hostler__subcmd__help__subcmd__pool__subcmd__fill"
+                ;;
             hostler__subcmd__help__subcmd__pool,ls)
                 cmd="hostler__subcmd__help__subcmd__pool__subcmd__ls"
+                ;;
+            hostler__subcmd__help__subcmd__pool,resize)
+                cmd="hostler__subcmd__help__subcmd__pool__subcmd__resize"
                 ;;
             hostler__subcmd__help__subcmd__queue,drain)
                 cmd="hostler__subcmd__help__subcmd__queue__subcmd__drain"
@@ -406,17 +415,35 @@ _hostler() {
             hostler__subcmd__node__subcmd__help,up)
                 cmd="hostler__subcmd__node__subcmd__help__subcmd__up"
                 ;;
+            hostler__subcmd__pool,drain)
+                cmd="hostler__subcmd__pool__subcmd__drain"
+                ;;
+            hostler__subcmd__pool,fill)
+                cmd="hostler__subcmd__pool__subcmd__fill"
+                ;;
             hostler__subcmd__pool,help)
                 cmd="hostler__subcmd__pool__subcmd__help"
                 ;;
             hostler__subcmd__pool,ls)
                 cmd="hostler__subcmd__pool__subcmd__ls"
                 ;;
+            hostler__subcmd__pool,resize)
+                cmd="hostler__subcmd__pool__subcmd__resize"
+                ;;
+            hostler__subcmd__pool__subcmd__help,drain)
+                cmd="hostler__subcmd__pool__subcmd__help__subcmd__drain"
+                ;;
+            hostler__subcmd__pool__subcmd__help,fill)
+                cmd="hostler__subcmd__pool__subcmd__help__subcmd__fill"
+                ;;
             hostler__subcmd__pool__subcmd__help,help)
                 cmd="hostler__subcmd__pool__subcmd__help__subcmd__help"
                 ;;
             hostler__subcmd__pool__subcmd__help,ls)
                 cmd="hostler__subcmd__pool__subcmd__help__subcmd__ls"
+                ;;
+            hostler__subcmd__pool__subcmd__help,resize)
+                cmd="hostler__subcmd__pool__subcmd__help__subcmd__resize"
                 ;;
             hostler__subcmd__queue,drain)
                 cmd="hostler__subcmd__queue__subcmd__drain"
@@ -1374,7 +1401,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__help__subcmd__pool)
-            opts="ls"
+            opts="ls fill drain resize"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1387,7 +1414,49 @@ _hostler() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        hostler__subcmd__help__subcmd__pool__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__pool__subcmd__fill)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         hostler__subcmd__help__subcmd__pool__subcmd__ls)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__help__subcmd__pool__subcmd__resize)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2438,7 +2507,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__pool)
-            opts="-h --root --json --namespace --help ls help"
+            opts="-h --root --json --namespace --help ls fill drain resize help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2459,9 +2528,81 @@ _hostler() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        hostler__subcmd__pool__subcmd__help)
-            opts="ls help"
+        hostler__subcmd__pool__subcmd__drain)
+            opts="-h --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__pool__subcmd__fill)
+            opts="-h --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__pool__subcmd__help)
+            opts="ls fill drain resize help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__pool__subcmd__help__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__pool__subcmd__help__subcmd__fill)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -2501,6 +2642,20 @@ _hostler() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        hostler__subcmd__pool__subcmd__help__subcmd__resize)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         hostler__subcmd__pool__subcmd__ls)
             opts="-h --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -2508,6 +2663,36 @@ _hostler() {
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hostler__subcmd__pool__subcmd__resize)
+            opts="-h --idle --max --root --json --namespace --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --idle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2976,7 +3161,7 @@ _hostler() {
             return 0
             ;;
         hostler__subcmd__run)
-            opts="-e -w -u -d -i -t -m -v -p -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --each --every --first-after --cron --time-zone --misfire --overlap --on-success --on-failure --on-end --hook --hooks --memory --cpus --pids-limit --pids --memory-reservation --memory-swap --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --ulimit --rlimit --isolate --read-only-path --writable-path --hide-path --private-tmp --landlock --oci --rootfs --read-only --volume --tmpfs --hostname --cap-add --cap-drop --security-opt --device --net --network --publish --dns --userns --privileged --oci-runtime --oci-runtime-arg --no-pivot --label --tag --stats-interval --stdin --stdin-text --stdout --stderr --root --json --namespace --help"
+            opts="-e -w -u -d -i -t -m -v -p -l -h --name --env --env-file --workdir --user --detach --rm --interactive --tty --max-time --start-timeout --stop-signal --stop-timeout --restart --restart-delay --restart-delay-max --protected --queue --priority --each --every --first-after --cron --time-zone --misfire --overlap --on-success --on-failure --on-end --hook --hooks --memory --cpus --pids-limit --pids --memory-reservation --memory-swap --cpu-shares --cpu-quota --cpu-period --cpuset-cpus --cpuset-mems --blkio-weight --blkio-weight-device --device-read-bps --device-write-bps --device-read-iops --device-write-iops --ulimit --rlimit --isolate --read-only-path --writable-path --hide-path --private-tmp --landlock --oci --rootfs --read-only --volume --tmpfs --hostname --cap-add --cap-drop --security-opt --device --net --network --publish --dns --userns --privileged --oci-runtime --oci-runtime-arg --no-pivot --vm --vmm --vcpus --kernel --initrd --kernel-args --disk --rate-limit --no-agent --boot-timeout --label --tag --stats-interval --stdin --stdin-text --stdout --stderr --root --json --namespace --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3271,6 +3456,38 @@ _hostler() {
                     return 0
                     ;;
                 --oci-runtime-arg)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vmm)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vcpus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel-args)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disk)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --boot-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -160,7 +160,7 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l private-tmp -d '
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l landlock -d 'What it may read, execute or write, and nothing else, by the kernel\'s landlock: read:PATH, exec:PATH or write:PATH' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l oci -d 'Run this OCI bundle, a directory with a config.json; COMMAND is then what it says itself unless it is given' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l rootfs -d 'Run COMMAND in a container with this directory as its root' -r -F
-complete -c hostler -n "__fish_hostler_using_subcommand run" -s v -l volume -d 'A file or directory of this machine that is seen in it (of --isolate as well)' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -s v -l volume -d 'A file or directory of this machine that is seen in it (of --isolate and --vm as well)' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l tmpfs -d 'An empty directory in memory; options are size=, mode= and exec' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l hostname -d 'Its host name; the workload\'s name when absent (of --isolate as well)' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l cap-add -d 'Give it this capability, such as NET_ADMIN; --cap-drop ALL with it leaves this one (of --isolate as well)' -r
@@ -173,6 +173,14 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l dns -d 'With --n
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l userns -d 'Its user ids: host (when absent) for those of this machine, so that its root is root here, or auto for 65,536 of its own' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l oci-runtime -d 'What makes it: runc, crun or a path; the node\'s when absent' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l oci-runtime-arg -d 'Argument of that program, before its command' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l vmm -d 'What makes it: firecracker, qemu, or auto (when absent) for the one that works here' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l vcpus -d 'Its processors; 1 when absent' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l kernel -d 'A kernel of yours: a vmlinux or a bzImage' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l initrd -d 'An initial RAM disk of yours' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l kernel-args -d 'Words for the kernel; no secrets: whoever can look at this machine\'s processes sees them' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l disk -d 'What it writes to its root goes to a disk of this size, and not to its memory' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l rate-limit -d 'What its disks may do in a second: bytes such as 50M, operations such as 1000iops, or both with a comma' -r
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l boot-timeout -d 'How long it may take to boot' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s l -l label -d 'Mark for filters' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l tag -d 'Free word, for filters and results' -r
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l stats-interval -d 'Sample what it uses this often, such as 5s: see stats --history, result and the node\'s metrics' -r
@@ -187,9 +195,11 @@ complete -c hostler -n "__fish_hostler_using_subcommand run" -l rm -d 'Remove th
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s i -l interactive -d 'Pass stdin to the program'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s t -l tty -d 'Give the program a terminal'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l protected -d 'It comes back after every end unless it is stopped by name; stop, kill and rm --all leave it out'
-complete -c hostler -n "__fish_hostler_using_subcommand run" -l read-only -d 'Its root cannot be written to'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l read-only -d 'Its root cannot be written to (of --vm as well)'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l privileged -d 'Let it do whatever the node may'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l no-pivot -d 'Do not change roots by pivot_root: for a root in the initial RAM disk'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l vm -d 'Run COMMAND in a virtual machine with a kernel of its own; --memory is then its memory (128M when absent), and --rootfs a directory or an image that becomes its root'
+complete -c hostler -n "__fish_hostler_using_subcommand run" -l no-agent -d 'Nothing of Hostler in it: its console is the output, its end is the end'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand run" -s h -l help -d 'Print help'
 complete -c hostler -n "__fish_hostler_using_subcommand ps" -l filter -d 'Only workloads that match; all that are given must match' -r
@@ -500,17 +510,37 @@ complete -c hostler -n "__fish_hostler_using_subcommand network; and __fish_seen
 complete -c hostler -n "__fish_hostler_using_subcommand network; and __fish_seen_subcommand_from help" -f -a "inspect" -d 'Show all about networks, as JSON'
 complete -c hostler -n "__fish_hostler_using_subcommand network; and __fish_seen_subcommand_from help" -f -a "rm" -d 'Remove networks that nobody uses'
 complete -c hostler -n "__fish_hostler_using_subcommand network; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls help" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
-complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls help" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
-complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls help" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
-complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls help" -s h -l help -d 'Print help'
-complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls help" -f -a "ls" -d 'List pools: agents, and set-ups of networks'
-complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -f -a "ls" -d 'List pools: agents, set-ups of networks, guests that wait'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -f -a "fill" -d 'Keep guests waiting, after it was drained or when something that was in the way is mended'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -f -a "drain" -d 'Let the guests go that wait, and make none ahead'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -f -a "resize" -d 'Keep more guests waiting, or fewer, until the daemon is started anew; for ever in hostler.toml'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and not __fish_seen_subcommand_from ls fill drain resize help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from ls" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from ls" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
 complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from ls" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
 complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help'
-complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from help" -f -a "ls" -d 'List pools: agents, and set-ups of networks'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from fill" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from fill" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from fill" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from fill" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from drain" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from drain" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from drain" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from resize" -l idle -d 'Guests kept waiting' -r
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from resize" -l max -d 'Guests at most, those that have a run among them' -r
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from resize" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from resize" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from resize" -l json -d 'Answer in JSON, refusals as problem documents on stderr'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from resize" -s h -l help -d 'Print help'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from help" -f -a "ls" -d 'List pools: agents, set-ups of networks, guests that wait'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from help" -f -a "fill" -d 'Keep guests waiting, after it was drained or when something that was in the way is mended'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Let the guests go that wait, and make none ahead'
+complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from help" -f -a "resize" -d 'Keep more guests waiting, or fewer, until the daemon is started anew; for ever in hostler.toml'
 complete -c hostler -n "__fish_hostler_using_subcommand pool; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c hostler -n "__fish_hostler_using_subcommand vm; and not __fish_seen_subcommand_from setup ls help" -l root -d 'Keep everything of the node (store, socket, logs, configuration) under this directory' -r -F
 complete -c hostler -n "__fish_hostler_using_subcommand vm; and not __fish_seen_subcommand_from setup ls help" -l namespace -d 'Look at this namespace instead of your own; \'*\' for all, where many are listed' -r
@@ -646,7 +676,10 @@ complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_su
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from network" -f -a "ls" -d 'List networks'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from network" -f -a "inspect" -d 'Show all about networks, as JSON'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from network" -f -a "rm" -d 'Remove networks that nobody uses'
-complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from pool" -f -a "ls" -d 'List pools: agents, and set-ups of networks'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from pool" -f -a "ls" -d 'List pools: agents, set-ups of networks, guests that wait'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from pool" -f -a "fill" -d 'Keep guests waiting, after it was drained or when something that was in the way is mended'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from pool" -f -a "drain" -d 'Let the guests go that wait, and make none ahead'
+complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from pool" -f -a "resize" -d 'Keep more guests waiting, or fewer, until the daemon is started anew; for ever in hostler.toml'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from vm" -f -a "setup" -d 'Make a kernel ready for virtual machines'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from vm" -f -a "ls" -d 'List the kernels that are ready; virtual machines boot the first'
 complete -c hostler -n "__fish_hostler_using_subcommand help; and __fish_seen_subcommand_from stack" -f -a "apply" -d 'Make stacks what their files say; what is unchanged is left alone'

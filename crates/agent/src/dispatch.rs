@@ -77,13 +77,6 @@ impl Agent {
                 }
             }
             ToAgent::Kill { run } => self.with_run(run, Run::kill),
-            question @ (ToAgent::SignalProcess { .. } | ToAgent::Stats { .. } | ToAgent::Processes { .. })
-                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) || self.ask_warm(&question) => {}
-            ToAgent::SignalProcess { request, pid, signal } => {
-                let sent = self.run.as_mut().map(|run| run.signal_process(pid, signal));
-                let error = sent.unwrap_or_else(|| Err("there is no run".to_owned())).err();
-                self.shared.send(&FromAgent::Done { request, error });
-            }
             ToAgent::Update { request, limits } => self.update(request, &limits),
             ToAgent::Pause { request, run } => self.pause(request, run, Stand::Still),
             ToAgent::Resume { request, run } => self.pause(request, run, Stand::Up),
@@ -95,6 +88,33 @@ impl Agent {
                 return self.attach(&Attach { channel, target, owner, stdin, from });
             }
             ToAgent::Detach { channel } => self.detach(channel),
+            ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
+            ToAgent::ExecCommitted { exec } => {
+                if let Some(run) = &mut self.run {
+                    run.exec_ends.retain(|end| end.exec != exec);
+                }
+            }
+            ToAgent::Quit if self.shared.is_guest() => {}
+            ToAgent::Quit => {
+                if self.run.as_ref().is_none_or(|run| run.committed.is_some()) {
+                    self.quit();
+                }
+            }
+            other => self.question(other),
+        }
+        Health::Alive
+    }
+
+    /// What is asked of a run; of one in a guest, the guest.
+    fn question(&mut self, message: ToAgent) {
+        match message {
+            question @ (ToAgent::SignalProcess { .. } | ToAgent::Stats { .. } | ToAgent::Processes { .. })
+                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) || self.ask_warm(&question) => {}
+            ToAgent::SignalProcess { request, pid, signal } => {
+                let sent = self.run.as_mut().map(|run| run.signal_process(pid, signal));
+                let error = sent.unwrap_or_else(|| Err("there is no run".to_owned())).err();
+                self.shared.send(&FromAgent::Done { request, error });
+            }
             question @ ToAgent::Resize { .. } if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
             ToAgent::Resize { target, size } => {
                 if let Some(target) = self.run.as_mut().and_then(|run| run.target_mut(target))
@@ -113,12 +133,13 @@ impl Agent {
                 let list = self.run.as_ref().map(|run| run.processes()).unwrap_or_default();
                 self.shared.send(&FromAgent::Processes { request, list });
             }
-            ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
-            ToAgent::ExecCommitted { exec } => {
-                if let Some(run) = &mut self.run {
-                    run.exec_ends.retain(|end| end.exec != exec);
-                }
-            }
+            other => self.machine_message(other),
+        }
+    }
+
+    /// What is said of machines: to the agent that makes one, and to the one in its guest.
+    fn machine_message(&mut self, message: ToAgent) {
+        match message {
             ToAgent::Furnish { request, furnish } => {
                 let error = match &self.guest {
                     Some(guest) => guest.furnish(&furnish).err(),
@@ -144,14 +165,9 @@ impl Agent {
                 }
             }
             ToAgent::PowerOff => self.leaving |= self.shared.is_guest(),
-            ToAgent::Quit if self.shared.is_guest() => {}
-            ToAgent::Quit => {
-                if self.run.as_ref().is_none_or(|run| run.committed.is_some()) {
-                    self.quit();
-                }
-            }
+            // Everything else has been taken.
+            _ => {}
         }
-        Health::Alive
     }
 
     fn update(&mut self, request: u64, limits: &Limits) {

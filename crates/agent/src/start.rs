@@ -128,7 +128,7 @@ impl Run {
             return;
         }
         if self.guest.is_some() {
-            return self.execute_in_guest();
+            return self.execute_in_guest(shared);
         }
         match (self.phase.clone(), self.pending.take()) {
             (Phase::Prepared, Some(pending)) => self.execute_plain(&pending, shared),

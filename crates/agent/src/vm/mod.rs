@@ -11,16 +11,18 @@
 //! - [`console`]: what the guest's kernel says, kept for the error
 //! - [`warm`]: without a run yet
 //! - [`relay`]: its run: what is told to the guest, and what the guest tells
-//! - [`input`]: stdin on its way to the guest
+//! - [`channel`]: the streams of its programs; [`input`]: stdin on its way to the guest
 //!
 //! Not here: which program makes it, and how that is told what to make. Its command line comes complete.
 
+mod channel;
 mod console;
 pub(crate) mod input;
 mod relay;
 mod warm;
 
-pub(crate) use relay::{GuestChannelState, InGuest};
+pub(crate) use channel::GuestChannelState;
+pub(crate) use relay::InGuest;
 
 use std::fs;
 use std::io;
@@ -90,6 +92,8 @@ pub(crate) struct Vm {
     control: Option<OwnedFd>,
     group: Option<Group>,
     console: Console,
+    /// The console of a guest without an agent, until its run has it.
+    output: Option<OwnedFd>,
     line: Option<Link>,
     pub(crate) outbox: Vec<u8>,
     /// When the guest's agent has to have answered.
@@ -125,6 +129,7 @@ impl Vm {
             control: None,
             group: None,
             console: Console::default(),
+            output: None,
             line: None,
             outbox: Vec::new(),
             deadline_ms: None,
@@ -185,9 +190,14 @@ impl Vm {
             .epoll
             .add(&spawned.control, token(TokenKind::VmmControl, self.serial), Interest::Read)
             .map_err(failed)?;
-        shared.epoll.add(&ours, token(TokenKind::GuestConsole, self.serial), Interest::Read).map_err(failed)?;
         self.control = Some(spawned.control);
-        self.console.open(ours);
+        if self.has_agent() {
+            shared.epoll.add(&ours, token(TokenKind::GuestConsole, self.serial), Interest::Read).map_err(failed)?;
+            self.console.open(ours);
+        } else {
+            // It is all that there is of the guest, and so it is its output.
+            self.output = Some(ours);
+        }
         let now_ms = clock::boot_ms();
         self.deadline_ms = self.has_agent().then(|| now_ms.saturating_add(self.boot.boot_max_ms));
         Ok(())
@@ -222,7 +232,8 @@ impl Vm {
         match report {
             Report::Nothing | Report::Ready | Report::Moved { .. } => return None,
             Report::Executed if self.stage == Stage::Booting => {
-                self.stage = Stage::Calling;
+                self.stage = if self.has_agent() { Stage::Calling } else { Stage::Ready };
+                self.was_ready = !self.has_agent();
                 self.knock_ms = self.has_agent().then(clock::boot_ms);
             }
             Report::Executed => {}
@@ -235,7 +246,7 @@ impl Vm {
         if let Some(control) = self.control.take() {
             shared.epoll.remove(&control);
         }
-        (self.stage == Stage::Calling).then_some(News::Spawned(self.pid))
+        matches!(self.stage, Stage::Calling | Stage::Ready).then_some(News::Spawned(self.pid))
     }
 
     /// Connects to the socket by which the guest is reached, as soon as it is there.

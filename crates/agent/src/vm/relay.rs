@@ -1,8 +1,5 @@
 //! A run in a guest: the program, its execs and their streams are there, everything else of the run is here. What the node
 //! asks is passed on, and what the guest's agent tells becomes what it would be if the program were ours.
-//!
-//! Bytes: each program has one channel to the guest. As much is granted as its rings have room for, so that a program in a
-//! guest waits for a slow owner as any other does.
 
 use hostler_linux::clock;
 use hostler_linux::epoll::Event;
@@ -16,9 +13,9 @@ use hostler_model::rundir::{RunFile, VmFile};
 use hostler_model::spec::{Limits, Log, Stdio};
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
-use hostler_wire::{AttachTarget, Decoder, Frame, FromAgent, SignalScope, Stream, ToAgent, encode_credit};
+use hostler_wire::{AttachTarget, Decoder, Frame, FromAgent, SignalScope, Stream, ToAgent};
 
-use super::input::GuestInput;
+use super::channel::attach;
 use super::{News, Stage, Vm, make_directory};
 use crate::child;
 use crate::link::Health;
@@ -27,6 +24,7 @@ use crate::record::EXIT_RESERVED;
 use crate::run::{Phase, Run};
 use crate::shared::{Shared, TokenKind};
 use crate::start::in_sandbox;
+use crate::streams::Output;
 use crate::target::{Ended, Owner, Started, Target};
 
 /// What a run keeps of its guest.
@@ -94,8 +92,12 @@ impl Run {
         let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
         let (mut main, _) = child::open_without_streams(AttachTarget::Main, owner, shared);
-        let has_stdin = launch.stdio.interactive || launch.stdio.tty.is_some();
-        main.open_in_guest(1, has_stdin, launch.stdio.tty.is_some());
+        if vm.has_agent() {
+            let has_stdin = launch.stdio.interactive || launch.stdio.tty.is_some();
+            main.open_in_guest(1, has_stdin, launch.stdio.tty.is_some());
+        } else {
+            main.outputs[0].expected = true;
+        }
         self.targets.push(main);
         let launch = Some(inner(&launch));
         self.guest = Some(Box::new(InGuest { vm, launch, executed: false, file, channels: 1, kill_ms: None }));
@@ -108,6 +110,11 @@ impl Run {
             self.machine_spawned(pid, shared);
             self.guest_ready();
             return Ok(());
+        }
+        if !guest.vm.has_agent() {
+            // It runs as soon as it is there, so that has to wait for the go-ahead.
+            self.phase = Phase::Prepared;
+            return self.name(&file, shared);
         }
         make_directory(&guest.vm.boot).map_err(|error| in_sandbox("make the machine's directory", &error))?;
         let started = guest.vm.start(shared);
@@ -127,6 +134,9 @@ impl Run {
             Some(News::Spawned(pid)) => {
                 self.machine_spawned(pid, shared);
                 shared.send(&FromAgent::VmmStarted);
+                if self.guest.as_ref().is_some_and(|guest| !guest.vm.has_agent()) {
+                    self.main_executed(shared);
+                }
             }
             Some(News::Ready) => self.guest_ready(),
             Some(News::Failed(failure)) => {
@@ -187,6 +197,7 @@ impl Run {
     fn machine_gone(&mut self, reaped: Option<Reaped>) {
         let ended = reaped.map(|reaped| Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
         let killed_here = self.killing.is_some() || self.timed_out;
+        let is_program = self.guest.as_ref().is_some_and(|guest| !guest.vm.has_agent());
         for target in &mut self.targets {
             target.close_in_guest();
             if target.ended.is_some() {
@@ -194,6 +205,7 @@ impl Run {
             }
             match ended {
                 // It ended with the machine, and the machine was ended by us or by itself.
+                Some(ended) if is_program => target.over(ended),
                 Some(mut ended) => {
                     ended.reaped.status = ExitStatus::Signal(Signal::KILL);
                     target.with_machine = !killed_here && target.ordered_signals == 0;
@@ -208,14 +220,40 @@ impl Run {
     }
 
     /// The program may be executed. A guest that does not wait yet is told so together with what it is to be.
-    pub(crate) fn execute_in_guest(&mut self) {
+    pub(crate) fn execute_in_guest(&mut self, shared: &mut Shared) {
         let id = self.id;
+        if self.guest.as_ref().is_some_and(|guest| !guest.vm.has_agent()) {
+            return self.execute_machine(shared);
+        }
         if self.phase == Phase::Prepared {
             self.phase = Phase::Starting;
         }
         if let Some(guest) = self.guest.as_mut().filter(|guest| guest.launch.is_none() && !guest.executed) {
             guest.executed = true;
             guest.vm.tell(&ToAgent::Execute { run: id });
+        }
+    }
+
+    /// Of a guest without an agent, the machine is the program.
+    fn execute_machine(&mut self, shared: &mut Shared) {
+        let Some(guest) = &mut self.guest else { return };
+        if self.phase != Phase::Prepared {
+            return;
+        }
+        self.phase = Phase::Starting;
+        let made = make_directory(&guest.vm.boot).map_err(|error| in_sandbox("make the machine's directory", &error));
+        let started = made.and_then(|()| guest.vm.start(shared));
+        self.group = guest.vm.group().cloned();
+        let console = guest.vm.output.take();
+        let watched = match (console, self.targets.first_mut()) {
+            (Some(console), Some(main)) => {
+                main.outputs[0] = Output::new(console);
+                child::watch_outputs(main, shared)
+            }
+            _ => Ok(()),
+        };
+        if let Err(failure) = started.and(watched) {
+            self.fail(failure, shared);
         }
     }
 
@@ -226,6 +264,12 @@ impl Run {
             AttachTarget::Exec(exec) => SignalScope::Exec(exec),
         };
         let Some(guest) = &mut self.guest else { return };
+        if !guest.vm.has_agent() {
+            if let Some(main) = self.targets.first_mut() {
+                main.signal(signal);
+            }
+            return;
+        }
         if let Some(target) = self.targets.iter_mut().find(|target| target.key == key && target.is_alive()) {
             target.ordered_signals |= 1 << (signal.number() - 1);
             guest.vm.tell(&ToAgent::Signal { signal, scope });
@@ -236,6 +280,11 @@ impl Run {
     pub(crate) fn kill_in_guest(&mut self, now_ms: u64) {
         let id = self.id;
         let Some(guest) = &mut self.guest else { return };
+        if !guest.vm.has_agent() {
+            let main = self.targets.first_mut();
+            main.into_iter().for_each(|main| main.ordered_signals |= 1 << (Signal::KILL.number() - 1));
+            return guest.vm.leave();
+        }
         if guest.vm.stage != Stage::Ready || guest.kill_ms.is_some() {
             return guest.vm.leave();
         }
@@ -261,7 +310,7 @@ impl Run {
     /// Passes a question of the node on. Whether there is a guest that will answer it.
     pub(crate) fn ask_guest(&mut self, question: &ToAgent) -> bool {
         match &mut self.guest {
-            Some(guest) if guest.vm.stage == Stage::Ready => {
+            Some(guest) if guest.vm.stage == Stage::Ready && guest.vm.has_agent() => {
                 guest.vm.tell(question);
                 true
             }
@@ -518,59 +567,9 @@ impl Run {
     }
 }
 
-/// Has the streams of a program come to us, and grants the first bytes.
-fn attach(target: &mut Target, vm: &mut Vm) {
-    let Some(open) = &mut target.guest_channel else { return };
-    open.attached = true;
-    let (channel, stdin) = (open.number, target.input.guest.is_some());
-    vm.tell(&ToAgent::Attach { channel, target: target.key, owner: true, stdin, from: None });
-    target.grant_guest(&mut vm.outbox);
-}
-
 /// It ended as the guest's agent says, by our clocks.
 fn end_in_guest(target: &mut Target, exit: &Exit) {
     let reaped = Reaped { pid: target.pid, status: exit.status, core_dumped: exit.core_dumped, usage: exit.usage };
     target.ended = Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
     target.starting = false;
-}
-
-/// What may be on its way from a program in a guest.
-#[derive(Debug)]
-pub(crate) struct GuestChannelState {
-    pub(crate) number: u32,
-    /// The guest's agent knows of it.
-    attached: bool,
-    /// What it may still send, bytes.
-    pub(crate) granted: u32,
-}
-
-impl Target {
-    /// Its streams are in a guest, at the other end of this channel.
-    pub(crate) fn open_in_guest(&mut self, number: u32, has_stdin: bool, is_terminal: bool) {
-        self.guest_channel = Some(GuestChannelState { number, attached: false, granted: 0 });
-        self.outputs.iter_mut().for_each(|output| output.in_guest = true);
-        self.input.is_terminal = is_terminal;
-        if has_stdin {
-            self.input.guest = Some(GuestInput { channel: number, ..GuestInput::default() });
-        }
-    }
-
-    /// Nothing comes from there any more.
-    pub(crate) fn close_in_guest(&mut self) {
-        self.guest_channel = None;
-        self.outputs.iter_mut().for_each(|output| output.in_guest = false);
-        self.input.guest = None;
-    }
-
-    /// Grants what there is room for, in parts that are worth a frame.
-    pub(crate) fn grant_guest(&mut self, out: &mut Vec<u8>) {
-        let room = self.room(0).min(self.room(1)).min(CHANNEL_CREDIT as usize);
-        let room = u32::try_from(room).unwrap_or(CHANNEL_CREDIT);
-        let Some(open) = self.guest_channel.as_mut().filter(|open| open.attached) else { return };
-        let more = room.saturating_sub(open.granted);
-        if more > 0 && (open.granted == 0 || more >= room / 4) {
-            open.granted += more;
-            encode_credit(out, open.number, more);
-        }
-    }
 }

@@ -131,6 +131,19 @@ fn start_deadline_ms(vm: Option<&Vm>) -> u64 {
     limits::START_DEADLINE_MS.max(boots_ms.saturating_add(limits::START_DEADLINE_MS / 5)).min(limits::TIME_MAX_MS)
 }
 
+fn restart_of(run: &Run) -> Restart {
+    let (when, max_attempts) = run.restart;
+    let defaults = Restart::default();
+    let delay_ms = run.restart_delay.unwrap_or(defaults.backoff_initial_ms);
+    Restart {
+        when,
+        max_attempts,
+        backoff_initial_ms: delay_ms,
+        backoff_max_ms: run.restart_delay_max.unwrap_or(defaults.backoff_max_ms.max(delay_ms)),
+        ..defaults
+    }
+}
+
 fn spec(run: &Run) -> Result<Spec, Failure> {
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(absolute).transpose();
     let vm = run.machine.machine(&run.container, &run.limits)?;
@@ -149,9 +162,6 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
     let limits = LimitArguments { memory: run.limits.memory.filter(|_| vm.is_none()), ..run.limits.clone() };
     // What is the current one here may not even be there.
     let workdir = workdir.filter(|_| isolation.is_none() || run.workdir.is_some());
-    let (when, max_attempts) = run.restart;
-    let defaults = Restart::default();
-    let delay_ms = run.restart_delay.unwrap_or(defaults.backoff_initial_ms);
     let stop = Stop::default();
     let mut labels = BTreeMap::new();
     labels.extend(run.label.iter().cloned());
@@ -164,14 +174,7 @@ fn spec(run: &Run) -> Result<Spec, Failure> {
         user: run.user.clone(),
         queue: run.queue.clone(),
         priority: run.priority,
-        restart: Restart {
-            when,
-            max_attempts,
-            backoff_initial_ms: delay_ms,
-            backoff_max_ms: run.restart_delay_max.unwrap_or(defaults.backoff_max_ms.max(delay_ms)),
-            ..defaults
-        }
-        .into(),
+        restart: restart_of(run).into(),
         protected: run.protected,
         schedule: run.schedule.schedule().map(Box::new),
         stop: Stop {

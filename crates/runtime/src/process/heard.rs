@@ -123,23 +123,24 @@ impl Shared {
                 let result = error.clone().map_or(Ok(()), Err);
                 agent.answer(request, Answer::Done(error)).map(|run| Fact::Ordered { run, result })
             }
-            FromAgent::VmmStarted => {
-                self.vmm_started(agent);
+            FromAgent::Hello(_) => None,
+            of_a_machine => {
+                self.heard_of_machine(agent, &of_a_machine);
                 None
             }
-            FromAgent::Booted => {
-                self.booted(agent);
-                None
-            }
-            FromAgent::Suspended => {
-                self.suspended(agent);
-                None
-            }
+        }
+    }
+
+    /// Words about a machine, not about its run.
+    fn heard_of_machine(self: &Arc<Self>, agent: &Arc<Agent>, message: &FromAgent) {
+        match message {
+            FromAgent::VmmStarted => self.vmm_started(agent),
+            FromAgent::Booted => self.booted(agent),
+            FromAgent::Suspended => self.suspended(agent),
             FromAgent::BootFailed { failure } => {
                 self.warm_ended(agent.sandbox, &failure.message);
-                None
             }
-            FromAgent::Hello(_) => None,
+            _ => {}
         }
     }
 
