@@ -103,37 +103,33 @@ impl Shared {
             FromAgent::ExecExited { exec, exit } => {
                 bound(&self.state()).map(|run| Fact::ExecExited { run, exec, exit })
             }
-            FromAgent::Idle => {
-                self.ready(agent);
-                None
-            }
-            FromAgent::ChannelClosed { channel } => {
-                agent.channel_closed(channel);
-                None
-            }
-            FromAgent::Stats { request, stats } => {
-                agent.answer(request, Answer::Stats(stats));
-                None
-            }
-            FromAgent::Processes { request, list } => {
-                agent.answer(request, Answer::Processes(list));
-                None
-            }
             FromAgent::Done { request, error } => {
                 let result = error.clone().map_or(Ok(()), Err);
                 agent.answer(request, Answer::Done(error)).map(|run| Fact::Ordered { run, result })
             }
             FromAgent::Hello(_) => None,
-            of_a_machine => {
-                self.heard_of_machine(agent, &of_a_machine);
+            besides => {
+                self.heard_besides(agent, besides);
                 None
             }
         }
     }
 
-    /// Words about a machine, not about its run.
-    fn heard_of_machine(self: &Arc<Self>, agent: &Arc<Agent>, message: &FromAgent) {
+    /// Words that are no facts of a run: answers, and what is said of machines.
+    fn heard_besides(self: &Arc<Self>, agent: &Arc<Agent>, message: FromAgent) {
         match message {
+            FromAgent::Idle => {
+                self.ready(agent);
+            }
+            FromAgent::ChannelClosed { channel } => {
+                agent.channel_closed(channel);
+            }
+            FromAgent::Stats { request, stats } => {
+                agent.answer(request, Answer::Stats(stats));
+            }
+            FromAgent::Processes { request, list } => {
+                agent.answer(request, Answer::Processes(list));
+            }
             FromAgent::VmmStarted => self.vmm_started(agent),
             FromAgent::Booted => self.booted(agent),
             FromAgent::Suspended => self.suspended(agent),
