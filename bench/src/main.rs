@@ -6,6 +6,7 @@
 //! - [`floor`]: the machine without us: spawn and wait, append and sync
 //! - [`figures`]: the measurements
 //! - [`containers`]: beside runc and containerd
+//! - [`guests`]: boots, guests that wait, copies
 //! - [`networks`]: set-ups, containers with them, published ports
 //! - [`queues`]: jobs from queues; [`stacks`]: services along their graph
 //! - [`figures`], [`schedules`]: the measurements
@@ -16,6 +17,7 @@ mod client;
 mod containers;
 mod figures;
 mod floor;
+mod guests;
 mod networks;
 mod node;
 mod queues;
@@ -52,6 +54,9 @@ fn main() -> anyhow::Result<()> {
         }
         if wanted("networks") {
             networks::networks(&binaries, &mut report).await?;
+        }
+        if wanted("guests") {
+            guests::guests(&binaries, &mut report).await?;
         }
         if wanted("stacks") {
             stacks::stacks(&binaries, &mut report).await?;
