@@ -150,7 +150,7 @@ impl Vm {
             return Err(invalid("vm.vcpus", &format!("must be from 1 to {}", limits::VM_VCPUS_MAX)));
         }
         let memory = limits::VM_MEMORY_MIN..=limits::VM_MEMORY_MAX;
-        if !memory.contains(&self.memory_bytes) || self.memory_bytes % (1024 * 1024) != 0 {
+        if !memory.contains(&self.memory_bytes) || !self.memory_bytes.is_multiple_of(1024 * 1024) {
             return Err(invalid("vm.memory_bytes", "must be whole MiB, from 64 MiB to 1 TiB"));
         }
         if !(limits::VM_BOOT_MIN_MS..=limits::TIME_MAX_MS).contains(&self.boot_max_ms) {

@@ -7,7 +7,6 @@ mod confine;
 mod ends;
 mod exec;
 mod faults;
-mod guests;
 mod isolate;
 mod log;
 mod measure;

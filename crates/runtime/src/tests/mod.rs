@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 use crate::process::Shared;
 use crate::process::spawn::Process;
-use crate::{Fact, Runtime, Settings};
+use crate::{Fact, GuestSettings, Runtime, Settings};
 
 /// Longer than anything takes; a test that gets here has failed.
 const LONG: Duration = Duration::from_secs(20);
@@ -58,6 +58,7 @@ fn launch(run: RunId, namespace: &Namespace) -> Launch {
             confinement: None,
         },
         container: None,
+        vm: None,
         stdio: SpecStdio::default(),
         log_directory: ByteString::from("/nonexistent"),
         log: Log::default(),
@@ -129,6 +130,14 @@ impl Node {
             reuse: true,
             cgroup: None,
             networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
+            guests: GuestSettings {
+                kernels: directory.path().join("kernels"),
+                cache: directory.path().join("cache"),
+                machines: directory.path().join("machines"),
+                qemu: None,
+                firecracker: None,
+            },
+            pools: Vec::new(),
         };
         let (facts_in, facts) = mpsc::channel(4);
         let (agents_in, agents) = mpsc::unbounded_channel();
@@ -205,6 +214,7 @@ fn run_file(run: RunId, agent: ProcessId, main: ProcessId) -> RunFile {
         main: Some(main),
         cgroup: None,
         container: None,
+        vm: None,
         exit_reserved: 4096,
     }
 }
