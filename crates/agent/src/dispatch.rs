@@ -121,7 +121,7 @@ impl Agent {
                 }
             }
             ToAgent::Furnish { request, furnish } => {
-                let error = match &self.guest {
+                let error = match &mut self.guest {
                     Some(guest) => guest.furnish(&furnish).err(),
                     None => Some("this is no guest".to_owned()),
                 };

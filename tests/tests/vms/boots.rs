@@ -59,8 +59,10 @@ fn a_start_is_taken_back() {
     until("the end of it", PATIENCE, || host.cli(&["inspect", "left"]).code.ne(&0).then_some(()));
     until_gone(vmm);
     // Asked to go while a guest boots, the node leaves nothing.
-    host.command(&["run", "-d", "--vm", "--name", "down", "--", "sleep", "600"]).spawn();
+    let waits = host.command(&["run", "-d", "--vm", "--name", "down", "--", "sleep", "600"]).spawn();
     host.until_boot();
+    host.cli(&["stop", "-t", "0s", "down"]);
+    waits.end();
     host.finish();
 }
 

@@ -28,7 +28,7 @@ fn alone_much_both_ways_and_others_are_heard() {
         let run = ["run", "-i", "--vm", "--name", "cat", "--memory", "128M", "--", "cat"];
         let command = host.command(&run).stdin(sent.clone()).deadline(Duration::from_secs(120));
         let copying = scope.spawn(move || command.run());
-        host.wait("cat", hostler_api::types::WaitFor::Started);
+        host.wait_kind("cat", "run.started");
         let mut slowest = Duration::ZERO;
         let mut asked = 0;
         while !copying.is_finished() {

@@ -35,7 +35,8 @@ fn adopted_by_the_next_daemon() {
     host.kill();
     until("the exit record", PATIENCE, || host.exit_file(run));
     host.start();
-    drop(running);
+    // Who waits for it comes back by himself.
+    assert!(running.end().code(7).out().ends_with("500\nafter"));
     assert_eq!(host.ended("unseen").exit_code, Some(7));
     assert!(host.log_of("unseen").ends_with("499\n500\nafter"));
     host.finish();
@@ -49,7 +50,7 @@ fn the_daemon_dies_while_the_guest_boots() {
     host.kill_and_start();
     assert_eq!(host.ended("boots").exit_code, Some(6), "{:?}", host.state_of("boots"));
     assert_eq!(host.log_of("boots"), "booted");
-    drop(running);
+    assert_eq!(running.end().code(6).out(), "booted");
     host.until_no_guest("after a boot that was adopted");
     // And once more, and the next daemon is asked to take it back.
     let running = host.command(&["run", "--vm", "--name", "back", "--", "sleep", "600"]).spawn();
@@ -57,7 +58,7 @@ fn the_daemon_dies_while_the_guest_boots() {
     host.kill_and_start();
     host.cli(&["rm", "-f", "back"]).ok();
     until_gone(vmm);
-    drop(running);
+    assert_ne!(running.end().code, 0);
     host.finish();
 }
 

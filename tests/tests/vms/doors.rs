@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 #[test]
 fn flags_of_containers_are_refused() {
     let Some(host) = Host::start() else { return };
-    let cases: [&[&str]; 11] = [
+    let cases: [&[&str]; 14] = [
         &["--tmpfs", "/x"],
         &["--cap-add", "KILL"],
         &["--cap-drop", "ALL"],
@@ -18,6 +18,9 @@ fn flags_of_containers_are_refused() {
         &["--isolate"],
         &["--oci", "/x"],
         &["--landlock", "read:/"],
+        &["--hide-path", "/etc"],
+        &["--private-tmp", "yes"],
+        &["--security-opt", "seccomp=unconfined"],
     ];
     for options in cases {
         let done = host.run(options, &["true"]);
@@ -65,8 +68,8 @@ fn a_spec_goes_through_the_interface() {
     for (key, value, word) in [
         ("colour", json!(1), "colour"),
         ("vmm", json!("xen"), "xen"),
-        ("vcpus", json!(1000), "vcpus"),
-        ("memory_bytes", json!(-1), "memory"),
+        ("vcpus", json!(200), "vm.vcpus"),
+        ("memory_bytes", json!(5), "vm.memory_bytes"),
         ("kernel", json!("../k"), "vm.kernel"),
         ("volumes", json!([{ "source": "/etc", "target": "/a/../../b" }]), "vm.volumes"),
         ("rootfs", json!("/x\0y"), "vm.rootfs"),

@@ -102,7 +102,7 @@ fn numbers_and_processes() {
     assert_eq!(shown[0]["spec"]["vm"]["memory_bytes"], 128 << 20);
     let stats = host.cli(&["stats", "--no-stream", "c"]).ok();
     let of_it = stats.lines().find(|line| line.contains(" c ")).unwrap_or_else(|| panic!("{stats}"));
-    assert_eq!(of_it.split_whitespace().nth(4), Some("3"), "PIDS in {stats}");
+    assert_eq!(of_it.split_whitespace().nth(5), Some("3"), "PIDS in {stats}");
     host.cli(&["stop", "-t", "100ms", "c"]).ok();
     let exit = host.exit_of("c");
     assert!(exit.statistics.is_some(), "{exit:?}");

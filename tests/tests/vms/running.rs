@@ -134,6 +134,7 @@ fn terminals() {
     assert_eq!(second.end().0, Some(4));
     // Who comes later sees what is typed and shown.
     let mut third = Terminal::hostler(&host, size, &["attach", "shell"]);
+    third.wait_for("resized-2");
     third.type_in("echo from-$((1 + 2))-attach\n");
     third.wait_for("from-3-attach");
     shell.wait_for("from-3-attach");

@@ -361,6 +361,8 @@ impl Run {
     fn guest_program_ended(&mut self, exit: &Exit) {
         let now_ms = clock::boot_ms();
         self.oom_kills = self.oom_kills.max(exit.oom_kills);
+        // Samples are taken where the program is.
+        self.statistics.clone_from(&exit.statistics);
         if let Some(guest) = &mut self.guest {
             guest.kill_ms = None;
         }
