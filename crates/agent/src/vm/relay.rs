@@ -474,6 +474,11 @@ impl Run {
         self.guest.as_ref().is_none_or(|guest| guest.vm.is_gone() || guest.vm.pid == 0)
     }
 
+    /// Whether there is a guest that has something to bring to its disks before it goes.
+    pub(crate) fn keeps_disks(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.vm.keeps_disks())
+    }
+
     /// The program is over and its output has come: the machine goes. Whether it still may bring something to its disks.
     pub(crate) fn end_machine(&mut self, now_ms: u64) -> bool {
         let Some(guest) = &mut self.guest else { return false };
