@@ -1,6 +1,6 @@
 //! From start to end as it is asked for: stop, kill, pause, restarts, time limits, the order of events, numbers.
 
-use hostler_model::workload::{Phase, RunState};
+use hostler_model::workload::Phase;
 use hostler_model::{Cause, ExitStatus};
 use hostler_tests::{Host, PATIENCE, until};
 
@@ -54,6 +54,11 @@ fn a_paused_guest_stands_still() {
         (std::mem::replace(&mut last, now.clone()) == now).then_some(())
     });
     let before = last.1.lines().count();
+    // What only the guest knows is refused at once, and not waited for.
+    for command in [&["top", "c"][..], &["stats", "--no-stream", "c"], &["exec", "c", "--", "true"]] {
+        let done = host.cli(command);
+        assert!(done.code != 0 && done.err().contains("is paused"), "{command:?}: {}", done.err());
+    }
     host.cli(&["resume", "c"]).ok();
     until("going on", PATIENCE, || (host.log_of("c").lines().count() > before + 3).then_some(()));
     assert_eq!(host.exec("c", "echo here").ok(), "here");
@@ -103,9 +108,15 @@ fn numbers_and_processes() {
     let stats = host.cli(&["stats", "--no-stream", "c"]).ok();
     let of_it = stats.lines().find(|line| line.contains(" c ")).unwrap_or_else(|| panic!("{stats}"));
     assert_eq!(of_it.split_whitespace().nth(5), Some("3"), "PIDS in {stats}");
+    host.cli(&["update", "--memory", "512M", "c"]).refused(1, "memory of its virtual machine");
+    // Processes are counted in the guest: what makes it has threads of its own.
+    host.exec("c", "for n in 1 2 3 4 5 6; do sleep 603 & done; echo all").code(0);
+    host.cli(&["update", "--pids", "4", "c"]).ok();
+    assert!(!host.exec("c", "sleep 604 & sleep 605 & sleep 606 & wait").err().is_empty());
     host.cli(&["stop", "-t", "100ms", "c"]).ok();
     let exit = host.exit_of("c");
     assert!(exit.statistics.is_some(), "{exit:?}");
-    assert!(matches!(host.state_of("c"), RunState::Ended { .. }));
+    let few = host.sh(&["--pids", "3"], "sleep 0.1 & sleep 0.1 & sleep 0.1 & sleep 0.1 & wait");
+    assert!(few.err().contains("can't fork"), "{few:?}");
     host.finish();
 }

@@ -143,6 +143,12 @@ fn volumes() {
     let seen = host.sh(&["-v", "disk:/data:ro"], script).code(1);
     assert_eq!(seen.out(), "round 1\nround 2\nthird\n");
     assert!(std::fs::read(&disk).expect("a disk") == before, "a read-only disk was changed");
+    // After a death it is repaired by whoever writes to it next, and what had come to it is there.
+    let vmm = host.detach("dies", &["-v", "disk:/data"], "echo fourth >>/data/log; sync; echo ready; exec sleep 600");
+    hostler_tests::until("the fourth line", hostler_tests::PATIENCE, || (host.log_of("dies") == "ready").then_some(()));
+    hostler_tests::signal(vmm, 9);
+    host.ended("dies");
+    assert_eq!(host.sh(&["-v", "disk:/data"], "tail -n 1 /data/log").ok(), "fourth");
     // Two guests must not write to one disk.
     host.detach("holds", &["-v", "disk:/data"], "exec sleep 600");
     let second = host.sh(&["-v", "disk:/data"], "true").code(125);

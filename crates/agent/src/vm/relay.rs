@@ -40,7 +40,8 @@ pub(crate) struct InGuest {
     kill_ms: Option<u64>,
 }
 
-/// What is made of a launch for the agent in the guest: its log, its owner, its limits and its deadline are here.
+/// What is made of a launch for the agent in the guest: its log, its owner, its deadline and its limits are here,
+/// except how many processes it may have.
 fn inner(launch: &Launch) -> Box<Launch> {
     Box::new(Launch {
         vm: None,
@@ -48,7 +49,7 @@ fn inner(launch: &Launch) -> Box<Launch> {
         stdio: Stdio { owner: true, ..launch.stdio.clone() },
         log_directory: "/run/hostler/log".into(),
         log: Log::default(),
-        limits: Limits::default(),
+        limits: Limits { pids: launch.limits.pids, ..Limits::default() },
         cgroup: Some(GUEST_CGROUP.to_owned()),
         max_time_ms: None,
         ..launch.clone()

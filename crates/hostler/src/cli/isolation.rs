@@ -100,3 +100,21 @@ impl SandboxArguments {
         Ok(Some(isolation))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_isolation_is_refused_without_it() {
+        let shared = ContainerArguments::default();
+        assert_eq!(SandboxArguments::default().isolation(&shared).expect("nothing is asked"), None);
+        for alone in [
+            SandboxArguments { landlock: vec!["read:/".into()], ..SandboxArguments::default() },
+            SandboxArguments { hide_path: vec!["/etc".into()], ..SandboxArguments::default() },
+            SandboxArguments { private_tmp: Some(false), ..SandboxArguments::default() },
+        ] {
+            alone.isolation(&shared).expect_err("without --isolate");
+        }
+    }
+}

@@ -157,10 +157,11 @@ fn rate_of(rate: DiskRate) -> RateLimit {
     RateLimit { bandwidth: rate.bytes.map(bucket), ops: rate.operations.map(bucket) }
 }
 
-/// Of the machine as a whole: what was asked for the run, and no more memory than the guest has and its maker needs.
+/// Of the machine as a whole: what was asked for the run, and no more memory than the guest has and its maker needs. How many
+/// processes there may be is the guest's affair, and its maker has threads besides.
 fn limits_of(launch: &Launch, asked: &Vm) -> Limits {
     let memory_bytes = Some(asked.memory_bytes.saturating_add(limits::VM_OVERHEAD));
-    Limits { memory_bytes, pids: launch.limits.pids, ..launch.limits.clone() }
+    Limits { memory_bytes, pids: None, ..launch.limits.clone() }
 }
 
 fn channel_of(command: &VmmCommand) -> GuestChannel {
