@@ -77,13 +77,10 @@ impl Agent {
                 }
             }
             ToAgent::Kill { run } => self.with_run(run, Run::kill),
-            question @ (ToAgent::SignalProcess { .. } | ToAgent::Stats { .. } | ToAgent::Processes { .. })
-                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
-            ToAgent::SignalProcess { request, pid, signal } => {
-                let sent = self.run.as_mut().map(|run| run.signal_process(pid, signal));
-                let error = sent.unwrap_or_else(|| Err("there is no run".to_owned())).err();
-                self.shared.send(&FromAgent::Done { request, error });
-            }
+            ToAgent::SignalProcess { .. }
+            | ToAgent::Stats { .. }
+            | ToAgent::Processes { .. }
+            | ToAgent::Resize { .. } => self.question(message),
             ToAgent::Update { request, limits } => self.update(request, &limits),
             ToAgent::Pause { request, run } => self.pause(request, run, Stand::Still),
             ToAgent::Resume { request, run } => self.pause(request, run, Stand::Up),
@@ -95,8 +92,32 @@ impl Agent {
                 return self.attach(&Attach { channel, target, owner, stdin, from });
             }
             ToAgent::Detach { channel } => self.detach(channel),
-            question @ ToAgent::Resize { .. }
-                if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) => {}
+            ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
+            ToAgent::ExecCommitted { exec } => {
+                if let Some(run) = &mut self.run {
+                    run.exec_ends.retain(|end| end.exec != exec);
+                }
+            }
+            ToAgent::Furnish { .. } | ToAgent::Rebind { .. } | ToAgent::Suspend | ToAgent::PowerOff => {
+                self.as_guest(message)
+            }
+            ToAgent::Quit if self.shared.is_guest() => {}
+            ToAgent::Quit => self.leaving |= self.run.as_ref().is_none_or(|run| run.committed.is_some()),
+        }
+        Health::Alive
+    }
+
+    /// What is asked of a run's programs: answered where they are.
+    fn question(&mut self, question: ToAgent) {
+        if self.run.as_mut().is_some_and(|run| run.ask_guest(&question)) {
+            return;
+        }
+        match question {
+            ToAgent::SignalProcess { request, pid, signal } => {
+                let sent = self.run.as_mut().map(|run| run.signal_process(pid, signal));
+                let error = sent.unwrap_or_else(|| Err("there is no run".to_owned())).err();
+                self.shared.send(&FromAgent::Done { request, error });
+            }
             ToAgent::Resize { target, size } => {
                 if let Some(target) = self.run.as_mut().and_then(|run| run.target_mut(target))
                     && target.input.is_terminal
@@ -114,12 +135,13 @@ impl Agent {
                 let list = self.run.as_ref().map(|run| run.processes()).unwrap_or_default();
                 self.shared.send(&FromAgent::Processes { request, list });
             }
-            ToAgent::Committed { run, reuse, assume_idle } => self.committed(run, Reuse::new(reuse, assume_idle)),
-            ToAgent::ExecCommitted { exec } => {
-                if let Some(run) = &mut self.run {
-                    run.exec_ends.retain(|end| end.exec != exec);
-                }
-            }
+            _ => {}
+        }
+    }
+
+    /// What the host tells the first process of a guest.
+    fn as_guest(&mut self, message: ToAgent) {
+        match message {
             ToAgent::Furnish { request, furnish } => {
                 let error = match &mut self.guest {
                     Some(guest) => guest.furnish(&furnish).err(),
@@ -141,10 +163,8 @@ impl Agent {
                 }
             }
             ToAgent::PowerOff => self.leaving |= self.shared.is_guest(),
-            ToAgent::Quit if self.shared.is_guest() => {}
-            ToAgent::Quit => self.leaving |= self.run.as_ref().is_none_or(|run| run.committed.is_some()),
+            _ => {}
         }
-        Health::Alive
     }
 
     fn update(&mut self, request: u64, limits: &Limits) {

@@ -5,8 +5,8 @@
 //! then the node is told. On the usual way there is nothing left, the pipes are at their end, and nothing waits.
 
 use hostler_linux::{clock, process};
-use hostler_model::limits::{DRAIN_MAX_MS, EXECS_PER_RUN_MAX, EXIT_SYNC_AFTER_MS, KILL_MAX_MS, OWNER_GRACE_MS};
 use hostler_model::exit::Cause;
+use hostler_model::limits::{DRAIN_MAX_MS, EXECS_PER_RUN_MAX, EXIT_SYNC_AFTER_MS, KILL_MAX_MS, OWNER_GRACE_MS};
 use hostler_model::rundir::{ExecEnd, Outcome};
 use hostler_model::units::Signal;
 use hostler_wire::{AttachTarget, FromAgent};

@@ -150,7 +150,7 @@ impl Vm {
             return Err(invalid("vm.vcpus", &format!("must be from 1 to {}", limits::VM_VCPUS_MAX)));
         }
         let memory = limits::VM_MEMORY_MIN..=limits::VM_MEMORY_MAX;
-        if !memory.contains(&self.memory_bytes) || self.memory_bytes % (1024 * 1024) != 0 {
+        if !memory.contains(&self.memory_bytes) || !self.memory_bytes.is_multiple_of(1024 * 1024) {
             return Err(invalid("vm.memory_bytes", "must be whole MiB, from 64 MiB to 1 TiB"));
         }
         if !(limits::VM_BOOT_MIN_MS..=limits::TIME_MAX_MS).contains(&self.boot_max_ms) {
@@ -226,7 +226,9 @@ impl Vm {
             ("vm.disk_bytes", self.disk_bytes.is_none()),
         ];
         match needs_agent.iter().find(|(_, absent)| !absent) {
-            Some((field, _)) => Err(invalid(field, "needs the agent in the guest, and vm.no_agent says that there is none")),
+            Some((field, _)) => {
+                Err(invalid(field, "needs the agent in the guest, and vm.no_agent says that there is none"))
+            }
             None => Ok(()),
         }
     }
@@ -239,7 +241,11 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Problem> {
     let apart = [
         ("container", spec.container.is_none(), "cannot be combined with vm"),
         ("isolation", spec.isolation.is_none(), "cannot be combined with vm, which is a machine of its own"),
-        ("stdio.stdin", spec.stdio.stdin.is_none(), "cannot be a file with vm; use stdio.stdin_data or stdio.interactive"),
+        (
+            "stdio.stdin",
+            spec.stdio.stdin.is_none(),
+            "cannot be a file with vm; use stdio.stdin_data or stdio.interactive",
+        ),
         ("stdio.stdout", spec.stdio.stdout.is_none(), "cannot be a file with vm; its output is in the log"),
         ("stdio.stderr", spec.stdio.stderr.is_none(), "cannot be a file with vm; its output is in the log"),
         ("limits.memory_bytes", spec.limits.memory_bytes.is_none(), "is vm.memory_bytes for a virtual machine"),
@@ -261,7 +267,9 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Problem> {
         ("stdio.interactive", !spec.stdio.interactive),
     ];
     match needs_agent.iter().find(|(_, absent)| !absent) {
-        Some((field, _)) => Err(invalid(field, "needs the agent in the guest, and vm.no_agent says that there is none")),
+        Some((field, _)) => {
+            Err(invalid(field, "needs the agent in the guest, and vm.no_agent says that there is none"))
+        }
         None => Ok(()),
     }
 }

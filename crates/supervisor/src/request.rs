@@ -428,7 +428,11 @@ impl State {
             let detail = "name at least one limit to change";
             return Some(Err(Problem::new(ProblemKind::MalformedRequest, detail)));
         }
-        let memory = [change.memory_bytes.is_some(), change.memory_swap_bytes.is_some(), change.memory_reservation_bytes.is_some()];
+        let memory = [
+            change.memory_bytes.is_some(),
+            change.memory_swap_bytes.is_some(),
+            change.memory_reservation_bytes.is_some(),
+        ];
         if workload.spec.vm.is_some() && memory.contains(&true) {
             let detail = format!("{} has the memory of its virtual machine, which cannot be changed", workload.name);
             return Some(Err(conflict(detail)));

@@ -94,7 +94,14 @@ fn survive(points: &[(&str, u32)]) {
 
 #[test]
 fn the_daemon_dies_while_it_accepts() {
-    survive(&[("decided", 1), ("decided", 2), ("prepared", 1), ("committed", 1), ("committed", 2), ("before-answer", 1)]);
+    survive(&[
+        ("decided", 1),
+        ("decided", 2),
+        ("prepared", 1),
+        ("committed", 1),
+        ("committed", 2),
+        ("before-answer", 1),
+    ]);
 }
 
 #[test]

@@ -155,9 +155,8 @@ fn line_to_host(modules: &Modules) -> io::Result<(Door, Option<OwnedFd>)> {
         if let Some(port) = port_of_host() {
             return Ok((Door::Line, Some(machine::open_port(&port)?)));
         }
-        let has_vsock = *vsock.get_or_insert_with(|| {
-            modules::has_device(modules::VIRTIO_VSOCK) && modules.load(modules::VSOCK).is_ok()
-        });
+        let has_vsock = *vsock
+            .get_or_insert_with(|| modules::has_device(modules::VIRTIO_VSOCK) && modules.load(modules::VSOCK).is_ok());
         if has_vsock {
             return Ok((Door::Vsock(machine::listen_vsock(AGENT_VSOCK_PORT)?), None));
         }

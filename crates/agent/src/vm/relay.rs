@@ -4,9 +4,9 @@
 //! Bytes: each program has one channel to the guest. As much is granted as its rings have room for, so that a program in a
 //! guest waits for a slow owner as any other does.
 
+use hostler_linux::clock;
 use hostler_linux::epoll::Event;
 use hostler_linux::process::Reaped;
-use hostler_linux::clock;
 use hostler_model::exit::{Exit, ExitStatus};
 use hostler_model::guest::{GUEST_CGROUP, VmLaunch};
 use hostler_model::ids::ExecId;
@@ -507,8 +507,7 @@ fn attach(target: &mut Target, vm: &mut Vm) {
 
 /// It ended as the guest's agent says, by our clocks.
 fn end_in_guest(target: &mut Target, exit: &Exit) {
-    let reaped =
-        Reaped { pid: target.pid, status: exit.status, core_dumped: exit.core_dumped, usage: exit.usage };
+    let reaped = Reaped { pid: target.pid, status: exit.status, core_dumped: exit.core_dumped, usage: exit.usage };
     target.ended = Some(Ended { reaped, boot_ms: clock::boot_ms(), wall_ms: clock::wall_ms() });
     target.starting = false;
 }

@@ -64,11 +64,7 @@ fn disk_rate(text: &str) -> Result<DiskRate, String> {
 
 impl MachineArguments {
     /// The machine that is asked for, if one is.
-    pub(crate) fn machine(
-        &self,
-        shared: &ContainerArguments,
-        limits: &LimitArguments,
-    ) -> Result<Option<Vm>, Failure> {
+    pub(crate) fn machine(&self, shared: &ContainerArguments, limits: &LimitArguments) -> Result<Option<Vm>, Failure> {
         if !self.vm {
             return Ok(None);
         }
