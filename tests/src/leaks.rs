@@ -1,5 +1,5 @@
-//! What may not be left of a node: processes, cgroups, mounts, containers, sockets, files, zombies, and of its networks links,
-//! namespaces, rules, leases.
+//! What may not be left of a node: processes, cgroups, mounts, containers, virtual machines with their directories, sockets,
+//! files, zombies, and of its networks links, namespaces, rules, leases.
 //!
 //! A process is the node's if its program, its command line, its working directory or its environment names the
 //! node's root; workloads start in a directory below it. Those of containers see none of that: they are known by their
@@ -26,7 +26,7 @@ pub struct Traces {
 }
 
 /// Names in a root that stay when the node is down.
-const STAYING: [&str; 17] = [
+const STAYING: [&str; 18] = [
     "hostler.toml",
     "hostlerd.log",
     "store.redb",
@@ -44,10 +44,11 @@ const STAYING: [&str; 17] = [
     "user-ids",
     "checkpoints",
     "networks",
+    "vm",
 ];
 
 /// Directories of a root in which nothing stays when the node is down. Of `checkpoints` what is in the namespaces'.
-const EMPTY: [&str; 5] = ["run", "sandbox", "oci", "user-ids", "checkpoints"];
+const EMPTY: [&str; 6] = ["run", "sandbox", "oci", "user-ids", "checkpoints", "vm/machines"];
 
 /// Looks until nothing is left, or for a few seconds; what is left then.
 #[must_use]
@@ -67,6 +68,7 @@ pub fn settle(traces: &Traces) -> Vec<String> {
 pub fn look(traces: &Traces) -> Vec<String> {
     let mut found: Vec<String> =
         processes(&traces.root).into_iter().map(|(pid, what)| format!("process {pid}: {what}")).collect();
+    found.extend(vmms(&traces.root).into_iter().map(|pid| format!("process {pid} that makes a virtual machine")));
     found.extend(zombies().into_iter().map(|pid| format!("zombie {pid}, a child of this test")));
     if let Some(tag) = &traces.tag {
         found.extend(members(tag).into_iter().map(|pid| format!("process {pid} in a cgroup of the node")));
@@ -116,6 +118,18 @@ pub fn processes(root: &Path) -> Vec<(u32, String)> {
         found.push((pid, format!("{state} {} (by its {sign})", line.trim_end())));
     }
     found
+}
+
+/// Processes that make virtual machines of this node: they work in the directories of these, even after that was removed.
+#[must_use]
+pub fn vmms(root: &Path) -> Vec<u32> {
+    let machines = root.join("vm/machines");
+    let works_there = |pid: &u32| {
+        let directory = std::fs::read_link(format!("/proc/{pid}/cwd"));
+        directory.is_ok_and(|path| path.starts_with(&machines) && path != machines)
+    };
+    // A zombie has no working directory, and is its parent's affair.
+    numbers().filter(works_there).collect()
 }
 
 fn zombies() -> Vec<u32> {

@@ -5,6 +5,7 @@
 //! - [`container`]: OCI runtimes, roots, bundles, CRIU; [`stand_in`]: an OCI runtime that fails on command
 //! - [`endpoint`]: an HTTP server that keeps what it was sent
 //! - [`events`]: the journal, and the rule that every run has at most one start and exactly one end
+//! - [`guest`]: a node whose virtual machines boot for real
 //! - [`machine`]: a network of its own to run a daemon in, wires between two; what is left of networks
 //! - [`raw`]: HTTP as it should not be sent
 //! - [`leaks`]: what may not be left after a test: processes, cgroups, mounts, sockets, files, zombies
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod container;
 pub mod endpoint;
 pub mod events;
+pub mod guest;
 pub mod leaks;
 pub mod machine;
 pub mod node;
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use cli::{Cli, Output, Running};
+pub use guest::Host;
 pub use machine::Machine;
 pub use node::{Setup, TestNode};
 

@@ -237,10 +237,15 @@ impl TestNode {
     pub fn wait_daemon_end_or_kill(&mut self) -> bool {
         /// A point that was armed and is not reached within this time will not be reached.
         const MOMENT: Duration = Duration::from_millis(700);
+        self.wait_daemon_end_or_kill_after(MOMENT)
+    }
+
+    /// The same with a moment of one's own.
+    pub fn wait_daemon_end_or_kill_after(&mut self, moment: Duration) -> bool {
         let mut daemon = self.daemon.take().expect("the daemon was started");
         let began = Instant::now();
         while daemon.try_wait().expect("waiting").is_none() {
-            if began.elapsed() > MOMENT {
+            if began.elapsed() > moment {
                 daemon.kill().expect("kill -9");
                 daemon.wait().expect("reaping the daemon");
                 return false;

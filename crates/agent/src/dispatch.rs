@@ -141,7 +141,7 @@ impl Agent {
     fn machine_message(&mut self, message: ToAgent) {
         match message {
             ToAgent::Furnish { request, furnish } => {
-                let error = match &self.guest {
+                let error = match &mut self.guest {
                     Some(guest) => guest.furnish(&furnish).err(),
                     None => Some("this is no guest".to_owned()),
                 };

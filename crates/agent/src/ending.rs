@@ -81,6 +81,8 @@ impl Run {
                 shared,
             ),
             Phase::Starting | Phase::Running if self.guest.is_some() => self.kill_in_guest(clock::boot_ms()),
+            // Its disks are being settled, or soon will be: that has an end of its own, and must not be cut short.
+            Phase::Ending { .. } if self.keeps_disks() => {}
             Phase::Starting | Phase::Running | Phase::Ending { .. } => {
                 for target in &mut self.targets {
                     target.signal(Signal::KILL);
@@ -225,10 +227,11 @@ impl Run {
                 return;
             }
             // Its machine may take a moment to bring to its disks what belongs there.
-            if self.killing.is_none() && main_drained && self.end_machine(now_ms) {
+            let is_over = main_drained || now_ms >= drain_until_ms;
+            if self.killing.is_none() && is_over && self.end_machine(now_ms) {
                 return;
             }
-            if self.killing.is_none() && (main_drained || now_ms >= drain_until_ms) {
+            if self.killing.is_none() && is_over {
                 self.start_killing();
                 self.sweep(shared, now_ms);
             }

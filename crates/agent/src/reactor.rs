@@ -445,7 +445,8 @@ impl Agent {
         if let Some(run) = &mut self.run {
             run.remove_group();
         }
-        if self.shared.is_guest() {
+        if let Some(guest) = &self.guest {
+            guest.settle();
             machine::power_off();
         }
         if let Some(spare) = self.shared.spare.take() {

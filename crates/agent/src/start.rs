@@ -55,7 +55,8 @@ impl Run {
         }
         if let Some(name) = &launch.cgroup {
             self.group = Some(make_group(name, &launch, shared)?);
-            if launch.limits.memory_bytes.is_some() {
+            // In a guest the limit is that of the machine.
+            if launch.limits.memory_bytes.is_some() || shared.is_guest() {
                 self.watch_for_oom(shared);
             }
         }

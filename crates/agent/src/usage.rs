@@ -120,7 +120,9 @@ impl Run {
         let Some(statistics) = &mut self.statistics else { return };
         let ended = Used { cpu_us: exit.usage.user_us.saturating_add(exit.usage.system_us), ..Used::default() };
         statistics.total(&ended);
-        if let Some(found) = self.group.as_ref().and_then(|group| group.stats().ok()) {
+        // The group of a guest has what its maker used, and not what the program did.
+        let group = self.group.as_ref().filter(|_| self.guest.is_none());
+        if let Some(found) = group.and_then(|group| group.stats().ok()) {
             statistics.total(&Used {
                 cpu_us: found.cpu_us,
                 read_bytes: found.read_bytes,

@@ -42,6 +42,11 @@ pub fn unmount(target: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH)?)
 }
 
+/// Has what is mounted there take nothing any more, as if it had been unmounted; busy while somebody has a file open to write.
+pub fn remount_read_only(target: &Path) -> io::Result<()> {
+    Ok(rustix::mount::mount_remount(target, MountFlags::RDONLY, c"")?)
+}
+
 /// Moves what is mounted at one place to another, with all that is mounted below it.
 pub fn move_mount(from: &Path, to: &Path) -> io::Result<()> {
     Ok(rustix::mount::mount_move(from, to)?)

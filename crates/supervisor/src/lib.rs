@@ -51,5 +51,5 @@ pub use input::{
     Action, ApplyStack, CheckpointOrder, Create, Fact, Found, FoundExec, FoundState, Input, MatchedLine, Notice, Order,
     Outcome, Request, ScheduleOrder, Token, Verb, Waiting,
 };
-pub use request::may_be_signalled;
+pub use request::{may_be_signalled, refuse_paused};
 pub use state::{Records, Settings, State, Wake};

@@ -428,6 +428,15 @@ impl State {
             let detail = "name at least one limit to change";
             return Some(Err(Problem::new(ProblemKind::MalformedRequest, detail)));
         }
+        let memory = [
+            change.memory_bytes.is_some(),
+            change.memory_swap_bytes.is_some(),
+            change.memory_reservation_bytes.is_some(),
+        ];
+        if workload.spec.vm.is_some() && memory.contains(&true) {
+            let detail = format!("{} has the memory of its virtual machine, which cannot be changed", workload.name);
+            return Some(Err(conflict(detail)));
+        }
         let limits = workload.limits.updated(&change);
         if let Err(problem) = change.check_change().and_then(|()| limits.check()) {
             return Some(Err(problem));
@@ -495,7 +504,7 @@ pub fn may_be_signalled(workload: &Workload) -> Result<&Run, Problem> {
 }
 
 /// What stands still takes no signal and no second program.
-pub(crate) fn refuse_paused(workload: &Workload) -> Result<(), Problem> {
+pub fn refuse_paused(workload: &Workload) -> Result<(), Problem> {
     if workload.run.as_ref().is_some_and(|run| run.paused) {
         let name = &workload.name;
         return Err(conflict(format!("{name} is paused; resume it first with: hostler resume {name}")));

@@ -27,13 +27,19 @@ fn at<T>(what: impl std::fmt::Display, result: io::Result<T>) -> Result<T, Strin
 
 impl Guest {
     /// Mounts everything. Once in the life of a guest.
-    pub(crate) fn furnish(&self, furnish: &Furnish) -> Result<(), String> {
+    pub(crate) fn furnish(&mut self, furnish: &Furnish) -> Result<(), String> {
         if let Some(root) = &furnish.root {
             self.root(root).map_err(|error| format!("the guest's root: {error}"))?;
+            if root.writes == GuestWrites::Through {
+                self.written.push("/".into());
+            }
         }
         for mount in &furnish.mounts {
             let target = mount.target.to_string_lossy().into_owned();
             self.mount(mount).map_err(|error| format!("the volume at {target}: {error}"))?;
+            if !mount.read_only {
+                self.written.push(mount.target.as_path().to_owned());
+            }
         }
         Ok(())
     }

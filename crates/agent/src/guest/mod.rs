@@ -40,12 +40,16 @@ use modules::Modules;
 const OWN: &str = "/run/hostler";
 /// How long a line to the host may take to appear.
 const LINE_MAX: Duration = Duration::from_secs(5);
-/// Between two looks for it.
+/// How long those who write may take to be gone, before the guest is switched off all the same.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What we know of the guest whose first process we are.
 pub(crate) struct Guest {
     modules: Modules,
+    /// What was mounted for writing and outlives the guest.
+    written: Vec<PathBuf>,
 }
 
 /// Never returns: when the agent ends, so does the machine.
@@ -83,9 +87,26 @@ fn run() -> Result<(), String> {
         own: procfs::process_id(std::process::id()).map_err(failed("read /proc"))?,
         oom_score: if protected { OomScore::Reset } else { OomScore::Inherit },
     };
-    let guest = Box::new(Guest { modules });
+    let guest = Box::new(Guest { modules, written: Vec::new() });
     let agent = Agent::new(config, signals, door, first, Some(guest)).map_err(failed("begin"))?;
     agent.run().map_err(failed("go on"))
+}
+
+impl Guest {
+    /// Before the machine is switched off: nothing writes any more, and disks are as if they had been unmounted. Otherwise who
+    /// mounts them next would have to repair them first, and could not do so where he may only read.
+    pub(crate) fn settle(&self) {
+        let began = Instant::now();
+        for target in &self.written {
+            let _ = process::kill_descendants();
+            while machine::remount_read_only(target).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+                && began.elapsed() < SETTLE_MAX
+            {
+                std::thread::sleep(LOOK_AGAIN);
+                let _ = process::kill_descendants();
+            }
+        }
+    }
 }
 
 fn own(name: &str) -> PathBuf {

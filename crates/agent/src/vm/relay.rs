@@ -40,7 +40,8 @@ pub(crate) struct InGuest {
     kill_ms: Option<u64>,
 }
 
-/// What is made of a launch for the agent in the guest: its log, its owner, its limits and its deadline are here.
+/// What is made of a launch for the agent in the guest: its log, its owner, its deadline and its limits are here,
+/// except how many processes it may have.
 fn inner(launch: &Launch) -> Box<Launch> {
     Box::new(Launch {
         vm: None,
@@ -48,7 +49,7 @@ fn inner(launch: &Launch) -> Box<Launch> {
         stdio: Stdio { owner: true, ..launch.stdio.clone() },
         log_directory: "/run/hostler/log".into(),
         log: Log::default(),
-        limits: Limits::default(),
+        limits: Limits { pids: launch.limits.pids, ..Limits::default() },
         cgroup: Some(GUEST_CGROUP.to_owned()),
         max_time_ms: None,
         ..launch.clone()
@@ -440,6 +441,8 @@ impl Run {
     fn guest_program_ended(&mut self, exit: &Exit) {
         let now_ms = clock::boot_ms();
         self.oom_kills = self.oom_kills.max(exit.oom_kills);
+        // Samples are taken where the program is.
+        self.statistics.clone_from(&exit.statistics);
         if let Some(guest) = &mut self.guest {
             guest.kill_ms = None;
         }
@@ -549,6 +552,11 @@ impl Run {
     /// Whether the machine is gone, or there was none.
     pub(crate) fn is_machine_gone(&self) -> bool {
         self.guest.as_ref().is_none_or(|guest| guest.vm.is_gone() || guest.vm.pid == 0)
+    }
+
+    /// Whether there is a guest that has something to bring to its disks before it goes.
+    pub(crate) fn keeps_disks(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.vm.keeps_disks())
     }
 
     /// The program is over and its output has come: the machine goes. Whether it still may bring something to its disks.

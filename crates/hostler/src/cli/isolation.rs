@@ -53,9 +53,24 @@ fn absolute(paths: &[PathBuf]) -> Result<Vec<ByteString>, Failure> {
 }
 
 impl SandboxArguments {
+    /// Where `--isolate` itself would be a conflict, nothing else misses it.
+    fn refuse_alone(&self) -> Result<(), Failure> {
+        let asked = [
+            ("--read-only-path", !self.read_only_path.is_empty()),
+            ("--writable-path", !self.writable_path.is_empty()),
+            ("--hide-path", !self.hide_path.is_empty()),
+            ("--private-tmp", self.private_tmp.is_some()),
+            ("--landlock", !self.landlock.is_empty()),
+        ];
+        match asked.iter().find(|(_, asked)| *asked) {
+            Some((flag, _)) => Err(Failure::usage(format!("{flag} is of --isolate, and has no effect without it"))),
+            None => Ok(()),
+        }
+    }
+
     /// What is asked, if anything is.
     pub(crate) fn isolation(&self, shared: &ContainerArguments) -> Result<Option<Isolation>, Failure> {
-        let Some(profile) = &self.isolate else { return Ok(None) };
+        let Some(profile) = &self.isolate else { return self.refuse_alone().map(|()| None) };
         let mut isolation = Isolation {
             profile: Some(profile.clone()),
             private_tmp: self.private_tmp,
@@ -83,5 +98,23 @@ impl SandboxArguments {
             list.extend(absolute(&[PathBuf::from(std::ffi::OsStr::from_bytes(path))])?);
         }
         Ok(Some(isolation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_of_isolation_is_refused_without_it() {
+        let shared = ContainerArguments::default();
+        assert_eq!(SandboxArguments::default().isolation(&shared).expect("nothing is asked"), None);
+        for alone in [
+            SandboxArguments { landlock: vec!["read:/".into()], ..SandboxArguments::default() },
+            SandboxArguments { hide_path: vec!["/etc".into()], ..SandboxArguments::default() },
+            SandboxArguments { private_tmp: Some(false), ..SandboxArguments::default() },
+        ] {
+            alone.isolation(&shared).expect_err("without --isolate");
+        }
     }
 }

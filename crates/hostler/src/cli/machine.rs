@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use hostler_model::container::text::SecurityOption;
 use hostler_model::limits;
 use hostler_model::units::{parse_duration_ms, parse_size_bytes};
 use hostler_model::vm::{DiskRate, Vm, Vmm};
@@ -92,6 +93,7 @@ impl MachineArguments {
 
 /// A guest has its own kernel, which no flag of a container can change.
 fn refuse_what_is_a_containers(shared: &ContainerArguments) -> Result<(), Failure> {
+    let of_a_container = |option: &SecurityOption| !matches!(option, SecurityOption::NoNewPrivileges(_));
     let asked = [
         ("--tmpfs", !shared.tmpfs.is_empty()),
         ("--cap-add", !shared.cap_add.is_empty()),
@@ -99,6 +101,7 @@ fn refuse_what_is_a_containers(shared: &ContainerArguments) -> Result<(), Failur
         ("--device", !shared.device.is_empty()),
         ("--userns", shared.userns.is_some()),
         ("--privileged", shared.privileged),
+        ("--security-opt", shared.security_opt.iter().any(of_a_container)),
         ("--oci-runtime", shared.oci_runtime.is_some()),
         ("--oci-runtime-arg", !shared.oci_runtime_arg.is_empty()),
         ("--no-pivot", shared.no_pivot),

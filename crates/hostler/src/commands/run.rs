@@ -144,19 +144,24 @@ fn restart_of(run: &Run) -> Restart {
     }
 }
 
-fn spec(run: &Run) -> Result<Spec, Failure> {
-    let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(absolute).transpose();
-    let vm = run.machine.machine(&run.container, &run.limits)?;
-    let container = if vm.is_some() { None } else { run.container.container()? };
-    let is_elsewhere = container.is_some() || vm.is_some();
-    let workdir = match &run.workdir {
+/// Where the program starts; `is_elsewhere` when that is no directory of this machine.
+fn workdir(run: &Run, is_elsewhere: bool) -> Result<Option<ByteString>, Failure> {
+    Ok(match &run.workdir {
         Some(directory) if is_elsewhere => Some(ByteString::from(directory.as_os_str())),
         Some(directory) => Some(absolute(directory)?),
         // A directory that was removed under the shell has no name; the node's default is better than a refusal.
         // A container or a guest has directories of its own.
         None if is_elsewhere => None,
         None => std::env::current_dir().ok().map(|directory| ByteString::from(directory.as_os_str())),
-    };
+    })
+}
+
+fn spec(run: &Run) -> Result<Spec, Failure> {
+    let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(absolute).transpose();
+    let vm = run.machine.machine(&run.container, &run.limits)?;
+    let container = if vm.is_some() { None } else { run.container.container()? };
+    let is_elsewhere = container.is_some() || vm.is_some();
+    let workdir = workdir(run, is_elsewhere)?;
     let isolation = run.sandbox.isolation(&run.container)?;
     // Of a virtual machine it is its memory.
     let limits = LimitArguments { memory: run.limits.memory.filter(|_| vm.is_none()), ..run.limits.clone() };

@@ -30,6 +30,11 @@ pub(crate) async fn measure(runtime: &Runtime, workloads: Vec<Arc<Workload>>) ->
             let Some(run) = workload.live_run().filter(|run| run.started_at_ms.is_some()).map(|run| run.id) else {
                 continue;
             };
+            // What is in a guest only its own kernel knows, and that stands still.
+            if workload.spec.vm.is_some() && workload.run.as_ref().is_some_and(|run| run.paused) {
+                measured.unanswered.push(workload);
+                continue;
+            }
             let runtime = runtime.clone();
             asked.spawn(async move {
                 let answer = tokio::time::timeout_at(deadline, runtime.stats(run, StatsDepth::Brief)).await;

@@ -87,8 +87,14 @@ pub(crate) async fn processes(
 ) -> Answer {
     let workload = door.resolve(peer, query.namespace, &reference)?;
     let run = live_run(&workload)?;
+    refuse_paused_guest(&workload)?;
     let list = door.node.runtime.processes(run).await.map_err(|error| no_answer(&error))?;
     Ok(json(StatusCode::OK, &list))
+}
+
+/// Only its own kernel knows what is in a guest, and that stands still.
+fn refuse_paused_guest(workload: &Workload) -> Result<(), Problem> {
+    if workload.spec.vm.is_some() { hostler_supervisor::refuse_paused(workload) } else { Ok(()) }
 }
 
 /// Once a second, from now on; those that were missed are not made up for.
@@ -141,6 +147,7 @@ impl Door {
             let phase = workload.as_ref().map_or("gone", |workload| workload.phase().as_str());
             Problem::new(ProblemKind::Conflict, format!("it uses nothing: it is {phase}"))
         })?;
+        workload.as_deref().map_or(Ok(()), refuse_paused_guest)?;
         let used = self.node.runtime.stats(run, StatsDepth::Full).await.map_err(|error| no_answer(&error))?;
         self.node.metrics.observe_duration(Operation::Stats, began.elapsed());
         Ok(told(used))
