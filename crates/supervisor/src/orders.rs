@@ -74,9 +74,7 @@ impl State {
                 )));
             }
             Order::Checkpoint(_) if workload.spec.container.is_none() => {
-                return Err(conflict(format!(
-                    "{name} is no container: only containers can be checkpointed"
-                )));
+                return Err(conflict(format!("{name} is no container: only containers can be checkpointed")));
             }
             Order::Checkpoint(_) if has_own_users(workload) => {
                 return Err(conflict(format!(
