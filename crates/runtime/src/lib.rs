@@ -62,8 +62,8 @@ use tokio::sync::mpsc;
 use agent::{Agent, Answer};
 use process::Shared;
 
-pub use guests::GuestSettings;
 pub use attach::{AttachRequest, Attachment, InputWriter, Output, OutputReader, Role};
+pub use guests::GuestSettings;
 pub use hostler_wire::{AttachTarget, RunStats, SignalScope, StatsDepth, Stream, StreamOffsets};
 
 /// How long a shutdown waits for idle agents to leave, milliseconds.

@@ -13,7 +13,8 @@ use hostler_model::spec::{Limits, Log, Stdio, Stop};
 use hostler_model::units::Signal;
 use hostler_model::workload::{LostReason, StartFailureKind};
 use hostler_runtime::{
-    AttachRequest, AttachTarget, Fact, FoundState, Role, Runtime, Settings, SignalScope, StatsDepth, Stream,
+    AttachRequest, AttachTarget, Fact, FoundState, GuestSettings, Role, Runtime, Settings, SignalScope, StatsDepth,
+    Stream,
 };
 use tokio::sync::mpsc;
 
@@ -32,6 +33,18 @@ fn agent_binary() -> Option<PathBuf> {
 
 fn run(number: u32) -> RunId {
     RunId { workload: WorkloadId::from_bytes([3; 6]), number }
+}
+
+/// Guests of a node that has nothing to make them with.
+fn guest_settings(directory: &std::path::Path) -> GuestSettings {
+    let at = |name: &str| directory.join("vm").join(name);
+    GuestSettings {
+        kernels: at("kernels"),
+        cache: at("cache"),
+        machines: at("machines"),
+        qemu: None,
+        firecracker: None,
+    }
 }
 
 struct Node {
@@ -60,6 +73,7 @@ impl Node {
             reuse: true,
             cgroup: None,
             networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
+            guests: guest_settings(directory.path()),
         };
         let (facts_in, facts) = mpsc::channel(64);
         let runtime = Runtime::start(settings.clone(), facts_in);
@@ -80,6 +94,7 @@ impl Node {
             namespace: Namespace::owner(),
             program: program(script),
             container: None,
+            vm: None,
             stdio: Stdio { interactive: true, owner: false, ..Stdio::default() },
             log_directory: ByteString::from(self.directory.path().join("log").join(number.to_string()).as_os_str()),
             log: Log::default(),

@@ -30,6 +30,7 @@ fn boot(directory: &Path, kernel: &Path, initrd: &Path) -> VmBoot {
         vmm: "qemu".to_owned(),
         program: Program { workdir: directory.as_os_str().into(), command, ..program(&["x"]) },
         channel: GuestChannel::Stream { socket: "agent.sock".to_owned() },
+        network_namespace: None,
         cgroup: None,
         limits: Limits::default(),
         boot_max_ms: 15_000,

@@ -7,20 +7,25 @@ use std::path::{Path, PathBuf};
 use hostler_image::block::{self, BlockLimits};
 use hostler_image::{initramfs, layer};
 use hostler_model::ByteString;
-use hostler_model::guest::{Furnish, GuestChannel, GuestRoot, GuestWrites, VmBoot};
+use hostler_model::guest::{Furnish, GuestChannel, GuestIdentity, GuestNic, GuestRoot, GuestWrites, VmBoot};
 use hostler_model::ids::RunId;
-use hostler_model::launch::{Launch, Program};
+use hostler_model::launch::{Launch, NetworkFiles, Program};
 use hostler_model::limits;
 use hostler_model::spec::Limits;
 use hostler_model::vm::{DiskRate, Vm};
+use hostler_network::{GuestPlace, SetUp};
 
 use super::volumes::{format_of, name_of};
 use super::{GuestError, Guests};
-use crate::microvm::{Bucket, Channel, ChannelAddress, Drive, Machine, Place, RateLimit, Start, Vmm as _, VmmCommand};
+use crate::microvm::{
+    Bucket, Channel, ChannelAddress, Drive, Machine, Nic, Place, RateLimit, Start, Vmm as _, VmmCommand,
+};
 
 /// By which the guest finds its disks.
 const ROOT: &str = "root";
 const LAYER: &str = "layer";
+/// What its network card is called.
+const CARD: &str = "eth0";
 
 /// What the guest is given beside its root.
 struct Parts {
@@ -31,8 +36,9 @@ struct Parts {
 }
 
 impl Guests {
-    /// Everything that this run's machine needs, made. Blocks, for as long as it takes to make an image of a directory.
-    pub(crate) fn plan(&self, launch: &Launch, asked: &Vm) -> Result<VmBoot, GuestError> {
+    /// Everything that this run's machine needs, made; `set_up` is its place in a network. Blocks, for as long as it takes to
+    /// make an image of a directory.
+    pub(crate) fn plan(&self, launch: &Launch, asked: &Vm, set_up: Option<&SetUp>) -> Result<VmBoot, GuestError> {
         let vmm = self.vmm(asked.vmm)?;
         let (kernel, initrd) = self.kernel(asked)?;
         let directory = self.machine_directory(launch.run);
@@ -46,8 +52,8 @@ impl Guests {
             vcpus: asked.vcpus,
             memory_bytes: asked.memory_bytes,
             drives,
-            nics: Vec::new(),
-            network_namespace: None,
+            nics: set_up.and_then(|set_up| set_up.guest.as_deref()).map(card_of).into_iter().collect(),
+            network_namespace: set_up.map(|set_up| set_up.path.clone()),
             shares: Vec::new(),
             channel: if asked.no_agent { Channel::None } else { Channel::Agent },
         };
@@ -61,6 +67,7 @@ impl Guests {
             directory: directory.as_os_str().into(),
             vmm: vmm.name().to_owned(),
             channel: channel_of(&command),
+            network_namespace: command.network_namespace.as_ref().map(|path| path.as_os_str().into()),
             program: program_of(command, &directory),
             cgroup: launch.cgroup.clone(),
             limits: limits_of(launch, asked),
@@ -145,6 +152,26 @@ impl Guests {
     pub(crate) fn forget(&self, run: RunId) {
         let _ = fs::remove_dir_all(self.machine_directory(run));
     }
+}
+
+/// Its rate is limited in its network, for whichever program makes it.
+fn card_of(place: &GuestPlace) -> Nic {
+    Nic { id: CARD.to_owned(), tap: place.tap.clone(), mac: place.mac, rate_rx: None, rate_tx: None }
+}
+
+/// What the guest is told of its place in a network.
+pub(crate) fn tell_of_network(identity: &mut GuestIdentity, set_up: SetUp) {
+    identity.files = Some(Box::new(NetworkFiles { hosts: set_up.hosts, resolv: set_up.resolv }));
+    identity.nics = set_up
+        .guest
+        .map(|place| GuestNic {
+            mac: place.mac,
+            addresses: place.addresses,
+            gateways: place.gateways,
+            mtu: Some(place.mtu),
+        })
+        .into_iter()
+        .collect();
 }
 
 fn vm_id(run: RunId) -> crate::microvm::VmId {

@@ -1,49 +1,99 @@
-//! A run's guest: what it is made of is looked up and made before there is an agent for it, for that may take long.
+//! A run's guest: its place in a network, if it wants one, and then what it is made of; both before there is an agent for it,
+//! for that may take long.
+//!
+//! ```text
+//!            taken               planned              an agent
+//!   waiting ───────► (its place) ────────► (its boot) ────────► preparing
+//!      │ refused, killed, taken back: the place is given back with the run's end, the machine's directory at once
+//! ```
+//! Not here: what a place is, and how a machine is planned.
 
 use std::sync::Arc;
 
+use hostler_model::container::Network;
+use hostler_model::guest::VmBoot;
 use hostler_model::ids::RunId;
 use hostler_model::launch::Launch;
 use hostler_model::workload::StartFailureKind;
+use hostler_network::{Ask, Rights, SetUp, Take, Taker};
 
 use super::{At, Entry, Shared, Step, Waiting, failure};
 use crate::Fact;
+use crate::guests::tell_of_network;
+
+/// The user that VMMs run as.
+const VMM_UID: u32 = 0;
+
+fn ask_of(launch: &Launch) -> Option<Ask> {
+    let vm = launch.vm.as_ref()?;
+    Some(Ask {
+        run: launch.run,
+        namespace: launch.namespace.clone(),
+        attachment: vm.asked.network.as_ref().and_then(Network::attachment)?.clone(),
+        names: vm.names.clone(),
+        hostname: vm.identity.hostname.clone(),
+        rights: Rights::Administers,
+        taker: Taker::Machine { owner: VMM_UID },
+    })
+}
 
 impl Shared {
-    /// Has the machine planned, and goes on with the run when that is done.
+    /// Has the machine planned, in its network, and goes on with the run when that is done.
     pub(super) fn plan_guest(self: &Arc<Self>, launch: Launch) {
         let run = launch.run;
-        let mut state = self.state();
-        if state.runs.contains_key(&run) {
-            tracing::error!(%run, "prepare for a run that exists already; ignored");
-            return;
+        let ask = ask_of(&launch);
+        {
+            let mut state = self.state();
+            if state.runs.contains_key(&run) {
+                tracing::error!(%run, "prepare for a run that exists already; ignored");
+                return;
+            }
+            let attach = state.ahead.remove(&run).into_iter().collect();
+            let waiting = Box::new(Waiting { launch: launch.clone(), signals: Vec::new(), attach });
+            state.runs.insert(run, Entry::new(At::Waiting(waiting), Step::Preparing));
         }
-        let attach = state.ahead.remove(&run).into_iter().collect();
-        let waiting = Box::new(Waiting { launch: launch.clone(), signals: Vec::new(), attach });
-        state.runs.insert(run, Entry::new(At::Waiting(waiting), Step::Preparing));
-        drop(state);
+        let taken = ask.map(|ask| self.settings.networks.take(ask));
         let shared = Arc::clone(self);
         self.handle.spawn(async move {
-            let planning = Arc::clone(&shared);
-            let planned = shared.handle.spawn_blocking(move || {
-                let vm = launch.vm.as_ref().expect("it is planned for");
-                planning.guests.plan(&launch, &vm.asked)
-            });
-            match planned.await {
-                Ok(Ok(boot)) => shared.planned(run, boot),
-                Ok(Err(error)) => {
-                    shared.guests.forget(run);
-                    shared.gives_up(run, StartFailureKind::Sandbox, &error.to_string());
-                }
-                Err(_) => shared.gives_up(run, StartFailureKind::Sandbox, "the daemon is going down"),
-            }
+            let set_up = match taken {
+                None => None,
+                Some(Ok(Take::Ready(set_up))) => Some(set_up),
+                Some(Ok(Take::Later(answer))) => match answer.await {
+                    Ok(Ok(set_up)) => Some(set_up),
+                    Ok(Err(error)) => return shared.gives_up(run, StartFailureKind::Network, &error.to_string()),
+                    Err(_) => {
+                        let why = "its place in the network was given up";
+                        return shared.gives_up(run, StartFailureKind::Network, why);
+                    }
+                },
+                Some(Err(error)) => return shared.gives_up(run, StartFailureKind::Network, &error.to_string()),
+            };
+            shared.plan_placed(launch, set_up).await;
         });
     }
 
-    fn planned(self: &Arc<Self>, run: RunId, boot: hostler_model::guest::VmBoot) {
+    /// It has its place, if it has one.
+    async fn plan_placed(self: &Arc<Self>, launch: Launch, set_up: Option<SetUp>) {
+        let run = launch.run;
+        let planning = Arc::clone(self);
+        let planned = self.handle.spawn_blocking(move || {
+            let vm = launch.vm.as_ref().expect("it is planned for");
+            planning.guests.plan(&launch, &vm.asked, set_up.as_ref()).map(|boot| (boot, set_up))
+        });
+        match planned.await {
+            Ok(Ok((boot, set_up))) => self.planned(run, boot, set_up),
+            Ok(Err(error)) => {
+                self.guests.forget(run);
+                self.gives_up(run, StartFailureKind::Sandbox, &error.to_string());
+            }
+            Err(_) => self.gives_up(run, StartFailureKind::Sandbox, "the daemon is going down"),
+        }
+    }
+
+    fn planned(self: &Arc<Self>, run: RunId, boot: VmBoot, set_up: Option<SetUp>) {
         let mut state = self.state();
         let Some(Entry { at: At::Waiting(waiting), .. }) = state.runs.get_mut(&run) else {
-            // Taken back meanwhile.
+            // Taken back meanwhile, and its place with it.
             drop(state);
             let shared = Arc::clone(self);
             self.handle.spawn_blocking(move || shared.guests.forget(run));
@@ -51,6 +101,7 @@ impl Shared {
         };
         if let Some(vm) = &mut waiting.launch.vm {
             vm.boot = Some(Box::new(boot));
+            set_up.into_iter().for_each(|set_up| tell_of_network(&mut vm.identity, set_up));
         }
         drop(state);
         self.take_agent_for(run);

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 
 use crate::process::Shared;
 use crate::process::spawn::Process;
-use crate::{Fact, Runtime, Settings};
+use crate::{Fact, GuestSettings, Runtime, Settings};
 
 /// Longer than anything takes; a test that gets here has failed.
 const LONG: Duration = Duration::from_secs(20);
@@ -42,6 +42,18 @@ fn store() -> StoreId {
 
 fn run(number: u32) -> RunId {
     RunId { workload: WorkloadId::from_bytes([9; 6]), number }
+}
+
+/// Guests of a node that has nothing to make them with.
+fn guest_settings(directory: &std::path::Path) -> GuestSettings {
+    let at = |name: &str| directory.join("vm").join(name);
+    GuestSettings {
+        kernels: at("kernels"),
+        cache: at("cache"),
+        machines: at("machines"),
+        qemu: None,
+        firecracker: None,
+    }
 }
 
 fn launch(run: RunId, namespace: &Namespace) -> Launch {
@@ -58,6 +70,7 @@ fn launch(run: RunId, namespace: &Namespace) -> Launch {
             confinement: None,
         },
         container: None,
+        vm: None,
         stdio: SpecStdio::default(),
         log_directory: ByteString::from("/nonexistent"),
         log: Log::default(),
@@ -129,6 +142,7 @@ impl Node {
             reuse: true,
             cgroup: None,
             networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
+            guests: guest_settings(directory.path()),
         };
         let (facts_in, facts) = mpsc::channel(4);
         let (agents_in, agents) = mpsc::unbounded_channel();
@@ -205,6 +219,7 @@ fn run_file(run: RunId, agent: ProcessId, main: ProcessId) -> RunFile {
         main: Some(main),
         cgroup: None,
         container: None,
+        vm: None,
         exit_reserved: 4096,
     }
 }
