@@ -26,7 +26,7 @@ pub struct Traces {
 }
 
 /// Names in a root that stay when the node is down.
-const STAYING: [&str; 17] = [
+const STAYING: [&str; 18] = [
     "hostler.toml",
     "hostlerd.log",
     "store.redb",
@@ -44,10 +44,11 @@ const STAYING: [&str; 17] = [
     "user-ids",
     "checkpoints",
     "networks",
+    "vm",
 ];
 
 /// Directories of a root in which nothing stays when the node is down. Of `checkpoints` what is in the namespaces'.
-const EMPTY: [&str; 5] = ["run", "sandbox", "oci", "user-ids", "checkpoints"];
+const EMPTY: [&str; 6] = ["run", "sandbox", "oci", "user-ids", "checkpoints", "vm/machines"];
 
 /// Looks until nothing is left, or for a few seconds; what is left then.
 #[must_use]
