@@ -10,7 +10,7 @@ use hostler_linux::netns;
 use hostler_model::config;
 use hostler_model::ids::{Namespace, NodeTag, RunId, WorkloadId};
 use hostler_model::network::{Attachment, NetworkSpec, NewNetwork};
-use hostler_network::{Ask, Networks, PoolSize, Rights, Settings, Take};
+use hostler_network::{Ask, Networks, PoolSize, Rights, Settings, Take, Taker};
 
 use super::{Machine, raw};
 use crate::report::{Figure, Report, median};
@@ -188,6 +188,7 @@ impl Room {
             names: vec![format!("w{number}")],
             hostname: "w".to_owned(),
             rights: Rights::Ordinary,
+            taker: Taker::Processes,
         })
     }
 

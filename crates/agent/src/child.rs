@@ -95,6 +95,7 @@ fn setup_of<'a>(plan: &Plan<'a>, theirs: &'a Theirs, start: Start, shared: &'a S
         terminal: if terminal.is_some() { Terminal::Stdin } else { Terminal::None },
         group: plan.group,
         mounts: Mounts::Shared,
+        network: None,
         filter: None,
         oom_score: shared.config.oom_score,
         start,

@@ -105,6 +105,9 @@ pub struct ChildSetup<'a> {
     pub group: Option<&'a Group>,
     /// Whose mounts it sees and makes.
     pub mounts: Mounts<'a>,
+    /// The network namespace to enter, a file; that of this process when absent. Only root may, and with a door the room
+    /// says it.
+    pub network: Option<&'a ByteString>,
     /// A filter of system calls for the program and all that it starts; needs a process with the right to it.
     pub filter: Option<&'a seccomp::Program>,
     /// What to do about the OOM score.
@@ -278,6 +281,7 @@ pub fn spawn(setup: &ChildSetup<'_>) -> Result<Spawned, StartFailure> {
 pub fn is_plain(setup: &ChildSetup<'_>) -> bool {
     setup.group.is_none()
         && setup.door.is_none()
+        && setup.network.is_none()
         && setup.terminal == Terminal::None
         && !setup.streams.iter().any(|stream| matches!(stream, ChildStream::File(_)))
         && setup.program.identity.as_ref().is_none_or(child::is_user)

@@ -43,6 +43,9 @@ pub struct VmBoot {
     pub program: Program,
     /// How the guest's agent is reached.
     pub channel: GuestChannel,
+    /// The network namespace that the program is executed in, a file; that of the machine when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_namespace: Option<ByteString>,
     /// The cgroup to make for it: its name under the node's parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,

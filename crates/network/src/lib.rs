@@ -19,7 +19,8 @@
 //! - `book`: the lease book, durable over a crash of the daemon
 //! - `choose`: from what was asked for to a network; `view`: how it all stands
 //! - `reconcile`: what is there against what should be, after a crash
-//! - `setup`, `bridge`: making, proving and removing on the machine; `netlink`: links, addresses, routes
+//! - `setup`, `bridge`: making, proving and removing on the machine; `guest`: from a set-up of a container to one of a virtual
+//!   machine; `netlink`: links, addresses, routes
 //! - `conntrack`: what the kernel remembers of connections
 //! - `rules`: the table of nftables; `tool`: calling `nft` and `tc`; `names`: names on the machine
 //! - `cni`: networks that CNI plugins make
@@ -37,6 +38,7 @@ mod cni;
 mod conntrack;
 mod dns;
 mod files;
+mod guest;
 mod knock;
 mod names;
 mod netlink;
@@ -54,7 +56,7 @@ mod view;
 mod work;
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +119,18 @@ pub enum Rights {
     Administers,
 }
 
+/// What takes a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taker {
+    /// Processes that are put into its network namespace.
+    Processes,
+    /// A virtual machine, by a tap in that namespace.
+    Machine {
+        /// The user that the program which makes it runs as: it opens the tap.
+        owner: u32,
+    },
+}
+
 /// A run's wish for a place in a network.
 #[derive(Debug, Clone)]
 pub struct Ask {
@@ -132,6 +146,8 @@ pub struct Ask {
     pub hostname: String,
     /// What it may do to it.
     pub rights: Rights,
+    /// What it is.
+    pub taker: Taker,
 }
 
 /// A run's place in a network.
@@ -149,6 +165,23 @@ pub struct SetUp {
     pub hosts: String,
     /// What its `/etc/resolv.conf` says.
     pub resolv: String,
+    /// Of a virtual machine: what it is made with, and what its guest sets itself.
+    pub guest: Option<Box<GuestPlace>>,
+}
+
+/// How a virtual machine is in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestPlace {
+    /// The tap in the network namespace, by its name.
+    pub tap: String,
+    /// The hardware address of the guest's interface.
+    pub mac: [u8; 6],
+    /// Addresses of that interface, at most one of each kind, and the lengths of their ranges.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where everything else is reached, at most one of each kind; nowhere from an internal network.
+    pub gateways: Vec<IpAddr>,
+    /// The largest packet, bytes.
+    pub mtu: u32,
 }
 
 /// The answer to a wish.
@@ -184,6 +217,9 @@ pub enum NetworkError {
     /// It could not be made.
     #[error("a place in network {0} could not be made: {1}")]
     Failed(NetworkName, String),
+    /// It has no place for one.
+    #[error("{}", hostler_model::network::no_guests(.0).detail)]
+    NoGuests(NetworkName),
     /// It is going away.
     #[error("network {0} is being removed")]
     Removed(NetworkName),

@@ -420,17 +420,51 @@ pub(crate) fn join(name: &str, bridge: u32) -> Request {
 
 /// What comes from a link of a bridge may go back to it: of one who asks for a port of his own at the machine.
 pub(crate) fn send_back(name: &str) -> Request {
+    port(format!("let {name} reach itself"), name, InfoBridgePort::HairpinMode(true))
+}
+
+/// Who is behind a link of a bridge is not remembered: what is for somebody else goes to all others.
+pub(crate) fn learn_nothing(name: &str) -> Request {
+    port(format!("have nothing remembered of {name}"), name, InfoBridgePort::Learning(false))
+}
+
+fn port(doing: String, name: &str, setting: InfoBridgePort) -> Request {
     let mut message = named(name);
-    let data = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let data = InfoPortData::BridgePort(vec![setting]);
     let infos = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(data)];
     message.attributes.push(LinkAttribute::LinkInfo(infos));
     // The other message, for what it changes, does not look at this part.
-    request(format!("let {name} reach itself"), RouteNetlinkMessage::NewLink(message), 0)
+    request(doing, RouteNetlinkMessage::NewLink(message), 0)
 }
 
 /// A link goes, and its other end with it.
 pub(crate) fn remove(name: &str) -> Request {
     request(format!("remove the link {name}"), RouteNetlinkMessage::DelLink(named(name)), 0)
+}
+
+/// A link has this hardware address from now on.
+pub(crate) fn set_mac(name: &str, mac: [u8; 6]) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    request(format!("change the hardware address of {name}"), RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// A link carries packets of this size from now on, bytes.
+pub(crate) fn set_mtu(name: &str, mtu: u32) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::Mtu(mtu));
+    request(format!("change the largest packet of {name}"), RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// A link has this address no more; with its last one go its routes.
+pub(crate) fn remove_address(link: u32, prefixed: Prefixed) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.index = link;
+    message.header.prefix_len = prefixed.length;
+    message.header.family = if prefixed.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.attributes.push(AddressAttribute::Local(prefixed.address));
+    let doing = format!("take away the address {prefixed}");
+    request(doing, RouteNetlinkMessage::DelAddress(message), 0)
 }
 
 /// An address for a link. One of IPv6 is used at once: nobody else can have it.

@@ -27,7 +27,7 @@ use crate::pool;
 use crate::setup::{self, Users};
 use crate::state::{Job, Place, Returned, Shared, Stage, State};
 use crate::work::Rules;
-use crate::{Ask, NetworkError, Rights, bridge};
+use crate::{Ask, NetworkError, Rights, Taker, bridge};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -150,6 +150,7 @@ impl Shared {
             hostname: user.names.first().cloned().unwrap_or_default(),
             names: user.names,
             rights: if user.spoils { Rights::Administers } else { Rights::Ordinary },
+            taker: user.tap_owner.map_or(Taker::Processes, |owner| Taker::Machine { owner }),
         };
         let published = net.ports_of(&ask);
         let place = Place { network: lease.network, ask, setup: Some(lease.setup), answer: None, published, problem };

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!   the machine                      the network of the set-up
-//!   bridge ── h<tag><set-up> ────────── eth0   a container: addresses and routes are on it
-//!                                       eth0 ── br0 ── tap0   a virtual machine: they are for the guest to set
+//!   bridge ── h<tag><set-up> ────────── eth0   addresses and routes are on it
 //! ```
+//! For a virtual machine it is changed once it is taken: see [`crate::guest`].
+//!
 //! Everything here may fail at any step and may be called again: removing begins with whatever is there.
 
 use std::fs;
@@ -12,8 +13,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use hostler_linux::netns;
-use hostler_linux::{failpoint, tap};
+use hostler_linux::{failpoint, netns};
 use hostler_model::ids::{NodeTag, SetupId};
 use hostler_model::network::Bridge;
 use thiserror::Error;
@@ -23,7 +23,7 @@ use crate::netlink::{self, End, Link, Netlink, NetlinkError, Prefixed, Route};
 use crate::tool::{TC, ToolError};
 
 /// The interface's number in its network: said ahead, so that all that is asked of it can travel in one piece.
-const INNER_INDEX: u32 = 100;
+pub(crate) const INNER_INDEX: u32 = 100;
 
 /// What could not be done with a set-up.
 #[derive(Debug, Error)]
@@ -49,7 +49,6 @@ pub(crate) enum SetupError {
 pub(crate) enum Kind {
     Container,
     /// The user that the virtual machine runs as.
-    #[cfg_attr(not(test), expect(dead_code, reason = "there are no microVMs yet"))]
     VirtualMachine {
         owner: u32,
     },
@@ -77,14 +76,14 @@ impl Plan {
         netlink::mac_of([tag[0], tag[1]], self.ip.octets())
     }
 
-    fn addresses(&self) -> Vec<Prefixed> {
+    pub(crate) fn addresses(&self) -> Vec<Prefixed> {
         let four = Prefixed { address: self.ip.into(), length: self.bridge.subnet.length() };
         let six = self.bridge.subnet6.zip(self.ip6);
         let six = six.map(|(subnet6, ip6)| Prefixed { address: ip6.into(), length: subnet6.length() });
         [Some(four), six].into_iter().flatten().collect()
     }
 
-    fn gateways(&self) -> Vec<IpAddr> {
+    pub(crate) fn gateways(&self) -> Vec<IpAddr> {
         if self.internal {
             return Vec::new();
         }
@@ -93,7 +92,7 @@ impl Plan {
     }
 }
 
-/// Makes it. What was begun when it fails is for [`remove`] to undo.
+/// Makes it, as a container has it. What was begun when it fails is for [`remove`] to undo.
 pub(crate) fn make(plan: &Plan) -> Result<(), SetupError> {
     let outer = names::outer(plan.tag, plan.setup);
     let machine = netns::own().map_err(SetupError::Namespace)?;
@@ -124,22 +123,9 @@ fn inside(plan: &Plan, outer: &str, machine: i32) -> Result<(), SetupError> {
     let here = End { name: names::INNER, mac: Some(plan.mac()), index: Some(INNER_INDEX) };
     let there = End { name: outer, mac: None, index: None };
     let mut requests = vec![netlink::new_pair(&here, &there, machine, plan.mtu), netlink::raise("lo")];
-    if plan.kind == Kind::Container {
-        requests.extend(plan.addresses().into_iter().map(|prefixed| netlink::address(INNER_INDEX, prefixed)));
-        requests.extend(plan.gateways().into_iter().map(netlink::default_route));
-    }
-    netlink.all(requests)?;
-    if let Kind::VirtualMachine { owner } = plan.kind {
-        tap::create(names::TAP, owner).map_err(SetupError::Tap)?;
-        netlink.one(netlink::new_bridge(names::INNER_BRIDGE, None, plan.mtu))?;
-        let bridge = netlink.link(names::INNER_BRIDGE)?.map_or(0, |link| link.index);
-        netlink.all(vec![
-            netlink::raise(names::INNER_BRIDGE),
-            netlink::join(names::INNER, bridge),
-            netlink::join(names::TAP, bridge),
-        ])?;
-    }
-    Ok(())
+    requests.extend(plan.addresses().into_iter().map(|prefixed| netlink::address(INNER_INDEX, prefixed)));
+    requests.extend(plan.gateways().into_iter().map(netlink::default_route));
+    Ok(netlink.all(requests)?)
 }
 
 /// Writes a setting of the kernel's, for the network of this thread. One that the kernel does not have needs no setting.
@@ -171,7 +157,7 @@ pub(crate) fn limit_rate(tag: NodeTag, setup: SetupId, bytes_per_s: u64) -> Resu
     Ok(())
 }
 
-fn within<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, SetupError> {
+pub(crate) fn within<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, SetupError> {
     netns::within(path, work).map_err(|error| SetupError::Enter(path.display().to_string(), error))
 }
 
@@ -200,7 +186,8 @@ pub(crate) fn flaw(plan: &Plan, users: Users) -> Result<Option<String>, SetupErr
             return Ok(Some(format!("its link {outer} is not in its bridge")));
         }
         Some(link) if !link.up => return Ok(Some(format!("its link {outer} is down"))),
-        Some(_) if users == Users::MayChange => return Ok(None),
+        // What is in it cannot change anything of a guest's set-up, so that is looked at all the same.
+        Some(_) if users == Users::MayChange && plan.kind == Kind::Container => return Ok(None),
         Some(_) => {}
     }
     within(&path, || flaw_inside(plan, users))?
@@ -221,21 +208,23 @@ fn flaw_inside(plan: &Plan, users: Users) -> Result<Option<String>, SetupError> 
     let Some(inner) = links.iter().find(|link| link.name == names::INNER) else {
         return Ok(Some(format!("it has no {}", names::INNER)));
     };
-    if !inner.up || inner.mac != plan.mac() || inner.mtu != plan.mtu {
+    let mac = if plan.kind == Kind::Container { plan.mac() } else { crate::guest::port_mac(plan) };
+    if !inner.up || inner.mac != mac || inner.mtu != plan.mtu {
         return Ok(Some(format!("{} was changed", names::INNER)));
     }
-    if plan.kind == Kind::Container {
-        if let Some(flaw) = addresses_flaw(plan, inner.index, &netlink.addresses()?) {
-            return Ok(Some(flaw));
-        }
-        if let Some(flaw) = routes_flaw(plan, &netlink.routes()?) {
-            return Ok(Some(flaw));
-        }
-        if users == Users::None
-            && let Some(link) = links.iter().find(|link| is_foreign(link))
-        {
-            return Ok(Some(format!("{} was left in it", link.name)));
-        }
+    if plan.kind != Kind::Container {
+        return Ok(crate::guest::flaw(&links, inner));
+    }
+    if let Some(flaw) = addresses_flaw(plan, inner.index, &netlink.addresses()?) {
+        return Ok(Some(flaw));
+    }
+    if let Some(flaw) = routes_flaw(plan, &netlink.routes()?) {
+        return Ok(Some(flaw));
+    }
+    if users == Users::None
+        && let Some(link) = links.iter().find(|link| is_foreign(link))
+    {
+        return Ok(Some(format!("{} was left in it", link.name)));
     }
     Ok(None)
 }

@@ -148,10 +148,11 @@ impl Net {
         let (Stage::Ready(index), Some(bridge), Some(ip)) = (&self.stage, &self.record.bridge, lease.ip) else {
             return None;
         };
+        let tap_owner = lease.user.as_ref().and_then(|user| user.tap_owner);
         Some(Plan {
             tag: settings.tag,
             setup: lease.setup,
-            kind: Kind::Container,
+            kind: tap_owner.map_or(Kind::Container, |owner| Kind::VirtualMachine { owner }),
             ip,
             ip6: lease.ip6,
             bridge: bridge.clone(),

@@ -12,7 +12,7 @@ use crate::book::leases::{Entry, Lease, User, Wanted};
 use crate::pool::{self, Spoiled, Wish};
 use crate::rules::Port;
 use crate::state::{Job, Net, Place, Returned, Shared, Stage, State, tell};
-use crate::{Ask, NetworkError, Rights, SetUp, Take, files};
+use crate::{Ask, NetworkError, Rights, SetUp, Take, Taker, files};
 
 /// What a run has that has a set-up.
 pub(crate) enum Bound {
@@ -59,6 +59,7 @@ fn spoils(ask: &Ask) -> bool {
     let attachment = &ask.attachment;
     // What the kernel remembers of connections to a published port would lead to the next one.
     ask.rights == Rights::Administers
+        || ask.taker != Taker::Processes
         || attachment.ip.is_some()
         || attachment.ip6.is_some()
         || attachment.rate_bytes_per_s.is_some()
@@ -85,6 +86,9 @@ impl Shared {
         let net = state.nets.get_mut(&id).ok_or(NetworkError::Removed(name))?;
         if let Stage::Broken(why) = &net.stage {
             return Err(NetworkError::Broken(net.name().clone(), why.clone()));
+        }
+        if ask.taker != Taker::Processes && net.is_cni() {
+            return Err(NetworkError::NoGuests(net.name().clone()));
         }
         let (run, wish) = (ask.run, net.wish(&ask));
         let (sender, receiver) = oneshot::channel();
@@ -158,17 +162,22 @@ impl Shared {
         place.published = net.ports_of(&place.ask);
         let by_rules = !place.published.is_empty();
         let by_tool = place.ask.attachment.rate_bytes_per_s.is_some() && net.wish(&place.ask) == Wish::Any;
+        let tap_owner = match place.ask.taker {
+            Taker::Processes => None,
+            Taker::Machine { owner } => Some(owner),
+        };
         let user = User {
             run,
             names: place.ask.names.clone(),
             publish: place.ask.attachment.publish.clone(),
             dns: place.ask.attachment.dns.clone(),
             spoils: spoils(&place.ask),
+            tap_owner,
         };
         state.write_user(setup, user)?;
         failpoint::hit("setup-taken");
         self.zone_changed(state, id);
-        if by_rules || by_tool {
+        if by_rules || by_tool || tap_owner.is_some() {
             return Ok(Bound::Unfinished);
         }
         self.set_up(state, run).map(|set_up| Bound::Whole(Box::new(set_up))).ok_or_else(gone)
@@ -181,6 +190,10 @@ impl Shared {
         let lease = state.lease(place.setup?)?;
         let machine = || files::machine_resolvers(&state.own_addresses());
         let plugins = || self.answered(lease.setup).map(|outcome| outcome.dns).unwrap_or_default();
+        let guest = match place.ask.taker {
+            Taker::Processes => None,
+            Taker::Machine { .. } => Some(Box::new(crate::guest::place(&net.plan(&self.settings, lease)?))),
+        };
         Some(SetUp {
             id: lease.setup,
             path: crate::names::namespace(self.settings.tag, lease.setup),
@@ -192,6 +205,7 @@ impl Shared {
                 _ if net.is_cni() => files::resolv_of_plugins(&plugins(), &place.ask.attachment, &net.record, machine),
                 _ => files::resolv_of(&place.ask.attachment, &net.record, machine),
             },
+            guest,
         })
     }
 

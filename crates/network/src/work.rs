@@ -18,7 +18,7 @@ use crate::rules::{self, Net as RulesNet, Port};
 use crate::setup::{self, SetupError, Users};
 use crate::state::{Job, Returned, Shared, Stage, State, tell};
 use crate::take::Bound;
-use crate::{NetworkError, bridge, cni, conntrack, names};
+use crate::{NetworkError, Taker, bridge, cni, conntrack, guest, names};
 
 impl Shared {
     pub(crate) fn carry_out(self: &Arc<Self>, id: NetworkId, job: Job) {
@@ -235,22 +235,31 @@ impl Shared {
         }
     }
 
-    /// Publishes ports and limits the rate of a run's place.
+    /// Makes a run's place a virtual machine's if it is one, publishes ports and limits the rate.
     fn finish(self: &Arc<Self>, id: NetworkId, run: RunId) {
-        let (setup, ports, rate) = {
+        let (setup, ports, rate, plan) = {
             let state = self.state();
             // It has gone meanwhile.
             let Some(place) = state.runs.get(&run) else { return };
             let Some(lease) = place.setup.and_then(|setup| state.lease(setup)) else { return };
             let port = |publish: &Publish| Port { publish: *publish, ip: lease.ip, ip6: lease.ip6 };
             let ports: Vec<_> = place.published.iter().map(port).collect();
-            (lease.setup, ports, place.ask.attachment.rate_bytes_per_s)
+            let plan = match place.ask.taker {
+                Taker::Processes => None,
+                Taker::Machine { .. } => Some(state.nets.get(&id).and_then(|net| net.plan(&self.settings, lease))),
+            };
+            (lease.setup, ports, place.ask.attachment.rate_bytes_per_s, plan)
         };
         let on_bridge = !ports.is_empty() && self.state().nets.get(&id).is_some_and(|net| !net.is_cni());
         let reach = || if on_bridge { setup::let_reach_itself(self.settings.tag, setup) } else { Ok(()) };
         let limit = || rate.map_or(Ok(()), |rate| setup::limit_rate(self.settings.tag, setup, rate));
         let set = || reach().and_then(|()| limit()).map_err(|error| self.failed(id, &error.to_string()));
-        let done = self.publish(run, &ports).and_then(|()| set());
+        let converted = match plan {
+            None => Ok(()),
+            Some(None) => Err(self.failed(id, "the network cannot be used now")),
+            Some(Some(plan)) => guest::convert(&plan).map_err(|error| self.failed(id, &error.to_string())),
+        };
+        let done = converted.and_then(|()| self.publish(run, &ports)).and_then(|()| set());
         failpoint::hit("setup-finished");
         let mut guard = self.state();
         match done {

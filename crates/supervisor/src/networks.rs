@@ -41,12 +41,13 @@ impl State {
         &self.networks
     }
 
-    /// Whether the network that a workload of this namespace is to be in is there.
+    /// Whether the network that a workload of this namespace is to be in is there, and has places for what it is.
     pub(crate) fn has_network(&self, namespace: &Namespace, spec: &Spec) -> Result<(), Problem> {
         let Some(attachment) = spec.attachment() else { return Ok(()) };
-        match self.networks.contains_key(&(namespace.clone(), attachment.name.clone())) {
-            true => Ok(()),
-            false => Err(network::unknown(namespace, &attachment.name)),
+        match self.networks.get(&(namespace.clone(), attachment.name.clone())) {
+            Some(record) if spec.vm.is_some() && record.spec.cni.is_some() => Err(network::no_guests(&attachment.name)),
+            Some(_) => Ok(()),
+            None => Err(network::unknown(namespace, &attachment.name)),
         }
     }
 

@@ -12,6 +12,7 @@ use hostler_model::schedule::Schedule;
 use hostler_model::spec::Spec;
 use hostler_model::stack::probe::{Readiness, ReadyWhen};
 use hostler_model::stack::{UnitKind, UnitPlan, Update};
+use hostler_model::vm::Vm;
 use hostler_model::workload::Identity;
 use hostler_model::{Now, Problem, ProblemKind, limits};
 use hostler_supervisor::input::Reply;
@@ -255,6 +256,25 @@ fn who_names_a_network_finds_it_for_as_long_as_he_may_run() {
     }
     world.make(network("blue", "10.2.0.0/16", None)).expect("another one");
     world.ask(Request::Start(ids[0])).expect("it goes where the name leads");
+}
+
+#[test]
+fn virtual_machines_are_in_networks_as_containers_are() {
+    let mut world = World::new();
+    let guest = |text: &'static str| {
+        move |spec: &mut Spec| {
+            let network = Some(Network::Named(Box::new(Attachment::to(name(text)))));
+            spec.vm = Some(Box::new(Vm { network, ..Vm::default() }));
+        }
+    };
+    refused(world.create("early", guest("blue")), ProblemKind::UnknownNetwork, &["blue"]);
+    world.make(network("blue", "10.0.0.0/24", None)).expect("made");
+    let plugins = NetworkSpec { cni: Some("{}".to_owned()), ..NetworkSpec::default() };
+    let cni = NetworkRecord { spec: plugins, bridge: None, ..network("cni", "10.0.1.0/24", None) };
+    world.make(cni).expect("made");
+    refused(world.create("cni", guest("cni")), ProblemKind::NetworkUnavailable, &["cni", "CNI plugins"]);
+    world.create("guest", guest("blue")).expect("accepted");
+    refused(world.remove("blue"), ProblemKind::Conflict, &["guest"]);
 }
 
 #[test]

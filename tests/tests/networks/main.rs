@@ -7,11 +7,13 @@
 //! - `pools`: filled, taken, cleaned, reused, exhausted; queues; addresses that run out
 //! - `plugins`: CNI networks with real plugins, and with plugins that hang, fail, lie and die half-way
 //! - `deaths`: the daemon dies at each step of making, taking, giving back and removing
+//! - `guests`: virtual machines in them
 //! - `reconciling`: what was removed or added by hand while the daemon was down
 //! - `refusals`: what is refused, and how
 
 mod apart;
 mod deaths;
+mod guests;
 mod names;
 mod plugins;
 mod pools;

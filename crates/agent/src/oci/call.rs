@@ -98,6 +98,7 @@ impl Call {
             terminal: Terminal::None,
             group: None,
             door: None,
+            network: None,
             mounts: match &container.unified {
                 Some(unified) => Mounts::Without(unified),
                 // CRIU mounts what it needs where it stands, and leaves it there when it is killed.

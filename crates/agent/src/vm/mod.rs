@@ -178,6 +178,7 @@ impl Vm {
             terminal: Terminal::None,
             group: self.group.as_ref(),
             mounts: Mounts::Shared,
+            network: self.boot.network_namespace.as_ref(),
             filter: None,
             oom_score: shared.config.oom_score,
             start: Start::AtOnce,

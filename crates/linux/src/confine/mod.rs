@@ -40,6 +40,7 @@ use hostler_model::launch::Confinement;
 use hostler_model::limits::OCI_CONFIG_MAX;
 use hostler_model::workload::{StartFailure, StartFailureKind};
 
+pub(crate) use namespaces::join_network;
 pub(crate) use stage::become_confined;
 
 /// Brings up the loopback device of the network that this process is in. The caller stays in that network.

@@ -24,7 +24,7 @@ fn flags(isolation: &Isolation) -> libc::c_int {
 }
 
 /// The network of a namespace that exists. Before anything is given up: only root may.
-pub(super) fn join_network(path: &ByteString) -> Result<(), Failure> {
+pub(crate) fn join_network(path: &ByteString) -> Result<(), Failure> {
     let shown = path.to_string_lossy();
     let Ok(name) = CString::new(path.as_bytes()) else {
         return Err(Failure { kind: KIND, message: format!("{shown:?} contains a NUL byte") });

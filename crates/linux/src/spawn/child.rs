@@ -237,6 +237,9 @@ fn set_up_plainly(setup: &ChildSetup<'_>, control: Option<&OwnedFd>, parent: u32
         // Raising one's own score is always allowed; a kernel without the file has no score to reset.
         let _ = std::fs::write("/proc/self/oom_score_adj", "0");
     }
+    if let Some(network) = setup.network {
+        confine::join_network(network)?;
+    }
     super::mounts::enter(setup.mounts)?;
     connect(setup, control)?;
     take_terminal(setup)?;

@@ -417,8 +417,19 @@ impl Spec {
     /// How it is attached to a network of the node, if it is.
     #[must_use]
     pub fn attachment(&self) -> Option<&Attachment> {
-        self.container.as_ref()?.network.as_ref()?.attachment()
+        let of_container = self.container.as_ref().and_then(|container| container.network.as_ref());
+        let of_machine = self.vm.as_ref().and_then(|vm| vm.network.as_ref());
+        of_container.or(of_machine)?.attachment()
     }
+}
+
+/// The refusal of a virtual machine that asks for a place in a network of CNI plugins, which make none for it.
+#[must_use]
+pub fn no_guests(name: &NetworkName) -> Problem {
+    let detail = format!(
+        "network {name} is made by CNI plugins, which give no place to a virtual machine; use a network that was made without --cni"
+    );
+    Problem::new(ProblemKind::NetworkUnavailable, detail)
 }
 
 /// The refusal of one who names a network that is not there.

@@ -45,6 +45,9 @@ pub(crate) struct User {
     /// It cannot be given to somebody else after him.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) spoils: bool,
+    /// It is a virtual machine, and this the user that may open its tap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tap_owner: Option<u32>,
 }
 
 /// One line of the book.

@@ -14,11 +14,11 @@ use hostler_model::network::{NetworkRecord, NetworkSpec, NewNetwork, text};
 
 use super::{on_a_machine, tag};
 use crate::netlink::Netlink;
-use crate::{Ask, NetworkError, Networks, PoolSize, Rights, SetUp, Settings, Take, names};
+use crate::{Ask, NetworkError, Networks, PoolSize, Rights, SetUp, Settings, Take, Taker, names};
 
 const LONGEST: Duration = Duration::from_secs(20);
 
-struct Machine {
+pub(super) struct Machine {
     runtime: tokio::runtime::Runtime,
     dir: tempfile::TempDir,
     tag: NodeTag,
@@ -27,7 +27,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(idle: u32, max: u32) -> Self {
+    pub(super) fn new(idle: u32, max: u32) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         Self {
             runtime: runtime.expect("a runtime"),
@@ -38,7 +38,7 @@ impl Machine {
         }
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         Settings {
             tag: self.tag,
             directory: self.dir.path().join("network"),
@@ -51,8 +51,16 @@ impl Machine {
         }
     }
 
+    pub(super) fn tag(&self) -> NodeTag {
+        self.tag
+    }
+
+    pub(super) fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+
     /// A daemon that comes up.
-    fn daemon(&self, records: &[NetworkRecord], live: &[RunId]) -> Networks {
+    pub(super) fn daemon(&self, records: &[NetworkRecord], live: &[RunId]) -> Networks {
         let networks = Networks::new(self.settings(), self.runtime.handle().clone());
         let adopted = networks.adopt(records.to_vec(), &live.iter().copied().collect::<HashSet<_>>());
         assert!(adopted.broken.is_empty(), "{adopted:?}");
@@ -60,7 +68,7 @@ impl Machine {
         networks
     }
 
-    fn network(&self, networks: &Networks, name: &str, spec: NetworkSpec) -> NetworkRecord {
+    pub(super) fn network(&self, networks: &Networks, name: &str, spec: NetworkSpec) -> NetworkRecord {
         let new = NewNetwork { name: name.parse().expect("a name"), spec };
         let record = networks.choose(&hostler_model::Namespace::owner(), new, &[], 0).expect("chosen");
         networks.add(Arc::new(record.clone()));
@@ -68,7 +76,7 @@ impl Machine {
         record
     }
 
-    fn ask(&self, attachment: &str, workload: &str) -> Ask {
+    pub(super) fn ask(&self, attachment: &str, workload: &str) -> Ask {
         self.next.set(self.next.get() + 1);
         Ask {
             run: run(self.next.get()),
@@ -77,10 +85,11 @@ impl Machine {
             names: vec![workload.to_owned()],
             hostname: workload.to_owned(),
             rights: Rights::Ordinary,
+            taker: Taker::Processes,
         }
     }
 
-    fn take(&self, networks: &Networks, ask: Ask) -> Result<SetUp, NetworkError> {
+    pub(super) fn take(&self, networks: &Networks, ask: Ask) -> Result<SetUp, NetworkError> {
         match networks.take(ask)? {
             Take::Ready(setup) => Ok(setup),
             Take::Later(answer) => self.answer(answer),
@@ -96,7 +105,7 @@ impl Machine {
     }
 
     /// The daemon dies, and its sockets with it.
-    fn crash(self, networks: Networks) -> Self {
+    pub(super) fn crash(self, networks: Networks) -> Self {
         std::mem::forget(networks);
         let Self { runtime, dir, tag, pools, next } = self;
         runtime.shutdown_timeout(LONGEST);
@@ -104,12 +113,12 @@ impl Machine {
         Self { runtime: runtime.expect("a runtime"), dir, tag, pools, next }
     }
 
-    fn quiet(&self, networks: &Networks) {
+    pub(super) fn quiet(&self, networks: &Networks) {
         assert!(self.runtime.block_on(networks.quiet(LONGEST)), "{:?}", networks.pools());
     }
 
     /// Nothing is left of the node on the machine.
-    fn down(&self, networks: &Networks) {
+    pub(super) fn down(&self, networks: &Networks) {
         self.runtime.block_on(networks.shutdown(LONGEST));
         let links = Netlink::open().and_then(|mut netlink| netlink.links()).expect("links");
         assert!(links.iter().all(|link| names::owned(self.tag, &link.name).is_none()), "{links:?}");
@@ -124,7 +133,7 @@ impl Machine {
 }
 
 /// Each run is of a workload of its own.
-fn run(number: u32) -> RunId {
+pub(super) fn run(number: u32) -> RunId {
     RunId { workload: WorkloadId::from_bytes([u8::try_from(number).expect("few"); 6]), number: 1 }
 }
 

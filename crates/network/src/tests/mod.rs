@@ -1,5 +1,6 @@
 //! On a machine of their own: each test makes a network namespace that stands for the machine.
 
+mod guests;
 mod handle;
 mod setups;
 

@@ -11,7 +11,7 @@ use hostler_model::network::{Bridge, NetworkRecord, NetworkSpec};
 use super::{on_a_machine, record, tag};
 use crate::netlink::Netlink;
 use crate::setup::{self, Kind, Plan, Users};
-use crate::{bridge, names};
+use crate::{bridge, guest, names};
 
 fn plan(tag: NodeTag, number: u8, record: &NetworkRecord, bridge: &Bridge, index: u32) -> Plan {
     Plan {
@@ -133,25 +133,51 @@ fn whatever_was_changed_is_found() {
 }
 
 #[test]
-fn one_for_a_virtual_machine() {
+fn one_becomes_a_virtual_machines() {
     let tag = tag();
     on_a_machine(|| {
-        let (record, bridge) = record(NetworkSpec { internal: true, ..NetworkSpec::default() }, "10.0.0.0/24", None);
+        let (record, bridge) = record(NetworkSpec::default(), "10.0.0.0/24", Some("fd00::/64"));
         let index = bridge::ensure(tag, &record, &bridge).expect("a bridge");
-        let plan = Plan { kind: Kind::VirtualMachine { owner: 4242 }, ..plan(tag, 2, &record, &bridge, index) };
-        setup::make(&plan).expect("made");
-        assert_eq!(setup::flaw(&plan, Users::None).expect("looked at"), None);
-        inside(&plan, || {
+        let container = plan(tag, 2, &record, &bridge, index);
+        let machine = Plan { kind: Kind::VirtualMachine { owner: 4242 }, ..container.clone() };
+        setup::make(&container).expect("made");
+        assert!(setup::flaw(&machine, Users::MayChange).expect("looked at").is_some(), "it is none yet");
+        guest::convert(&machine).expect("changed");
+        assert_eq!(setup::flaw(&machine, Users::MayChange).expect("looked at"), None);
+        assert!(setup::flaw(&container, Users::None).expect("looked at").is_some(), "nobody has it after that");
+        inside(&machine, || {
             let mut netlink = Netlink::open().expect("netlink");
             let links = netlink.links().expect("links");
             let of = |name: &str| links.iter().find(|link| link.name == name).unwrap_or_else(|| panic!("{links:?}"));
             let bridge = of(names::INNER_BRIDGE).index;
             assert_eq!((of("eth0").bridge, of("tap0").bridge), (Some(bridge), Some(bridge)));
             assert!(of("tap0").kind.as_deref() == Some("tun") && of("tap0").up);
-            let four = netlink.addresses().expect("addresses").into_iter().filter(|(_, it)| it.address.is_ipv4());
-            assert_eq!(four.filter(|(_, it)| !it.address.is_loopback()).count(), 0, "addresses are the guest's");
+            assert!(links.iter().all(|link| link.mac != machine.mac()), "that one is the guest's: {links:?}");
+            let addresses = netlink.addresses().expect("addresses");
+            assert!(addresses.iter().all(|(_, it)| it.address.is_loopback()), "they are the guest's: {addresses:?}");
+            let routes = netlink.routes().expect("routes");
+            assert!(routes.is_empty(), "{routes:?}");
         });
-        setup::remove(tag, plan.setup).expect("removed");
+        let rules = inside(&machine, || crate::tool::NFT.run("list", &["list", "ruleset"], "").expect("listed"));
+        for words in ["policy drop", "ip saddr 10.0.0.2 accept", "fd00::2", "router-advert drop"] {
+            assert!(rules.contains(words), "{words} in {rules}");
+        }
+        let place = guest::place(&machine);
+        assert_eq!((place.tap.as_str(), place.mac, place.mtu), ("tap0", machine.mac(), machine.mtu));
+        assert_eq!(place.addresses, [(machine.ip.into(), 24), (machine.ip6.expect("one").into(), 64)]);
+        assert_eq!(place.gateways, [IpAddr::V4(bridge.gateway), bridge.gateway6.expect("one").into()]);
+        let inner = Plan { internal: true, ..machine.clone() };
+        assert!(guest::place(&inner).gateways.is_empty(), "nothing leads out of an internal network");
+        setup::limit_rate(tag, machine.setup, 1_000_000).expect("limited");
+        for (change, word) in [("link set tap0 nomaster", "lead"), ("link del br0", "br0"), ("link del tap0", "tap0")] {
+            inside(&machine, || {
+                let done = std::process::Command::new("ip").args(change.split(' ')).output().expect("ip");
+                assert!(done.status.success(), "{change}: {done:?}");
+            });
+            let flaw = setup::flaw(&machine, Users::MayChange).expect("looked at").expect(change);
+            assert!(flaw.contains(word), "{change}: {flaw}");
+        }
+        setup::remove(tag, machine.setup).expect("removed");
         bridge::remove(tag, record.id).expect("removed");
     });
 }

@@ -6,10 +6,10 @@
 //!  VmLaunch{asked} ──► kernel, initial RAM disk ──► root, volumes ──► Machine ──► command ──► VmLaunch{boot}
 //!                        │ none: hostler vm setup     │ images, by content
 //! ```
-//! - [`plan`]: one machine; [`volumes`]: what it sees of this one
+//! - [`plan`]: one machine, and its card in a network; [`volumes`]: what it sees of this one
 //! - [`found`]: which programs this node has for it
 //!
-//! Not here: taking a sandbox, the agents on both sides, what a run is.
+//! Not here: its place in a network, which it is told; taking a sandbox, the agents on both sides, what a run is.
 
 mod found;
 mod plan;
@@ -22,7 +22,7 @@ use hostler_image::kernels::Kernels;
 use thiserror::Error;
 
 use found::Programs;
-pub(crate) use plan::{Driver, Planned, Wanted};
+pub(crate) use plan::{Driver, Planned, Wanted, tell_of_network};
 
 /// Where things are, for guests.
 #[derive(Debug, Clone)]

@@ -7,21 +7,24 @@ use std::path::{Path, PathBuf};
 use hostler_image::block::{self, BlockLimits};
 use hostler_image::{initramfs, layer};
 use hostler_model::ByteString;
-use hostler_model::guest::{Furnish, GuestChannel, GuestRoot, GuestWrites, VmBoot};
-use hostler_model::launch::{Launch, Program};
+use hostler_model::guest::{Furnish, GuestChannel, GuestIdentity, GuestNic, GuestRoot, GuestWrites, VmBoot};
+use hostler_model::launch::{Launch, NetworkFiles, Program};
 use hostler_model::limits::{self};
 use hostler_model::spec::Limits;
 use hostler_model::vm::{DiskRate, Vm};
+use hostler_network::{GuestPlace, SetUp};
 
 use super::volumes::{format_of, name_of};
 use super::{GuestError, Guests};
 use crate::microvm::{
-    AnyVmm, Bucket, Channel, ChannelAddress, Drive, Machine, Place, RateLimit, Start, Vmm as _, VmmCommand,
+    AnyVmm, Bucket, Channel, ChannelAddress, Drive, Machine, Nic, Place, RateLimit, Start, Vmm as _, VmmCommand,
 };
 
 /// By which the guest finds its disks.
 const ROOT: &str = "root";
 const LAYER: &str = "layer";
+/// What its network card is called.
+const CARD: &str = "eth0";
 
 /// What the guest is given beside its root.
 struct Parts {
@@ -55,17 +58,27 @@ pub(crate) struct Wanted<'a> {
     /// Beside what its memory comes to.
     pub(crate) limits: Limits,
     pub(crate) start: Start<'a>,
+    /// Its place in a network.
+    pub(crate) set_up: Option<&'a SetUp>,
 }
 
 impl Guests {
-    /// Everything that this run's machine needs, made. Blocks, for as long as it takes to make an image of a directory.
-    pub(crate) fn plan(&self, launch: &Launch, asked: &Vm, start: Start<'_>) -> Result<Planned, GuestError> {
+    /// Everything that this run's machine needs, made; `set_up` is its place in a network. Blocks, for as long as it takes to
+    /// make an image of a directory.
+    pub(crate) fn plan(
+        &self,
+        launch: &Launch,
+        asked: &Vm,
+        start: Start<'_>,
+        set_up: Option<&SetUp>,
+    ) -> Result<Planned, GuestError> {
         self.plan_machine(&Wanted {
             asked,
             name: &launch.run.to_string(),
             has_cgroup: launch.cgroup.is_some(),
             limits: launch.limits.clone(),
             start,
+            set_up,
         })
     }
 
@@ -85,8 +98,8 @@ impl Guests {
             vcpus: asked.vcpus,
             memory_bytes: asked.memory_bytes,
             drives,
-            nics: Vec::new(),
-            network_namespace: None,
+            nics: wanted.set_up.and_then(|set_up| set_up.guest.as_deref()).map(card_of).into_iter().collect(),
+            network_namespace: wanted.set_up.map(|set_up| set_up.path.clone()),
             shares: Vec::new(),
             channel: if asked.no_agent { Channel::None } else { Channel::Agent },
         };
@@ -104,6 +117,7 @@ impl Guests {
             directory: directory.as_os_str().into(),
             vmm: vmm.name().to_owned(),
             channel: channel_of(&command),
+            network_namespace: command.network_namespace.as_ref().map(|path| path.as_os_str().into()),
             program: program_of(command, &directory),
             cgroup: wanted.has_cgroup.then(|| (*name).to_owned()),
             limits: limits_of(&wanted.limits, asked),
@@ -189,6 +203,26 @@ impl Guests {
     pub(crate) fn forget(&self, name: &str) {
         let _ = fs::remove_dir_all(self.settings.machines.join(name));
     }
+}
+
+/// Its rate is limited in its network, for whichever program makes it.
+fn card_of(place: &GuestPlace) -> Nic {
+    Nic { id: CARD.to_owned(), tap: place.tap.clone(), mac: place.mac, rate_rx: None, rate_tx: None }
+}
+
+/// What the guest is told of its place in a network.
+pub(crate) fn tell_of_network(identity: &mut GuestIdentity, set_up: SetUp) {
+    identity.files = Some(Box::new(NetworkFiles { hosts: set_up.hosts, resolv: set_up.resolv }));
+    identity.nics = set_up
+        .guest
+        .map(|place| GuestNic {
+            mac: place.mac,
+            addresses: place.addresses,
+            gateways: place.gateways,
+            mtu: Some(place.mtu),
+        })
+        .into_iter()
+        .collect();
 }
 
 fn rate_of(rate: DiskRate) -> RateLimit {

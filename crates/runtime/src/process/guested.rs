@@ -1,32 +1,57 @@
-//! A run's guest: what it is made of is looked up and made before there is an agent for it, for that may take long.
+//! A run's guest: one that waits, or else its place in a network, if it wants one, and then what it is made of; both before
+//! there is an agent for it, for that may take long.
+//!
+//! ```text
+//!            taken               planned              an agent
+//!   waiting ───────► (its place) ────────► (its boot) ────────► preparing
+//!      │ refused, killed, taken back: the place is given back with the run's end, the machine's directory at once
+//! ```
+//! Not here: what a place is, how a machine is planned, and which machines wait.
 
 use std::sync::Arc;
 
+use hostler_model::container::Network;
 use hostler_model::guest::VmBoot;
 use hostler_model::ids::RunId;
 use hostler_model::launch::Launch;
 use hostler_model::workload::StartFailureKind;
+use hostler_network::{Ask, Rights, SetUp, Take, Taker};
 use hostler_wire::ToAgent;
 
 use super::{At, Entry, Shared, Step, Waiting, failure};
 use crate::Fact;
-use crate::guests::GuestError;
-use crate::microvm::Start;
+use crate::guests::{GuestError, tell_of_network};
+use crate::microvm::{SnapshotFiles, Start};
 use crate::warm::Warm;
 
+/// The user that VMMs run as.
+const VMM_UID: u32 = 0;
+
+fn ask_of(launch: &Launch) -> Option<Ask> {
+    let vm = launch.vm.as_ref()?;
+    Some(Ask {
+        run: launch.run,
+        namespace: launch.namespace.clone(),
+        attachment: vm.asked.network.as_ref().and_then(Network::attachment)?.clone(),
+        names: vm.names.clone(),
+        hostname: vm.identity.hostname.clone(),
+        rights: Rights::Administers,
+        taker: Taker::Machine { owner: VMM_UID },
+    })
+}
+
 impl Shared {
-    /// Gives the run a machine that waits, or has one planned and goes on with the run when that is done.
-    pub(super) fn plan_guest(self: &Arc<Self>, mut launch: Launch) {
+    /// Gives the run a machine that waits, or has one planned, in its network, and goes on with the run when that is done.
+    pub(super) fn plan_guest(self: &Arc<Self>, launch: Launch) {
         let run = launch.run;
+        let Some(vm) = &launch.vm else { return };
         let mut guard = self.state();
         let state = &mut *guard;
         if state.runs.contains_key(&run) {
             tracing::error!(%run, "prepare for a run that exists already; ignored");
             return;
         }
-        let Some(vm) = &mut launch.vm else { return };
-        let asked = vm.asked.clone();
-        let snapshot = match self.take_warm(run, &asked, state) {
+        let snapshot = match self.take_warm(run, &vm.asked, state) {
             Warm::Machine(agent) => {
                 let owner = state.ahead.remove(&run);
                 agent.send(&ToAgent::Prepare { launch: Box::new(launch) });
@@ -49,32 +74,53 @@ impl Shared {
         let waiting = Box::new(Waiting { launch: launch.clone(), signals: Vec::new(), attach });
         state.runs.insert(run, Entry::new(At::Waiting(waiting), Step::Preparing));
         drop(guard);
+        let taken = ask_of(&launch).map(|ask| self.settings.networks.take(ask));
         let shared = Arc::clone(self);
         self.handle.spawn(async move {
-            let planning = Arc::clone(&shared);
-            let planned = shared.handle.spawn_blocking(move || {
-                let start = snapshot.as_ref().map_or(Start::Boot, Start::Restore);
-                let planned = planning.guests.plan(&launch, &asked, start)?;
-                if let Some(files) = snapshot {
-                    planning.will_drive(run, &planned, files);
-                }
-                Ok::<_, GuestError>(planned.boot)
-            });
-            match planned.await {
-                Ok(Ok(boot)) => shared.planned(run, boot),
-                Ok(Err(error)) => {
-                    shared.guests.forget(&run.to_string());
-                    shared.gives_up(run, StartFailureKind::Sandbox, &error.to_string());
-                }
-                Err(_) => shared.gives_up(run, StartFailureKind::Sandbox, "the daemon is going down"),
-            }
+            let set_up = match taken {
+                None => None,
+                Some(Ok(Take::Ready(set_up))) => Some(set_up),
+                Some(Ok(Take::Later(answer))) => match answer.await {
+                    Ok(Ok(set_up)) => Some(set_up),
+                    Ok(Err(error)) => return shared.gives_up(run, StartFailureKind::Network, &error.to_string()),
+                    Err(_) => {
+                        let why = "its place in the network was given up";
+                        return shared.gives_up(run, StartFailureKind::Network, why);
+                    }
+                },
+                Some(Err(error)) => return shared.gives_up(run, StartFailureKind::Network, &error.to_string()),
+            };
+            shared.plan_placed(launch, set_up, snapshot).await;
         });
     }
 
-    fn planned(self: &Arc<Self>, run: RunId, boot: VmBoot) {
+    /// It has its place, if it has one.
+    async fn plan_placed(self: &Arc<Self>, launch: Launch, set_up: Option<SetUp>, snapshot: Option<SnapshotFiles>) {
+        let run = launch.run;
+        let planning = Arc::clone(self);
+        let planned = self.handle.spawn_blocking(move || {
+            let vm = launch.vm.as_ref().expect("it is planned for");
+            let start = snapshot.as_ref().map_or(Start::Boot, Start::Restore);
+            let planned = planning.guests.plan(&launch, &vm.asked, start, set_up.as_ref())?;
+            if let Some(files) = snapshot {
+                planning.will_drive(run, &planned, files);
+            }
+            Ok::<_, GuestError>((planned.boot, set_up))
+        });
+        match planned.await {
+            Ok(Ok((boot, set_up))) => self.planned(run, boot, set_up),
+            Ok(Err(error)) => {
+                self.guests.forget(&run.to_string());
+                self.gives_up(run, StartFailureKind::Sandbox, &error.to_string());
+            }
+            Err(_) => self.gives_up(run, StartFailureKind::Sandbox, "the daemon is going down"),
+        }
+    }
+
+    fn planned(self: &Arc<Self>, run: RunId, boot: VmBoot, set_up: Option<SetUp>) {
         let mut state = self.state();
         let Some(Entry { at: At::Waiting(waiting), .. }) = state.runs.get_mut(&run) else {
-            // Taken back meanwhile.
+            // Taken back meanwhile, and its place with it.
             state.warm.release(run);
             drop(state);
             let shared = Arc::clone(self);
@@ -83,6 +129,7 @@ impl Shared {
         };
         if let Some(vm) = &mut waiting.launch.vm {
             vm.boot = Some(Box::new(boot));
+            set_up.into_iter().for_each(|set_up| tell_of_network(&mut vm.identity, set_up));
         }
         drop(state);
         self.take_agent_for(run);

@@ -10,7 +10,7 @@ use hostler_model::container::{Container, Network, Userns};
 use hostler_model::ids::RunId;
 use hostler_model::launch::{ContainerLaunch, Launch, NetworkFiles};
 use hostler_model::workload::{StartFailure, StartFailureKind};
-use hostler_network::{Ask, Rights, SetUp, Take, machine_files};
+use hostler_network::{Ask, Rights, SetUp, Take, Taker, machine_files};
 
 use super::{At, Entry, Shared, Step, Waiting};
 use crate::Fact;
@@ -35,6 +35,7 @@ fn ask_of(launch: &Launch, container: &ContainerLaunch) -> Option<Ask> {
         names: container.names.clone(),
         hostname: container.hostname.clone(),
         rights: rights(&container.container),
+        taker: Taker::Processes,
     })
 }
 

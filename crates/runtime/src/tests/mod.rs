@@ -44,6 +44,18 @@ fn run(number: u32) -> RunId {
     RunId { workload: WorkloadId::from_bytes([9; 6]), number }
 }
 
+/// Guests of a node that has nothing to make them with.
+fn guest_settings(directory: &std::path::Path) -> GuestSettings {
+    let at = |name: &str| directory.join("vm").join(name);
+    GuestSettings {
+        kernels: at("kernels"),
+        cache: at("cache"),
+        machines: at("machines"),
+        qemu: None,
+        firecracker: None,
+    }
+}
+
 fn launch(run: RunId, namespace: &Namespace) -> Launch {
     Launch {
         run,
@@ -130,13 +142,7 @@ impl Node {
             reuse: true,
             cgroup: None,
             networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
-            guests: GuestSettings {
-                kernels: directory.path().join("kernels"),
-                cache: directory.path().join("cache"),
-                machines: directory.path().join("machines"),
-                qemu: None,
-                firecracker: None,
-            },
+            guests: guest_settings(directory.path()),
             pools: Vec::new(),
         };
         let (facts_in, facts) = mpsc::channel(4);

@@ -1,3 +1,4 @@
+use hostler_model::guest::{GuestIdentity, VmLaunch};
 use hostler_model::launch::Confinement;
 use hostler_model::units::Signal;
 use hostler_model::workload::{StartFailure, StartFailureKind};
@@ -360,4 +361,26 @@ async fn shutdown_sends_idle_agents_away_and_leaves_the_others() {
     assert!(procfs::is_same_process(busy.id));
     busy.die();
     assert!(node.facts.try_recv().is_err());
+}
+
+/// A guest asks for its place first: without it nothing of it is made, and no agent is taken.
+#[tokio::test]
+async fn a_guest_without_its_place_is_told_and_leaves_nothing() {
+    let mut node = Node::new(0);
+    let attachment = hostler_model::network::Attachment::to("blue".parse().expect("a name"));
+    let network = Some(hostler_model::container::Network::Named(Box::new(attachment)));
+    let asked = Box::new(hostler_model::vm::Vm { network, ..Default::default() });
+    let guest = VmLaunch { asked, boot: None, names: vec!["web".to_owned()], identity: GuestIdentity::default() };
+    let guest = Launch { vm: Some(Box::new(guest)), ..launch(run(1), &Namespace::owner()) };
+    node.runtime.prepare(guest);
+    match node.fact().await {
+        Fact::StartFailed { run: of, failure } => {
+            assert_eq!((of, failure.kind), (run(1), StartFailureKind::Network));
+            assert!(failure.message.contains("no network blue"), "{}", failure.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    node.runtime.committed(run(1));
+    assert!(node.started.lock().expect("no test holds it").is_empty(), "nobody was started for it");
+    assert!(!node.directory.path().join("vm").exists(), "nothing was made");
 }

@@ -116,6 +116,7 @@ impl Shared {
                     has_cgroup,
                     limits: Limits::default(),
                     start,
+                    set_up: None,
                 })
             });
             match planned.await {
