@@ -156,11 +156,9 @@ impl Agent {
                 };
                 self.shared.send(&FromAgent::Done { request, error });
             }
-            ToAgent::Suspend => {
-                if self.shared.is_guest() {
-                    self.shared.send(&FromAgent::Suspended);
-                    self.suspending = true;
-                }
+            ToAgent::Suspend if self.shared.is_guest() => {
+                self.shared.send(&FromAgent::Suspended);
+                self.suspending = true;
             }
             ToAgent::PowerOff => self.leaving |= self.shared.is_guest(),
             _ => {}

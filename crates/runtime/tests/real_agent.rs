@@ -60,6 +60,13 @@ impl Node {
             reuse: true,
             cgroup: None,
             networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
+            guests: hostler_runtime::GuestSettings {
+                kernels: at("kernels"),
+                cache: at("cache"),
+                machines: at("machines"),
+                qemu: None,
+                firecracker: None,
+            },
         };
         let (facts_in, facts) = mpsc::channel(64);
         let runtime = Runtime::start(settings.clone(), facts_in);
@@ -80,6 +87,7 @@ impl Node {
             namespace: Namespace::owner(),
             program: program(script),
             container: None,
+            vm: None,
             stdio: Stdio { interactive: true, owner: false, ..Stdio::default() },
             log_directory: ByteString::from(self.directory.path().join("log").join(number.to_string()).as_os_str()),
             log: Log::default(),

@@ -7,9 +7,8 @@ use hostler_model::exit::{Cause, ExitStatus};
 use hostler_model::guest::{AGENT_PORT, Furnish, GuestChannel, GuestIdentity, VmBoot, VmLaunch};
 use hostler_model::launch::{Launch, Program};
 use hostler_model::spec::Limits;
-use hostler_wire::{AttachTarget, FromAgent, ToAgent};
 
-use crate::client::{Got, Node, ended, program};
+use crate::client::{Node, ended, program};
 
 fn words(text: &str) -> Vec<hostler_model::ByteString> {
     text.split_whitespace().map(Into::into).collect()
@@ -45,14 +44,18 @@ fn guest(node: &mut Node, command: &[&str]) -> Option<Launch> {
     let mut launch = node.launch(command);
     let boot = boot(&node.path("vm"), &kernel, &initrd);
     let identity = GuestIdentity { hostname: "guest-1".to_owned(), ..GuestIdentity::default() };
-    launch.vm = Some(Box::new(VmLaunch { asked: Box::default(), names: Vec::new(), boot: Some(Box::new(boot)), identity }));
+    launch.vm =
+        Some(Box::new(VmLaunch { asked: Box::default(), names: Vec::new(), boot: Some(Box::new(boot)), identity }));
     Some(launch)
 }
 
 #[test]
 fn a_program_runs_in_a_guest() {
     let mut node = Node::new();
-    let Some(launch) = guest(&mut node, &["sh", "-c", "hostname; uname -r; cat /proc/1/comm; echo oops >&2; exit 7"]) else { return };
+    let Some(launch) = guest(&mut node, &["sh", "-c", "hostname; uname -r; cat /proc/1/comm; echo oops >&2; exit 7"])
+    else {
+        return;
+    };
     let begin = std::time::Instant::now();
     node.start(&launch);
     eprintln!("started after {:?}", begin.elapsed());

@@ -58,6 +58,7 @@ fn launch(run: RunId, namespace: &Namespace) -> Launch {
             confinement: None,
         },
         container: None,
+        vm: None,
         stdio: SpecStdio::default(),
         log_directory: ByteString::from("/nonexistent"),
         log: Log::default(),
@@ -129,6 +130,13 @@ impl Node {
             reuse: true,
             cgroup: None,
             networks: hostler_network::Networks::none(tokio::runtime::Handle::current()),
+            guests: crate::GuestSettings {
+                kernels: directory.path().join("kernels"),
+                cache: directory.path().join("cache"),
+                machines: directory.path().join("machines"),
+                qemu: None,
+                firecracker: None,
+            },
         };
         let (facts_in, facts) = mpsc::channel(4);
         let (agents_in, agents) = mpsc::unbounded_channel();
@@ -205,6 +213,7 @@ fn run_file(run: RunId, agent: ProcessId, main: ProcessId) -> RunFile {
         main: Some(main),
         cgroup: None,
         container: None,
+        vm: None,
         exit_reserved: 4096,
     }
 }
