@@ -84,7 +84,13 @@ impl Host {
     /// One with every default, or `None` and a word about it.
     #[must_use]
     pub fn start() -> Option<Self> {
-        Some(Self { node: Setup::new().config(&config()?).start() })
+        Self::start_with("")
+    }
+
+    /// The same with more words in its configuration.
+    #[must_use]
+    pub fn start_with(words: &str) -> Option<Self> {
+        Some(Self { node: Setup::new().config(&(config()? + words)).start() })
     }
 
     /// `hostler run --vm` with these options, of this command.
@@ -146,15 +152,26 @@ impl Host {
     /// Ends what still runs, checks that every run has one start and one end, takes everything down, and checks that
     /// nothing is left. The last line of every test.
     pub fn finish(self) {
+        self.end_all();
+        self.until_no_guest("at the end");
+        events::assert_history(&self.journal());
+        self.node.finish();
+    }
+
+    /// The same where guests wait for runs: the node takes them down with it.
+    pub fn finish_with_pools(self) {
+        self.end_all();
+        events::assert_history(&self.journal());
+        self.node.finish();
+    }
+
+    fn end_all(&self) {
         let is_over = |view: &WorkloadView| matches!(view.phase, Phase::Ended | Phase::Failed | Phase::Lost);
         for view in self.all().iter().filter(|view| !is_over(view)) {
             // It may be on its way out already, and then it is not there any more.
             self.cli(&["stop", "-t", "0s", &view.workload.id.to_string()]);
         }
         until("the end of all workloads", PATIENCE, || self.all().iter().all(is_over).then_some(()));
-        self.until_no_guest("at the end");
-        events::assert_history(&self.journal());
-        self.node.finish();
     }
 }
 

@@ -406,17 +406,21 @@ impl Runtime {
         self.shared.state().agents.len()
     }
 
-    /// Lets agents without a run go, those that are just being started too; leaves agents with runs to themselves, and
-    /// closes all connections.
+    /// Lets agents without a run go, those that are just being started and those whose machines wait too; leaves agents with
+    /// runs to themselves, and closes all connections.
     pub async fn shutdown(&self) {
         let leaving = {
             let mut state = self.shared.state();
             state.closing = true;
-            let idle = state.slots.close();
-            for agent in idle.iter().filter_map(|sandbox| state.agents.get(sandbox)) {
+            let mut leaving = state.slots.close();
+            let waiting = state.warm.without_run();
+            leaving.extend(&waiting);
+            for agent in leaving.iter().filter_map(|sandbox| state.agents.get(sandbox)) {
                 agent.send(&ToAgent::Quit);
             }
-            state.slots.unbound()
+            let mut unbound = state.slots.unbound();
+            unbound.extend(waiting);
+            unbound
         };
         let all_left = async {
             loop {

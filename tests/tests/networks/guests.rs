@@ -7,33 +7,18 @@ use std::path::{Path, PathBuf};
 use hostler_model::network::RunNetwork;
 use hostler_model::workload::RunState;
 use hostler_tests::container::{self, program};
-use hostler_tests::{Output, PATIENCE, Setup, machine, signal, skip, until, until_gone};
+use hostler_tests::{Output, PATIENCE, Setup, guest, machine, signal, skip, until, until_gone};
 
 use super::{PROGRAMS, Yard, addresses, deaf, fetch, ip4, ip6, netns};
 
-/// Kernels that the set-up of the tests has made ready, if QEMU is here to boot one.
-fn kernels() -> Option<PathBuf> {
-    if program("qemu-system-x86_64").is_none() {
-        skip("qemu-system-x86_64 is not installed");
-        return None;
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/vm/kernels");
-    let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
-    if !entries.into_iter().any(|entry| entry.path().join("kernel.json").is_file()) {
-        skip("no kernel in target/tools/vm: run make test");
-        return None;
-    }
-    Some(path.canonicalize().expect("it is there"))
-}
-
 /// A test on a node that has guests, and containers by whichever OCI runtime there is.
 fn with_guests(config: &str, test: impl FnOnce(Yard)) {
-    let Some(kernels) = kernels() else { return };
+    let Some(guests) = guest::config() else { return };
     if !Path::new("/dev/net/tun").exists() {
         return skip("there is no /dev/net/tun, by which guests are in networks");
     }
     let oci = if program("runc").is_some() { "runc" } else { "crun" };
-    let config = format!("{config}[vm]\nkernel_dir = {:?}\n", kernels.display().to_string());
+    let config = format!("{config}{guests}");
     container::with(oci, |oci| {
         if let Some(yard) = Yard::with(oci, Setup::new().config(&config)) {
             test(yard);

@@ -5,6 +5,7 @@
 //! - `deaths`: the daemon, the VMM, the agent or the guest's kernel dies; memory runs out
 //! - `boots`: kernels that do not boot, guests that never answer, starts that are taken back
 //! - `roots`: directories and images as roots, disks, volumes
+//! - `pools`: guests that wait for a run, booted or copied, and what becomes of them
 //! - `channel`: much data both ways, and who waits for it
 //! - `doors`: what is refused, the interface's own form, nodes side by side, many guests one after another
 
@@ -13,5 +14,6 @@ mod channel;
 mod deaths;
 mod doors;
 mod lifecycle;
+mod pools;
 mod roots;
 mod running;

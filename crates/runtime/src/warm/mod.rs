@@ -175,6 +175,13 @@ impl Pools {
         self.pools.values().filter_map(|pool| pool.slots.next_ms(now_ms)).min()
     }
 
+    /// Sandboxes that have or make machines and no run.
+    pub(crate) fn without_run(&self) -> Vec<SandboxId> {
+        let waiting =
+            self.pools.values().flat_map(|pool| pool.slots.known(|place| !matches!(place, slots::Place::Bound(_))));
+        self.pending.keys().copied().chain(waiting).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Whether this sandbox makes a machine, or has one that waits.
     pub(crate) fn has(&self, sandbox: SandboxId) -> bool {
         self.pending.contains_key(&sandbox) || self.pools.values().any(|pool| pool.slots.place(sandbox).is_some())

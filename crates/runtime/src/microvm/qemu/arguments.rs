@@ -109,9 +109,10 @@ fn memory(machine: &Machine, start: &Start<'_>) -> Value {
 /// Ours first: of an argument that is there twice the kernel takes the last one.
 fn kernel_arguments(machine: &Machine, host: &Host) -> String {
     let mut words = vec!["console=ttyS0 quiet reboot=t panic=-1".to_owned()];
-    // Emulated, the kernel measures this clock with emulated timers, and now and then never comes to an end.
+    // Emulated, the kernel measures this clock with emulated timers, and now and then never comes to an end; and it compares
+    // it with them later, and falls back to ticks of 4 ms.
     if let (Accelerator::Tcg, Some(khz)) = (host.accelerator, host.tsc_khz) {
-        words.push(format!("tsc_early_khz={khz}"));
+        words.push(format!("tsc_early_khz={khz} tsc=reliable"));
     }
     if let (None, Some(root)) = (&machine.initrd, machine.drives.iter().find(|drive| drive.is_root)) {
         words.push(format!("root=/dev/vda {}", if root.read_only { "ro" } else { "rw" }));
@@ -229,7 +230,7 @@ mod tests {
             &["-m", "128M"],
             &["-kernel", "/k/vmlinux"],
             &["-initrd", "/k/initrd"],
-            &["-append", "console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2600000 hostler.a=1"],
+            &["-append", "console=ttyS0 quiet reboot=t panic=-1 tsc_early_khz=2600000 tsc=reliable hostler.a=1"],
             &["-no-reboot"],
             &["-sandbox", SANDBOX],
             &["-netdev", "tap,id=net-eth0,ifname=tap0,script=no,downscript=no"],
