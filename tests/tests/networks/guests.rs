@@ -2,7 +2,7 @@
 //! left. A boot costs a second or more, so much is asked of few guests.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hostler_model::network::RunNetwork;
 use hostler_model::workload::RunState;
