@@ -177,7 +177,14 @@ impl Agent {
                 Some(format!("run {id} has no cgroup: it was started without limits"))
             }
             Some((_, run)) => {
-                let error = run.group.as_ref().and_then(|group| group.set_limits(limits).err());
+                let here = Limits { pids: limits.pids.filter(|_| run.guest.is_none()), ..limits.clone() };
+                let error = run.group.as_ref().and_then(|group| group.set_limits(&here).err());
+                // Processes are counted where they are, and there it is answered.
+                let there = Limits { pids: limits.pids, ..Limits::default() };
+                let ask = ToAgent::Update { request, limits: Box::new(there) };
+                if error.is_none() && limits.pids.is_some() && run.ask_guest(&ask) {
+                    return;
+                }
                 if error.is_none() && limits.memory_bytes.is_some() {
                     run.watch_for_oom(&self.shared);
                 }

@@ -16,6 +16,7 @@ use hostler_model::event::{Event, EventKind};
 use hostler_model::network::PoolView;
 use hostler_model::workload::Phase;
 use hostler_model::{Namespace, NetworkName, RunId, limits};
+use hostler_runtime::PoolStand;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -110,6 +111,8 @@ pub(crate) struct Scrape {
     pub(crate) unmeasured: usize,
     /// The pools of networks.
     pub(crate) pools: Vec<(Namespace, NetworkName, PoolView)>,
+    /// The pools of guests.
+    pub(crate) guests: Vec<PoolStand>,
 }
 
 /// Counts and times since the daemon started.
@@ -247,6 +250,7 @@ fn scraped(scrape: &Scrape) -> Registry {
     machine(&mut registry);
     sampled::register(&mut registry, &scrape.sampled);
     pools::register(&mut registry, &scrape.pools);
+    pools::register_guests(&mut registry, &scrape.guests);
     registry
 }
 
@@ -383,6 +387,7 @@ mod tests {
         metrics.observe_duration(Operation::Exit, Duration::from_secs(60));
         let scrape = Scrape {
             pools: Vec::new(),
+            guests: Vec::new(),
             workloads: BTreeMap::from([(Phase::Running, 3)]),
             subscribers: 4,
             pending_actions: 5,

@@ -146,6 +146,9 @@ impl Vm {
         for (field, path) in paths {
             path.as_ref().map_or(Ok(()), |path| check_path(field, path))?;
         }
+        if self.read_only && self.rootfs.is_none() && !self.no_agent {
+            return Err(invalid("vm.read_only", "is of vm.rootfs, and there is none"));
+        }
         if !(1..=limits::VM_VCPUS_MAX).contains(&self.vcpus) {
             return Err(invalid("vm.vcpus", &format!("must be from 1 to {}", limits::VM_VCPUS_MAX)));
         }

@@ -52,6 +52,10 @@ fn shown(path: &ByteString) -> String {
 
 /// Who a program in it runs as: root unless the spec says otherwise. Names are those of its root, if that is a directory.
 pub(crate) fn identity(vm: &Vm, user: Option<&str>) -> Result<Identity, Problem> {
+    if let (None, Some(name)) = (&vm.rootfs, user.filter(|user| user.starts_with(|c: char| !c.is_ascii_digit()))) {
+        let detail = format!("a guest without a rootfs knows no user {name:?}; give a number, such as 65534");
+        return Err(Problem::new(ProblemKind::InvalidSpec, detail));
+    }
     let root = vm.rootfs.as_ref().map_or(Path::new("/nonexistent"), |rootfs| rootfs.as_path());
     let mut identity = users_of(root, user)?;
     if vm.rootfs.is_none() && identity.uid == 0 {

@@ -150,6 +150,9 @@ async fn mend(
 ) -> Option<Link> {
     let place = shared.state().slots.place(agent.sandbox);
     let with_run = matches!(place, Some(Place::Bound(_)));
+    if !with_run {
+        shared.state().warm.leaves(agent.sandbox);
+    }
     let wait_ms = if with_run { ENDING_MAX_MS } else { LEAVING_MAX_MS };
     let ended = process.ended(Duration::from_millis(wait_ms)).await;
     if !ended {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hostler_api::endpoints::{Answer, ENDPOINTS, Method};
 use hostler_model::schedule::{Overlap, Schedule};
-use hostler_tests::TestNode;
+use hostler_tests::{Setup, TestNode};
 
 fn verb(method: Method) -> &'static str {
     match method {
@@ -39,7 +39,8 @@ fn the_served_document_is_the_checked_in_one_and_names_every_endpoint() {
 
 #[test]
 fn every_endpoint_answers() {
-    let node = TestNode::new();
+    let pool = "[pool.p]\nruntime = \"microvm\"\nidle = 0\nmax = 1\n";
+    let node = Setup::new().config(pool).start();
     for endpoint in ENDPOINTS {
         if endpoint.path == "/v1/node/down" {
             // Every test ends with it.
@@ -65,7 +66,8 @@ fn every_endpoint_answers() {
             .replace("{ref}", &id)
             .replace("{queue}", "q")
             .replace("{checkpoint}", "c")
-            .replace("{network}", "n");
+            .replace("{network}", "n")
+            .replace("{pool}", "p");
         let stack = r#"{"job":{"a":{"command":["true"]}}}"#;
         if endpoint.path.starts_with("/v1/stacks/{ref}") {
             let put = node.http("PUT", &format!("/v1/stacks/{id}"), &[], stack.as_bytes());
@@ -82,6 +84,7 @@ fn every_endpoint_answers() {
             Some("BulkRequest") => r#"{"action":"kill","signal":"TERM"}"#.to_owned(),
             Some("NewNetwork") => r#"{"name":"n"}"#.to_owned(),
             Some("QueueChange") => r#"{"paused":true}"#.to_owned(),
+            Some("PoolChange") => r#""drain""#.to_owned(),
             Some("Stack") => stack.to_owned(),
             Some("KillRequest") => r#"{"signal":"TERM"}"#.to_owned(),
             Some(other) => panic!("a body of type {other} is new to this test"),

@@ -119,6 +119,7 @@ fn the_machine_dies() {
     signal(vmm, 9);
     let exit = host.exit_of("killed");
     assert_eq!((exit.cause, exit.status.shell_code()), (Cause::Machine, 137), "{exit:?}");
+    assert_eq!(exit.note.as_deref(), Some("qemu was killed by SIGKILL, and not by hostler"));
     assert_ne!(exec.end().code, 0);
     host.until_no_guest("the VMM was killed");
 
@@ -136,7 +137,8 @@ fn the_machine_dies() {
 
     // A program in it switches it off: the machine has ended, and the program did not say how it did.
     host.sh(&["--name", "off"], "echo o >/proc/sysrq-trigger; sleep 600").code(137);
-    assert_eq!(host.exit_of("off").cause, Cause::Machine);
+    let exit = host.exit_of("off");
+    assert!(exit.cause == Cause::Machine && exit.note.is_some_and(|note| note.contains("ended by itself")));
 
     // A service goes on in another machine.
     let first = host.detach("svc", &["--restart", "always", "--restart-delay", "10ms"], "exec sleep 600");

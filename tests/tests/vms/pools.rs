@@ -45,7 +45,10 @@ fn one_that_waits_is_taken_once_and_replaced() {
     assert!(refused.code != 0 && refused.err().contains("pool small"), "{refused:?}");
     assert!(refused.err().contains("try again in"), "{}", refused.err());
     host.run(&["--memory", "112M"], &["true"]).code(0);
+    // What was accepted before it was known that there is no room waits for it.
+    host.run(&[SHAPE, &["-d", "--name", "queued", "--queue", "q"]].concat(), &["true"]).ok();
     host.cli(&["kill", "first"]).ok();
+    assert_eq!(host.exit_of("queued").status.shell_code(), 0);
     assert_eq!(host.exit_of("first").status.shell_code(), 137);
     let next = until_idle(&host, 1);
     assert!(!next.contains(&vmm), "a guest serves one run");

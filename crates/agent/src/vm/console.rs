@@ -12,7 +12,7 @@ use hostler_model::limits::VM_CONSOLE_KEPT;
 const READS: usize = 64;
 
 /// How Linux begins to say why it cannot go on.
-const PANIC: &str = "Kernel panic - not syncing";
+pub(super) const PANIC: &str = "Kernel panic - not syncing";
 /// Between two lines of a message.
 const BETWEEN: &str = " / ";
 

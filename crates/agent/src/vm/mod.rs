@@ -35,9 +35,11 @@ use hostler_linux::epoll::Interest;
 use hostler_linux::process::Reaped;
 use hostler_linux::spawn::{self, ChildSetup, ChildStream, Mounts, Report, Start, Terminal};
 use hostler_linux::{clock, daemon, net, process};
+use hostler_model::exit::ExitStatus;
 use hostler_model::guest::{GuestChannel, GuestIdentity, VmBoot};
 use hostler_model::limits::{VM_CONSOLE_TOLD, VM_KNOCK_MS, VM_POWER_OFF_MS};
 use hostler_model::rundir::ProcessId;
+use hostler_model::spec::Limits;
 use hostler_model::units::{Signal, format_duration};
 use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{FromAgent, PROTOCOL_MAX, PROTOCOL_MIN, ToAgent, encode_control};
@@ -71,8 +73,8 @@ pub(crate) enum News {
     Spawned(u32),
     /// The guest waits for a run.
     Ready,
-    /// There will be no guest.
-    Failed(StartFailure),
+    /// There will be no guest; what was there of it is gone.
+    Failed(StartFailure, Reaped),
     /// It is gone.
     Gone(Reaped),
 }
@@ -110,6 +112,8 @@ pub(crate) struct Vm {
     again: bool,
     /// A run could begin in it.
     was_ready: bool,
+    /// How the program that makes it ended.
+    ended: Option<ExitStatus>,
 }
 
 fn no_guest(message: String) -> StartFailure {
@@ -139,6 +143,7 @@ impl Vm {
             failure: None,
             again: false,
             was_ready: false,
+            ended: None,
         })
     }
 
@@ -307,9 +312,25 @@ impl Vm {
         self.tell(&ToAgent::Rebind { request: OWN_REQUEST + 1, identity: Box::new(identity) });
     }
 
-    /// Its guest, which waits, is this one from now on.
+    /// Puts the limits of its run upon the program that makes it. Its memory stays what the machine needs, and processes are
+    /// counted in the guest.
+    pub(crate) fn limit(&self, limits: &Limits) -> Result<(), StartFailure> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let limits = Limits { memory_bytes: None, pids: None, ..limits.clone() };
+        let failed = |error| StartFailure { kind: StartFailureKind::Limit, message: crate::run::with_source(&error) };
+        group.set_limits(&limits).map_err(failed)
+    }
+
+    /// Why it is being ended is known already.
+    fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Its guest, which waits, is this one from now on; a run begins when it has said so.
     pub(crate) fn be(&mut self, identity: GuestIdentity) {
         self.identity = identity;
+        self.stage = Stage::Settling;
+        self.deadline_ms = Some(clock::boot_ms().saturating_add(self.boot.boot_max_ms));
         self.rebind();
     }
 
@@ -322,8 +343,13 @@ impl Vm {
 
     /// An answer to what we have asked ourselves.
     fn answered(&mut self, request: u64, error: Option<String>) -> Option<News> {
+        if self.awaited == 0 {
+            // Nothing was asked: it only says so.
+            return None;
+        }
         let what = if request == OWN_REQUEST { "could not be furnished" } else { "could not take its identity" };
         if let Some(error) = error {
+            let error = told(error);
             self.fail(no_guest(format!("the guest {what}: {error}")));
             return None;
         }
@@ -414,6 +440,7 @@ impl Vm {
     /// Its program has ended.
     pub(crate) fn reaped(&mut self, reaped: Reaped, shared: &mut Shared) -> Option<News> {
         self.pid = 0;
+        self.ended = Some(reaped.status);
         self.close(shared);
         if std::mem::take(&mut self.again) {
             match self.start(shared) {
@@ -430,12 +457,22 @@ impl Vm {
         if let Some(said) = self.last_words() {
             failure.message = format!("{}; its console ends with: {said}", failure.message);
         }
-        Some(News::Failed(failure))
+        Some(News::Failed(failure, reaped))
     }
 
     /// The end of what the guest's kernel has said.
     pub(crate) fn last_words(&self) -> Option<String> {
         self.console.tail(VM_CONSOLE_TOLD)
+    }
+
+    /// What is told of an end that the machine brought about: the kernel's own reason, or how its maker ended.
+    pub(crate) fn why_it_ended(&self) -> Option<String> {
+        let said = self.last_words().filter(|said| said.contains(console::PANIC));
+        let ended = |status| match status {
+            ExitStatus::Code(code) => format!("{} ended by itself with code {code}", self.boot.vmm),
+            ExitStatus::Signal(signal) => format!("{} was killed by {signal}, and not by hostler", self.boot.vmm),
+        };
+        said.or_else(|| self.ended.map(ended))
     }
 
     /// Lets go of everything that is watched.
@@ -465,6 +502,17 @@ impl Vm {
     }
 }
 
+/// Words of the guest, of whom nobody knows what it is, as they are passed on.
+fn told(mut words: String) -> String {
+    let mut end = words.len().min(VM_CONSOLE_TOLD);
+    while !words.is_char_boundary(end) {
+        end -= 1;
+    }
+    words.truncate(end);
+    words.retain(|c| c == '\n' || !c.is_control());
+    words
+}
+
 /// Makes the directory of a machine, unless it is there.
 pub(crate) fn make_directory(boot: &VmBoot) -> io::Result<()> {
     let path = boot.directory.as_path();
@@ -489,16 +537,27 @@ impl Vm {
         }
     }
 
-    /// The line broke: the guest's end, or soon again.
-    fn line_broke(&mut self, shared: &Shared) {
+    /// Nothing is said to the guest any more, and nothing heard of it.
+    fn hang_up(&mut self, shared: &Shared) {
         if let Some(line) = self.line.take() {
             line.close(&shared.epoll);
         }
         self.outbox.clear();
-        if matches!(self.stage, Stage::Calling | Stage::Settling) {
-            self.stage = Stage::Calling;
-            self.awaited = 0;
-            self.knock_ms = Some(clock::boot_ms() + VM_KNOCK_MS);
+    }
+
+    /// The line broke: the guest's end, or soon again. A guest that was ready and cannot be talked to is of no use.
+    fn line_broke(&mut self, shared: &Shared) {
+        self.hang_up(shared);
+        match self.stage {
+            Stage::Calling | Stage::Settling => {
+                self.stage = Stage::Calling;
+                self.awaited = 0;
+                self.knock_ms = Some(clock::boot_ms() + VM_KNOCK_MS);
+            }
+            Stage::Ready => {
+                self.kill_ms.get_or_insert(clock::boot_ms() + VM_POWER_OFF_MS);
+            }
+            Stage::Booting | Stage::Leaving | Stage::Gone => {}
         }
     }
 

@@ -1,6 +1,8 @@
 //! A run in a guest: the program, its execs and their streams are there, everything else of the run is here. What the node
 //! asks is passed on, and what the guest's agent tells becomes what it would be if the program were ours.
 
+use std::collections::BTreeSet;
+
 use hostler_linux::clock;
 use hostler_linux::epoll::Event;
 use hostler_linux::process::Reaped;
@@ -16,7 +18,7 @@ use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AttachTarget, Decoder, Frame, FromAgent, SignalScope, Stream, ToAgent};
 
 use super::channel::attach;
-use super::{News, Stage, Vm, make_directory};
+use super::{News, Stage, Vm, make_directory, told};
 use crate::child;
 use crate::link::Health;
 use crate::log::Source;
@@ -38,6 +40,25 @@ pub(crate) struct InGuest {
     channels: u32,
     /// When the machine is switched off because its programs do not die.
     kill_ms: Option<u64>,
+    /// Questions of the node that the guest has not answered yet: nothing else is taken for an answer.
+    asked: BTreeSet<u64>,
+    oom_told_ms: Option<u64>,
+}
+
+/// Questions to one guest at a time.
+const ASKED_MAX: usize = 256;
+/// How often the node is told that memory ran out in a guest.
+const OOM_TOLD_EVERY_MS: u64 = 1_000;
+
+/// The number by which a question is answered.
+fn request_of(question: &ToAgent) -> Option<u64> {
+    match question {
+        ToAgent::SignalProcess { request, .. }
+        | ToAgent::Stats { request, .. }
+        | ToAgent::Update { request, .. }
+        | ToAgent::Processes { request } => Some(*request),
+        _ => None,
+    }
 }
 
 /// What is made of a launch for the agent in the guest: its log, its owner, its deadline and its limits are here,
@@ -89,7 +110,7 @@ impl Run {
                 return Err(StartFailure { kind: StartFailureKind::Sandbox, message });
             }
         };
-        let file = run_file(&launch, &vm.boot, shared);
+        let (file, limits) = (run_file(&launch, &vm.boot, shared), launch.limits.clone());
         let expected = Owner::Expected { until_ms: Some(clock::boot_ms() + OWNER_GRACE_MS) };
         let owner = if launch.stdio.owner { expected } else { Owner::Nobody };
         let (mut main, _) = child::open_without_streams(AttachTarget::Main, owner, shared);
@@ -101,15 +122,24 @@ impl Run {
         }
         self.targets.push(main);
         let launch = Some(inner(&launch));
-        self.guest = Some(Box::new(InGuest { vm, launch, executed: false, file, channels: 1, kill_ms: None }));
+        self.guest = Some(Box::new(InGuest {
+            vm,
+            launch,
+            executed: false,
+            file,
+            channels: 1,
+            kill_ms: None,
+            asked: BTreeSet::new(),
+            oom_told_ms: None,
+        }));
         let Some(guest) = &mut self.guest else { return Ok(()) };
         let file = guest.file.clone();
         if guest.vm.stage == Stage::Ready {
+            guest.vm.limit(&limits)?;
             guest.vm.be(asked.identity);
             let pid = guest.vm.pid;
             self.name(&file, shared)?;
             self.machine_spawned(pid, shared);
-            self.guest_ready();
             return Ok(());
         }
         if !guest.vm.has_agent() {
@@ -140,7 +170,10 @@ impl Run {
                 }
             }
             Some(News::Ready) => self.guest_ready(),
-            Some(News::Failed(failure)) => {
+            Some(News::Failed(_, reaped)) if matches!(self.phase, Phase::Running) => {
+                self.guest_news(Some(News::Gone(reaped)), shared);
+            }
+            Some(News::Failed(failure, _)) => {
                 self.machine_gone(None);
                 if matches!(self.phase, Phase::Preparing | Phase::Prepared | Phase::Starting) {
                     self.fail(failure, shared);
@@ -312,6 +345,13 @@ impl Run {
     pub(crate) fn ask_guest(&mut self, question: &ToAgent) -> bool {
         match &mut self.guest {
             Some(guest) if guest.vm.stage == Stage::Ready && guest.vm.has_agent() => {
+                if let Some(request) = request_of(question) {
+                    if guest.asked.len() >= ASKED_MAX {
+                        // It has not answered so many that it will not answer this one.
+                        return true;
+                    }
+                    guest.asked.insert(request);
+                }
                 guest.vm.tell(question);
                 true
             }
@@ -347,6 +387,9 @@ impl Run {
 
     fn take_frames(&mut self, decoder: &mut Decoder, shared: &mut Shared) -> Health {
         loop {
+            if self.guest.as_ref().is_some_and(|guest| guest.vm.has_failed()) {
+                return Health::Dead;
+            }
             match decoder.next_frame() {
                 Ok(None) => return Health::Alive,
                 Err(_) => return Health::Dead,
@@ -355,7 +398,9 @@ impl Run {
                     Err(_) => return Health::Dead,
                 },
                 Ok(Some(Frame::Data { channel, stream, offset, eof, bytes })) => {
-                    self.guest_writes(channel, stream, (offset, bytes), eof, shared);
+                    if self.guest_writes(channel, stream, (offset, bytes), eof, shared) == Health::Dead {
+                        return Health::Dead;
+                    }
                 }
                 Ok(Some(Frame::Credit { channel, bytes })) => {
                     let inputs = self.targets.iter_mut().filter_map(|target| target.input.guest.as_mut());
@@ -386,20 +431,20 @@ impl Run {
                 self.main_executed(shared);
             }
             FromAgent::StartFailed { failure, .. } => {
-                if !matches!(self.phase, Phase::Undoing(_)) {
+                if matches!(self.phase, Phase::Preparing | Phase::Prepared | Phase::Starting) {
+                    let failure = StartFailure { message: told(failure.message), ..failure };
                     self.fail(failure, shared);
                 }
             }
             FromAgent::Exited { exit, .. } => self.guest_program_ended(&exit),
-            FromAgent::Oom { oom_kills, .. } => {
-                self.oom_kills = self.oom_kills.max(oom_kills);
-                shared.send(&FromAgent::Oom { run: self.id, oom_kills: self.oom_kills });
-            }
+            FromAgent::Oom { oom_kills, .. } => self.guest_oom(oom_kills, shared),
             FromAgent::ExecStarted { exec, pid } => {
-                if let Some(target) = self.target_mut(AttachTarget::Exec(exec)) {
+                // Its number is one of the guest's; here the machine stands for it, and no process that the guest names.
+                let machine = self.guest.as_ref().map_or(0, |guest| guest.vm.pid);
+                if let Some(target) = self.target_mut(AttachTarget::Exec(exec)).filter(|target| target.starting) {
                     target.starting = false;
                     target.started = Some(Started::now());
-                    target.pid = pid;
+                    target.pid = machine;
                     shared.send(&FromAgent::ExecStarted { exec, pid });
                 }
             }
@@ -408,7 +453,8 @@ impl Run {
                 if let Some(index) = self.targets.iter().position(|target| target.key == key) {
                     self.targets[index].starting = false;
                     self.targets[index].close_in_guest();
-                    self.exec_failed(index, failed.exec, failed.failure, shared);
+                    let failure = StartFailure { message: told(failed.failure.message), ..failed.failure };
+                    self.exec_failed(index, failed.exec, failure, shared);
                 }
             }
             FromAgent::ExecExited { exec, exit } => {
@@ -425,8 +471,15 @@ impl Run {
                     }
                 }
             }
-            answer @ (FromAgent::Stats { .. } | FromAgent::Processes { .. } | FromAgent::Done { .. }) => {
-                shared.send(&answer);
+            FromAgent::Done { request, error } => {
+                if self.has_asked(request) {
+                    shared.send(&FromAgent::Done { request, error: error.map(told) });
+                }
+            }
+            answer @ (FromAgent::Stats { request, .. } | FromAgent::Processes { request, .. }) => {
+                if self.has_asked(request) {
+                    shared.send(&answer);
+                }
             }
             FromAgent::Stuck { .. }
             | FromAgent::Idle
@@ -434,6 +487,26 @@ impl Run {
             | FromAgent::VmmStarted
             | FromAgent::Booted
             | FromAgent::BootFailed { .. } => {}
+        }
+    }
+
+    /// The answer to this question is awaited; it comes once.
+    fn has_asked(&mut self, request: u64) -> bool {
+        self.guest.as_mut().is_some_and(|guest| guest.asked.remove(&request))
+    }
+
+    /// Memory ran out in the guest. How often is told with the end; on the way, as often as a kernel kills, and no more.
+    fn guest_oom(&mut self, oom_kills: u64, shared: &mut Shared) {
+        let now_ms = clock::boot_ms();
+        let Some(guest) = &mut self.guest else { return };
+        let is_told = guest.oom_told_ms.is_none_or(|at_ms| now_ms >= at_ms + OOM_TOLD_EVERY_MS);
+        if oom_kills <= self.oom_kills {
+            return;
+        }
+        self.oom_kills = oom_kills;
+        if is_told {
+            guest.oom_told_ms = Some(now_ms);
+            shared.send(&FromAgent::Oom { run: self.id, oom_kills });
         }
     }
 
@@ -461,22 +534,25 @@ impl Run {
         (offset, bytes): (u64, &[u8]),
         eof: bool,
         shared: &mut Shared,
-    ) {
+    ) -> Health {
         let (index, source) = match stream {
             Stream::Stdout => (0, Source::Stdout),
             Stream::Stderr => (1, Source::Stderr),
-            Stream::Stdin => return,
+            Stream::Stdin => return Health::Alive,
         };
         let Self { targets, log, .. } = self;
         let is_its = |target: &&mut Target| target.guest_channel.as_ref().is_some_and(|open| open.number == channel);
-        let Some(target) = targets.iter_mut().find(is_its) else { return };
+        let Some(target) = targets.iter_mut().find(is_its) else { return Health::Alive };
         let (keep_from, logged) = (target.keep_from(index), target.logged);
         if let Some(open) = &mut target.guest_channel {
-            open.granted = open.granted.saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            // More than it may send would have to be kept somewhere, and there is no end to what it could send.
+            let Some(left) = open.granted.checked_sub(length) else { return Health::Dead };
+            open.granted = left;
         }
         let output = &mut target.outputs[index];
         if !output.in_guest || offset != output.ring.end() {
-            return;
+            return Health::Alive;
         }
         if logged && !bytes.is_empty() {
             log.write(source, bytes);
@@ -489,6 +565,7 @@ impl Run {
                 log.end(source);
             }
         }
+        Health::Alive
     }
 
     /// Sends what there is to send to the guest: messages, credit, stdin. Whether that changed anything.
@@ -571,7 +648,7 @@ impl Run {
 
     /// What the machine said last, for an end that it brought about.
     pub(crate) fn machine_words(&self) -> Option<Box<str>> {
-        Some(self.guest.as_ref()?.vm.last_words()?.into_boxed_str())
+        Some(self.guest.as_ref()?.vm.why_it_ended()?.into_boxed_str())
     }
 }
 

@@ -70,7 +70,7 @@ impl Agent {
             None => {}
             Some(News::Spawned(_)) => self.shared.send(&FromAgent::VmmStarted),
             Some(News::Ready) => self.shared.send(&FromAgent::Booted),
-            Some(News::Failed(failure)) => self.warm_failed(failure),
+            Some(News::Failed(failure, _)) => self.warm_failed(failure),
             Some(News::Gone(_)) => {
                 if let Some(mut warm) = self.warm.take() {
                     warm.remove_group();
@@ -119,8 +119,9 @@ impl Agent {
                 FromAgent::Hello(_) => warm.greeted(),
                 FromAgent::Suspended => {
                     // Its line begins anew in each copy.
-                    health = Health::Dead;
+                    warm.hang_up(&self.shared);
                     self.shared.send(&FromAgent::Suspended);
+                    break;
                 }
                 answer @ FromAgent::Stats { .. } => self.shared.send(&answer),
                 _ => {}
@@ -145,14 +146,13 @@ impl Agent {
         false
     }
 
-    /// Passes a question on to the guest that waits.
+    /// Passes a question on to the guest that waits, if there is one. To one that cannot be talked to nobody answers: that is
+    /// how it is found out.
     pub(crate) fn ask_warm(&mut self, question: &ToAgent) -> bool {
-        match self.warm.as_mut().filter(|warm| warm.stage == Stage::Ready && warm.line.is_some()) {
-            Some(warm) => {
-                warm.tell(question);
-                true
-            }
-            None => false,
+        let Some(warm) = &mut self.warm else { return false };
+        if warm.stage == Stage::Ready && warm.line.is_some() {
+            warm.tell(question);
         }
+        true
     }
 }

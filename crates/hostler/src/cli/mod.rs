@@ -157,7 +157,7 @@ pub enum Command {
     /// Networks of containers: create, ls, inspect, rm
     #[command(subcommand, after_help = network::NETWORK_EXAMPLES)]
     Network(NetworkCommand),
-    /// Look at what is kept ready: agents, and set-ups of networks
+    /// Look at what is kept ready: agents, set-ups of networks, guests; fill, drain, resize pools of guests
     #[command(subcommand, after_help = "Examples:\n  hostler pool ls")]
     Pool(PoolCommand),
     /// What virtual machines need: kernels

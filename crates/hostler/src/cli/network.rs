@@ -84,7 +84,7 @@ pub enum PoolCommand {
     /// Keep guests waiting, after it was drained or when something that was in the way is mended
     #[command(after_help = "Examples:\n  hostler pool fill small")]
     Fill(PoolName),
-    /// Let the guests go that wait, and make none ahead
+    /// Let the guests go that wait, and make none ahead, until the pool is filled or the daemon is started anew
     #[command(after_help = "Examples:\n  hostler pool drain small")]
     Drain(PoolName),
     /// Keep more guests waiting, or fewer, until the daemon is started anew; for ever in hostler.toml

@@ -9,6 +9,7 @@
 //! Not here: what a place is, how a machine is planned, and which machines wait.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hostler_model::container::Network;
 use hostler_model::guest::VmBoot;
@@ -16,7 +17,6 @@ use hostler_model::ids::RunId;
 use hostler_model::launch::Launch;
 use hostler_model::workload::StartFailureKind;
 use hostler_network::{Ask, Rights, SetUp, Take, Taker};
-use hostler_wire::ToAgent;
 
 use super::{At, Entry, Shared, Step, Waiting, failure};
 use crate::Fact;
@@ -26,6 +26,8 @@ use crate::warm::Warm;
 
 /// The user that VMMs run as.
 const VMM_UID: u32 = 0;
+/// How often a run that waits for a full pool asks again, milliseconds.
+const FULL_ASK_MS: u64 = 100;
 
 fn ask_of(launch: &Launch) -> Option<Ask> {
     let vm = launch.vm.as_ref()?;
@@ -44,35 +46,46 @@ impl Shared {
     /// Gives the run a machine that waits, or has one planned, in its network, and goes on with the run when that is done.
     pub(super) fn plan_guest(self: &Arc<Self>, launch: Launch) {
         let run = launch.run;
-        let Some(vm) = &launch.vm else { return };
         let mut guard = self.state();
         let state = &mut *guard;
         if state.runs.contains_key(&run) {
             tracing::error!(%run, "prepare for a run that exists already; ignored");
             return;
         }
+        let attach = state.ahead.remove(&run).into_iter().collect();
+        let waiting = Box::new(Waiting { launch: launch.clone(), signals: Vec::new(), attach });
+        state.runs.insert(run, Entry::new(At::Waiting(waiting), Step::Preparing));
+        drop(guard);
+        self.find_machine(launch);
+    }
+
+    /// A machine that waits, or one that is made. Where there are as many as there may be, the run waits for one, until the
+    /// time it has to start is over: it was accepted.
+    fn find_machine(self: &Arc<Self>, launch: Launch) {
+        let run = launch.run;
+        let Some(vm) = &launch.vm else { return };
+        let mut guard = self.state();
+        let state = &mut *guard;
+        if !matches!(state.runs.get(&run), Some(Entry { at: At::Waiting(_), .. })) {
+            // Taken back meanwhile.
+            return;
+        }
         let snapshot = match self.take_warm(run, &vm.asked, state) {
-            Warm::Machine(agent) => {
-                let owner = state.ahead.remove(&run);
-                agent.send(&ToAgent::Prepare { launch: Box::new(launch) });
-                if let Some(owner) = owner {
-                    owner.to(&agent);
-                }
-                state.runs.insert(run, Entry::new(At::Agent(agent), Step::Preparing));
+            Warm::Machine(agent) => return state.bind(run, &agent),
+            Warm::Full => {
+                drop(guard);
+                let shared = Arc::downgrade(self);
+                self.handle.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(FULL_ASK_MS)).await;
+                    if let Some(shared) = shared.upgrade() {
+                        shared.find_machine(launch);
+                    }
+                });
                 return;
-            }
-            Warm::Full(pool) => {
-                state.ahead.remove(&run);
-                state.runs.insert(run, Entry::new(At::Nowhere, Step::Over));
-                let why = format!("pool {pool} has as many machines as it may have; try again later");
-                return self.report(Fact::StartFailed { run, failure: failure(StartFailureKind::Sandbox, &why) });
             }
             Warm::Snapshot(files) => Some(files),
             Warm::Nothing => None,
         };
-        let attach = state.ahead.remove(&run).into_iter().collect();
-        let waiting = Box::new(Waiting { launch: launch.clone(), signals: Vec::new(), attach });
-        state.runs.insert(run, Entry::new(At::Waiting(waiting), Step::Preparing));
         drop(guard);
         let taken = ask_of(&launch).map(|ask| self.settings.networks.take(ask));
         let shared = Arc::clone(self);
@@ -123,9 +136,7 @@ impl Shared {
             // Taken back meanwhile, and its place with it.
             state.warm.release(run);
             drop(state);
-            let shared = Arc::clone(self);
-            self.handle.spawn_blocking(move || shared.guests.forget(&run.to_string()));
-            return;
+            return self.forget_guest(run);
         };
         if let Some(vm) = &mut waiting.launch.vm {
             vm.boot = Some(Box::new(boot));
@@ -133,6 +144,12 @@ impl Shared {
         }
         drop(state);
         self.take_agent_for(run);
+    }
+
+    /// What was made for a guest that will not be.
+    pub(super) fn forget_guest(self: &Arc<Self>, run: RunId) {
+        let shared = Arc::clone(self);
+        self.handle.spawn_blocking(move || shared.guests.forget(&run.to_string()));
     }
 
     /// A run that waits will not be.

@@ -306,10 +306,14 @@ impl Shared {
         state.warm.release(run);
         let Some(entry) = state.runs.get(&run) else { return };
         match (&entry.at, entry.step) {
-            (At::Waiting(_), _) => {
+            (At::Waiting(waiting), _) => {
+                let is_guest = waiting.launch.vm.is_some();
                 state.slots.cancel(run);
                 state.runs.remove(&run);
                 self.settings.networks.release(run);
+                if is_guest {
+                    self.forget_guest(run);
+                }
             }
             (At::Agent(agent), Step::Preparing) => {
                 agent.send(&ToAgent::Abort { run });
@@ -344,7 +348,10 @@ impl Shared {
         let Some(entry) = state.runs.get_mut(&run).filter(|entry| entry.step != Step::Over) else { return };
         entry.killed = true;
         match &entry.at {
-            At::Waiting(_) => {
+            At::Waiting(waiting) => {
+                if waiting.launch.vm.is_some() {
+                    self.forget_guest(run);
+                }
                 entry.at = At::Nowhere;
                 entry.step = Step::Over;
                 state.slots.cancel(run);

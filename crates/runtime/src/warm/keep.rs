@@ -31,7 +31,7 @@ pub(crate) enum Warm {
     /// There is no pool for it, or nothing in it: it is booted.
     Nothing,
     /// The pool is full.
-    Full(String),
+    Full,
 }
 
 impl Shared {
@@ -68,7 +68,7 @@ impl Shared {
         let now_ms = self.now_ms();
         let mut begin = Vec::new();
         for (name, pool) in &mut state.warm.pools {
-            let room = pool.slots.size().max.saturating_sub(pool.on_demand.len() + pool.slots.counts().bound);
+            let room = pool.slots.size().max.saturating_sub(pool.on_demand.len() + pool.slots.len());
             let missing = pool.slots.to_make(now_ms).min(room);
             if pool.made_by == MadeBy::Boot {
                 begin.extend((0..missing).map(|_| (name.clone(), pool.shape.clone(), Purpose::Idle)));
@@ -101,6 +101,7 @@ impl Shared {
         self.handle.spawn(async move {
             let planning = Arc::clone(&shared);
             let (asked, how) = (shape, purpose.clone());
+            let is_template = matches!(purpose, Purpose::Template(_));
             let planned = shared.handle.spawn_blocking(move || {
                 let files = how.files();
                 let start = match &how {
@@ -132,9 +133,9 @@ impl Shared {
                 }
                 Ok(Err(error)) => {
                     shared.guests.forget(&sandbox.to_string());
-                    shared.warm_failed(sandbox, &pool, &error.to_string());
+                    shared.could_not_make(sandbox, &pool, &error.to_string(), is_template);
                 }
-                Err(_) => shared.warm_failed(sandbox, &pool, "the daemon is going down"),
+                Err(_) => shared.could_not_make(sandbox, &pool, "the daemon is going down", is_template),
             }
         });
     }
@@ -199,16 +200,22 @@ impl Shared {
         });
     }
 
-    /// A machine could not be made.
+    /// A machine that was to be made could not be.
     pub(crate) fn warm_failed(self: &Arc<Self>, sandbox: SandboxId, pool: &str, why: &str) {
+        let purpose = self.state().warm.pending.remove(&sandbox).map(|pending| pending.purpose);
+        self.could_not_make(sandbox, pool, why, matches!(purpose, Some(Purpose::Template(_))));
+        let shared = Arc::clone(self);
+        self.handle.spawn_blocking(move || shared.guests.forget(&sandbox.to_string()));
+    }
+
+    fn could_not_make(self: &Arc<Self>, sandbox: SandboxId, pool: &str, why: &str, is_template: bool) {
         tracing::warn!(%sandbox, pool, why, "a machine of a pool could not be made");
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let purpose = state.warm.pending.remove(&sandbox).map(|pending| pending.purpose);
         if let Some(pool) = state.warm.pools.get_mut(pool) {
             pool.problem = Some(why.to_owned());
             pool.slots.failed(sandbox, now_ms);
-            if matches!(purpose, Some(Purpose::Template(_))) {
+            if is_template {
                 pool.template = Template::Unknown;
                 pool.slots.failed_without_slot(now_ms);
             }
@@ -227,13 +234,15 @@ impl Shared {
         let Some((_, pool)) = state.warm.pool_of(sandbox) else { return false };
         pool.slots.gone(sandbox);
         self.refill(&mut state);
+        drop(state);
+        let shared = Arc::clone(self);
+        self.handle.spawn_blocking(move || shared.guests.forget(&sandbox.to_string()));
         true
     }
 
     /// A machine for this run, if there is one.
     pub(crate) fn take_warm(self: &Arc<Self>, run: RunId, vm: &Vm, state: &mut State) -> Warm {
-        let Some((name, pool)) = state.warm.pool_for(vm) else { return Warm::Nothing };
-        let name = name.clone();
+        let Some((_, pool)) = state.warm.pool_for(vm) else { return Warm::Nothing };
         let taken = match pool.slots.take(run) {
             Taken::Empty if pool.slots.len() + pool.on_demand.len() >= pool.slots.size().max => Taken::Full,
             taken => taken,
@@ -243,7 +252,7 @@ impl Shared {
                 state.slots.adopt(sandbox, run);
                 Warm::Machine(agent)
             }),
-            Taken::Full => Warm::Full(name),
+            Taken::Full => Warm::Full,
             Taken::Empty => {
                 pool.on_demand.insert(run);
                 match &pool.template {

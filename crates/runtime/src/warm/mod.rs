@@ -175,6 +175,15 @@ impl Pools {
         self.pools.values().filter_map(|pool| pool.slots.next_ms(now_ms)).min()
     }
 
+    /// The connection to a machine that waits broke: no run gets it any more.
+    pub(crate) fn leaves(&mut self, sandbox: SandboxId) {
+        if let Some((_, pool)) = self.pool_of(sandbox)
+            && matches!(pool.slots.place(sandbox), Some(slots::Place::Idle { .. }))
+        {
+            pool.slots.leave(sandbox);
+        }
+    }
+
     /// Sandboxes that have or make machines and no run.
     pub(crate) fn without_run(&self) -> Vec<SandboxId> {
         let waiting =

@@ -137,7 +137,8 @@ impl Slots {
         leaving
     }
 
-    fn leave(&mut self, sandbox: SandboxId) {
+    /// It is on its way out, and nobody gets it any more.
+    pub(crate) fn leave(&mut self, sandbox: SandboxId) {
         if let Some(slot) = self.slots.get_mut(&sandbox) {
             slot.place = Place::Leaving;
         }

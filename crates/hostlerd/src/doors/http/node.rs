@@ -54,6 +54,7 @@ pub(crate) async fn metrics(State(door): State<Door>, ConnectInfo(peer): Connect
         sampled,
         workloads,
         pools: door.node.networks.pools(),
+        guests: door.node.runtime.pools(),
     };
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], door.node.metrics.encode(scrape)).into_response())
 }
