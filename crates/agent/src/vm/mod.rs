@@ -10,7 +10,7 @@
 //! ```
 //! - [`console`]: what the guest's kernel says, kept for the error
 //! - [`warm`]: without a run yet
-//! - [`relay`]: its run: what is told to the guest, and what the guest tells
+//! - [`relay`]: its run, and what is told to the guest; [`told`]: what the guest tells
 //! - [`channel`]: the streams of its programs; [`input`]: stdin on its way to the guest
 //!
 //! Not here: which program makes it, and how that is told what to make. Its command line comes complete.
@@ -19,6 +19,7 @@ mod channel;
 mod console;
 pub(crate) mod input;
 mod relay;
+mod told;
 mod warm;
 
 pub(crate) use channel::GuestChannelState;
@@ -349,7 +350,7 @@ impl Vm {
         }
         let what = if request == OWN_REQUEST { "could not be furnished" } else { "could not take its identity" };
         if let Some(error) = error {
-            let error = told(error);
+            let error = cut(error);
             self.fail(no_guest(format!("the guest {what}: {error}")));
             return None;
         }
@@ -503,7 +504,7 @@ impl Vm {
 }
 
 /// Words of the guest, of whom nobody knows what it is, as they are passed on.
-fn told(mut words: String) -> String {
+fn cut(mut words: String) -> String {
     let mut end = words.len().min(VM_CONSOLE_TOLD);
     while !words.is_char_boundary(end) {
         end -= 1;
