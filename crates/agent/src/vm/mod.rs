@@ -471,7 +471,7 @@ impl Vm {
         let said = self.last_words().filter(|said| said.contains(console::PANIC));
         let ended = |status| match status {
             ExitStatus::Code(code) => format!("{} ended by itself with code {code}", self.boot.vmm),
-            ExitStatus::Signal(signal) => format!("{} was killed by {signal}, and not by hostler", self.boot.vmm),
+            ExitStatus::Signal(signal) => format!("{} was killed by SIG{signal}, and not by hostler", self.boot.vmm),
         };
         said.or_else(|| self.ended.map(ended))
     }
