@@ -40,9 +40,7 @@ fn check_room(node: &Node, spec: &Spec) -> Result<(), Problem> {
     match node.runtime.full_pool(vm) {
         None => Ok(()),
         Some(pool) => {
-            let detail = format!(
-                "pool {pool} has as many machines as it may have, and none of them waits; for more: hostler pool resize {pool} --max N"
-            );
+            let detail = format!("pool {pool} has as many machines as it may have, and none of them waits");
             let problem = Problem::new(ProblemKind::TryAgain, detail);
             Err(Problem { retry_after_s: Some(limits::POOL_RETRY_AFTER_S), ..problem })
         }
