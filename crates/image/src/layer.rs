@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hostler_linux::files;
 use hostler_model::limits;
@@ -56,7 +56,7 @@ fn template(cache: &Path, size_bytes: u64) -> Result<File, ImageError> {
     format(&new)?;
     lock::put(&new, &path)?;
     leftover.keep();
-    remove_old(cache, &path)?;
+    lock::keep_newest(cache, (PREFIX, SUFFIX), &path, limits::LAYER_TEMPLATES_MAX)?;
     File::open(&path).map_err(ImageError::io("open", &path))
 }
 
@@ -69,21 +69,6 @@ fn format(path: &Path) -> Result<(), ImageError> {
     let path = std::path::absolute(path).map_err(ImageError::io("find", path))?;
     let arguments: Vec<&OsStr> = options.iter().map(OsStr::new).chain([path.as_os_str()]).collect();
     program::call(Path::new("/"), &mkfs, &arguments, limits::UNPACK_MAX_MS).map(drop)
-}
-
-/// Everybody may ask for a size of his own; only some are kept.
-fn remove_old(cache: &Path, current: &Path) -> Result<(), ImageError> {
-    let mut found: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(cache).map_err(ImageError::io("read", cache))?.filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) && entry.path() != current {
-            let made = entry.metadata().and_then(|about| about.modified()).unwrap_or(std::time::UNIX_EPOCH);
-            found.push((made, entry.path()));
-        }
-    }
-    found.sort();
-    let excess = found.len().saturating_sub(limits::LAYER_TEMPLATES_MAX - 1);
-    found[..excess].iter().try_for_each(|(_, path)| lock::remove(path))
 }
 
 #[cfg(test)]
@@ -138,7 +123,8 @@ mod tests {
         for number in 0..limits::LAYER_TEMPLATES_MAX + 5 {
             std::fs::write(place.path().join(format!("{PREFIX}{number}{SUFFIX}")), "").unwrap();
         }
-        remove_old(place.path(), &place.path().join(format!("{PREFIX}0{SUFFIX}"))).unwrap();
+        let current = place.path().join(format!("{PREFIX}0{SUFFIX}"));
+        lock::keep_newest(place.path(), (PREFIX, SUFFIX), &current, limits::LAYER_TEMPLATES_MAX).unwrap();
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), limits::LAYER_TEMPLATES_MAX);
         assert!(place.path().join(format!("{PREFIX}0{SUFFIX}")).exists());
     }

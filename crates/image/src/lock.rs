@@ -124,6 +124,26 @@ impl Drop for Leftover<'_> {
     }
 }
 
+/// Of the files of a cache that are named so, removes the oldest, until `kept` are left with the `current` one.
+pub(crate) fn keep_newest(
+    cache: &Path,
+    (prefix, suffix): (&str, &str),
+    current: &Path,
+    kept: usize,
+) -> Result<(), ImageError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(cache).map_err(ImageError::io("read", cache))?.filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(prefix) && name.ends_with(suffix) && entry.path() != current {
+            let made = entry.metadata().and_then(|about| about.modified()).unwrap_or(std::time::UNIX_EPOCH);
+            found.push((made, entry.path()));
+        }
+    }
+    found.sort();
+    let excess = found.len().saturating_sub(kept - 1);
+    found[..excess].iter().try_for_each(|(_, path)| remove(path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -115,7 +115,7 @@ pub fn ensure(cache: &Path, kernel: &Kernel, agent: &Path) -> Result<PathBuf, Im
     write(&new, kernel, &agent_now)?;
     lock::put(&new, &path)?;
     leftover.keep();
-    remove_old(cache, &path)?;
+    lock::keep_newest(cache, (PREFIX, SUFFIX), &path, limits::INITRAMFS_KEPT_MAX)?;
     Ok(path)
 }
 
@@ -176,21 +176,6 @@ fn is_applet(path: &str) -> bool {
                 && name != ".."
                 && name != "."
         })
-}
-
-/// Each new agent makes a new file; only some of them are kept.
-fn remove_old(cache: &Path, current: &Path) -> Result<(), ImageError> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(cache).map_err(ImageError::io("read", cache))?.filter_map(Result::ok) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) && entry.path() != current {
-            let made = entry.metadata().and_then(|about| about.modified()).unwrap_or(std::time::UNIX_EPOCH);
-            found.push((made, entry.path()));
-        }
-    }
-    found.sort();
-    let excess = found.len().saturating_sub(limits::INITRAMFS_KEPT_MAX - 1);
-    found[..excess].iter().try_for_each(|(_, path)| lock::remove(path))
 }
 
 #[cfg(test)]
