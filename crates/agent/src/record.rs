@@ -14,11 +14,31 @@ use std::path::{Path, PathBuf};
 
 use hostler_linux::streams;
 use hostler_model::RunId;
+use hostler_model::launch::Launch;
 use hostler_model::rundir::{EXIT_FILE, ExecEnd, ExitFile, Outcome, RUN_FILE, RunFile};
 use hostler_wire::exit_file;
 
+use crate::shared::Shared;
+
 /// Room made for the end, bytes: an exit is about 400, a failure names a path.
-pub(crate) const EXIT_RESERVED: u32 = 2_048;
+const EXIT_RESERVED: u32 = 2_048;
+
+/// What is known of a run before there is anything of it: in this sandbox, in the group that was asked for.
+pub(crate) fn run_file(launch: &Launch, shared: &Shared) -> RunFile {
+    RunFile {
+        store: shared.config.store,
+        run: launch.run,
+        namespace: launch.namespace.clone(),
+        sandbox: shared.config.sandbox,
+        boot_id: shared.config.boot_id.clone(),
+        agent: shared.config.own,
+        main: None,
+        cgroup: launch.cgroup.clone(),
+        container: None,
+        vm: None,
+        exit_reserved: EXIT_RESERVED,
+    }
+}
 /// Size of `run.json`, bytes, unless it needs more: it is about 450.
 const RUN_SIZE: usize = 1_024;
 /// Name of the directory in the sandbox while no run has it.

@@ -18,7 +18,7 @@ use hostler_model::workload::{StartFailure, StartFailureKind};
 use hostler_wire::{AttachTarget, ExecFailure, FromAgent};
 
 use crate::child::{self, Plan, Theirs, system_failure};
-use crate::record::{EXIT_RESERVED, Spare};
+use crate::record::{self, Spare};
 use crate::room::RunRoom;
 use crate::run::{Phase, Run, with_source};
 use crate::shared::{Shared, TokenKind, token};
@@ -78,19 +78,8 @@ impl Run {
         forked?;
         let is_forked = !is_plain && self.room.is_none();
         let main = is_forked.then(|| procfs::process_id(pid)).transpose();
-        let file = RunFile {
-            store: shared.config.store,
-            run: launch.run,
-            namespace: launch.namespace,
-            sandbox: shared.config.sandbox,
-            boot_id: shared.config.boot_id.clone(),
-            agent: shared.config.own,
-            main: main.map_err(|error| system_failure("look at the new process", &error))?,
-            cgroup: launch.cgroup,
-            container: None,
-            vm: None,
-            exit_reserved: EXIT_RESERVED,
-        };
+        let main = main.map_err(|error| system_failure("look at the new process", &error))?;
+        let file = RunFile { main, ..record::run_file(&launch, shared) };
         if is_plain {
             let (program, stdio) = (launch.program, launch.stdio);
             self.pending = Some(Box::new(Pending { program, stdio, theirs, file }));

@@ -30,7 +30,7 @@ use super::users::Claim;
 use super::{Container, Stage, config};
 use crate::child::{self, Plan, Theirs, system_failure};
 use crate::ending::Children;
-use crate::record::EXIT_RESERVED;
+use crate::record;
 use crate::run::{Phase, Run, with_source};
 use crate::shared::{Shared, TokenKind, token};
 use crate::start::in_sandbox;
@@ -456,19 +456,7 @@ pub(super) fn read_pid(path: &Path) -> Result<u32, StartFailure> {
 }
 
 fn run_file(launch: &Launch, container: &ContainerLaunch, shared: &Shared) -> RunFile {
-    RunFile {
-        store: shared.config.store,
-        run: launch.run,
-        namespace: launch.namespace.clone(),
-        sandbox: shared.config.sandbox,
-        boot_id: shared.config.boot_id.clone(),
-        agent: shared.config.own,
-        main: None,
-        cgroup: launch.cgroup.clone(),
-        container: Some(ContainerFile { oci: container.oci.clone() }),
-        vm: None,
-        exit_reserved: EXIT_RESERVED,
-    }
+    RunFile { container: Some(ContainerFile { oci: container.oci.clone() }), ..record::run_file(launch, shared) }
 }
 
 fn hidden_hierarchy(kind: OciKind) -> Option<std::ffi::CString> {

@@ -21,7 +21,7 @@ use super::channel::attach;
 use super::{News, Stage, Vm, make_directory};
 use crate::child;
 use crate::link::Health;
-use crate::record::EXIT_RESERVED;
+use crate::record;
 use crate::run::{Phase, Run};
 use crate::shared::{Shared, TokenKind};
 use crate::start::in_sandbox;
@@ -76,19 +76,8 @@ fn inner(launch: &Launch) -> Box<Launch> {
 }
 
 fn run_file(launch: &Launch, boot: &VmBoot, shared: &Shared) -> RunFile {
-    RunFile {
-        store: shared.config.store,
-        run: launch.run,
-        namespace: launch.namespace.clone(),
-        sandbox: shared.config.sandbox,
-        boot_id: shared.config.boot_id.clone(),
-        agent: shared.config.own,
-        main: None,
-        cgroup: boot.cgroup.clone(),
-        container: None,
-        vm: Some(VmFile { directory: boot.directory.clone() }),
-        exit_reserved: EXIT_RESERVED,
-    }
+    let vm = Some(VmFile { directory: boot.directory.clone() });
+    RunFile { cgroup: boot.cgroup.clone(), vm, ..record::run_file(launch, shared) }
 }
 
 impl Run {
